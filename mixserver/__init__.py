@@ -1,0 +1,3 @@
+"""mixserver: a cheap and an expensive potential, mixed behind i-PI's socket."""
+
+__version__ = "0.1.0"

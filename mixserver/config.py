@@ -1,0 +1,228 @@
+"""mix.toml as typed values. Unknown keys are errors, with the key that was probably meant.
+
+Lengths in Å, energies in eV; durations say their unit. Paths are taken relative to the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from mixserver.errors import ConfigError
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common settings of all tables."""
+
+
+class Upstream(_Table):
+    """Where i-PI (or ASE's SocketIOCalculator) listens."""
+
+    address: str | tuple[str, ...]
+    """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served at once."""
+    structure: str
+    """File that names the atoms (anything ASE reads), in i-PI's order."""
+    sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
+    """What i-PI puts before a unix socket's name."""
+    connections: int = 1
+    """How many connections to each address (i-PI's beads are then asked in parallel)."""
+    beads: Literal["announced", "ignored"] = "ignored"
+    """"announced": ask i-PI to name the bead before every request (0.1 ms); needed for memory
+    per bead under force mixing."""
+    force_timeout_s: float = 3600.0
+    """No request stays unanswered longer than this."""
+    first_contact_s: float = 0.0
+    """Give up if i-PI has not appeared after this; 0 waits for ever."""
+
+
+class AtomSeeds(_Table, tag_field="kind", tag="atoms"):
+    """Seeds by atom index."""
+
+    indices: tuple[int, ...]
+    """Counted from 0, in i-PI's order."""
+
+
+class SpeciesSeeds(_Table, tag_field="kind", tag="species"):
+    """Seeds by chemical element."""
+
+    elements: tuple[str, ...]
+
+
+class SphereSeeds(_Table, tag_field="kind", tag="sphere"):
+    """A sphere fixed in space: its inside is core."""
+
+    centre: tuple[float, float, float]
+    """Å, or fractions of the cell if `fractional`."""
+    radius: float
+    fractional: bool = False
+
+
+class SlabSeeds(_Table, tag_field="kind", tag="slab"):
+    """A slab fixed in space, between two planes normal to a lattice plane."""
+
+    axis: Literal["a", "b", "c"]
+    """The slab is normal to the planes spanned by the other two lattice vectors."""
+    low: float
+    """Fraction of the cell along `axis`."""
+    high: float
+
+
+class CylinderSeeds(_Table, tag_field="kind", tag="cylinder"):
+    """An endless cylinder along a lattice vector, fixed in space."""
+
+    axis: Literal["a", "b", "c"]
+    centre: tuple[float, float, float]
+    """A point on its axis: Å, or fractions of the cell if `fractional`."""
+    radius: float
+    fractional: bool = False
+
+
+class CriterionSeeds(_Table, tag_field="kind", tag="criterion"):
+    """Seeds are the atoms for which a LAMMPS per-atom compute lies within bounds."""
+
+    compute: str
+    """Without ID and group, e.g. "coord/atom cutoff 2.9", "centro/atom 8", "cna/atom 3.8"."""
+    low: float = float("-inf")
+    high: float = float("inf")
+    """Seeds have low <= value <= high, both in the compute's own unit."""
+    every: int = 10
+    """Choose seeds anew every so many evaluations."""
+    sample_every: int = 1
+    """Distance between the samples of the time average, in evaluations."""
+    samples: int = 1
+    """How many samples are averaged; samples x sample_every <= every."""
+    initial: tuple[int, ...] | None = None
+    """Seeds until the first choice; without it the first evaluation chooses."""
+    species: tuple[str, ...] | None = None
+    """Only atoms of these elements can become seeds."""
+
+
+Seeds = AtomSeeds | SpeciesSeeds | SphereSeeds | SlabSeeds | CylinderSeeds | CriterionSeeds
+
+
+class Hysteresis(_Table):
+    """Lambda follows its target with a delay, counted in evaluations (as ML-MIX counts time)."""
+
+    time_in: float
+    """Evaluations in which lambda rises towards 1."""
+    time_out: float
+    """Evaluations in which lambda falls towards 0."""
+
+
+class Region(_Table):
+    """Which atoms are expensive, and how much."""
+
+    seeds: Seeds
+    core_radius: float
+    """Å around every seed: lambda = 1 (from the surface of a sphere, slab or cylinder: 0 is good)."""
+    blend_width: float
+    """Å over which lambda falls from 1 to 0."""
+    buffer_width: float | Literal["exact"] = "exact"
+    """Å beyond the blend in which site energies are expensive too, so that forces in the blend
+    are right. "exact" is the receptive field of the expensive model."""
+    halo_width: float | Literal["exact"] = "exact"
+    """Å of surroundings sent along beyond the buffer, with weight 0."""
+    allow_thin_buffer: bool = False
+    """Say true to accept a buffer or halo thinner than exact, after measuring the error."""
+    profile: Literal["linear", "cubic", "quintic"] = "quintic"
+    measure_from: Literal["seed", "core"] = "seed"
+    """Blend measured from the seeds, or (ML-MIX) from the nearest core atom."""
+    hysteresis: Hysteresis | None = None
+
+
+class Mixing(_Table):
+    """How the two answers become one."""
+
+    kind: Literal["force"] = "force"
+    zero_net: Literal["blended", "all", "off"] = "blended"
+    """Over which atoms the net force of mixing is taken away, so that momentum is conserved."""
+
+
+class Model(_Table):
+    """What is demanded of the workers of one role."""
+
+    sha256: str = ""
+    """Fingerprint workers must have; "" takes the first that joins, and then only the same."""
+    cutoff: float | None = None
+    """Å, for a model that does not say (a stock client, an ASE calculator)."""
+    receptive_field: float | None = None
+    """Å, likewise."""
+    species: tuple[str, ...] | None = None
+    """Elements it knows, likewise."""
+
+
+class Models(_Table):
+    """One or two models. With one, mixserver is a plain proxy to it."""
+
+    cheap: Model | None = None
+    expensive: Model | None = None
+
+
+class Workers(_Table):
+    """Where workers connect, and when they are given up."""
+
+    door: str = "tcp://127.0.0.1:0"
+    """ZeroMQ address to bind for mixserver's own workers; port 0 picks a free one."""
+    clients: str = ""
+    """"unix:NAME" or "HOST:PORT" to bind for stock i-PI clients (fix ipi, ASE); "" for none."""
+    clients_role: Literal["cheap", "expensive"] = "cheap"
+    patience_s: float = 5.0
+    """Silence after which a worker counts as dead."""
+    heartbeat_s: float = 1.0
+    failures: int = 3
+    """Workers one job may break before it is blamed itself."""
+    job_timeout_s: float = 1800.0
+    """A job that takes longer is given to another worker."""
+    when_none: Literal["hold", "stop"] = "hold"
+    """Nobody left for a role: wait (i-PI waits too), or stop the run."""
+
+
+class Local(_Table):
+    """A worker that `mixserver run` starts on this machine."""
+
+    role: Literal["cheap", "expensive"]
+    command: tuple[str, ...]
+    """Arguments of mixserver-worker, e.g. ["lammps", "si.in"]; the address is added."""
+    count: int = 1
+    mpi: int = 1
+    """Ranks; more than one starts it under mpiexec."""
+    threads: int = 1
+    environment: dict[str, str] = {}
+
+
+class Record(_Table):
+    """What is written about a run."""
+
+    folder: str = "runs"
+    """Every run makes a new folder in here."""
+    every: int = 1
+    """Evaluations between two lines of the report."""
+    regions_every: int = 0
+    """Evaluations between two frames of lambda (extxyz); 0 for none."""
+    extras: bool = True
+    """Send scalars to i-PI as extras."""
+
+
+class Ipi(_Table):
+    """The i-PI that `mixserver run` starts."""
+
+    input: str = "input.xml"
+    """i-PI's input, or a RESTART."""
+
+
+class Config(_Table):
+    """One mix.toml."""
+
+    upstream: Upstream
+    models: Models
+    region: Region | None = None
+    mixing: Mixing = Mixing()
+    workers: Workers = Workers()
+    local: tuple[Local, ...] = ()
+    record: Record = Record()
+    ipi: Ipi = Ipi()

@@ -1,0 +1,1 @@
+"""Which atoms are expensive, and how much: seeds, shells, profiles, memory."""

@@ -1,0 +1,257 @@
+"""The protocol between the server and its workers: messages, and their bytes.
+
+On the wire a message is one MessagePack header frame followed by one raw frame per array, in the
+order the header names them. Never pickle. Units: Å, eV, eV/Å; cells are rows; the virial is
+W = -dE/dstrain = sum_i r_i (x) f_i (eV, symmetric), positive where the system pushes outward.
+
+Knows no sockets. `decode` raises `ProtocolError` and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixserver.errors import ProtocolError
+
+VERSION: Final = 1
+"""Changes whenever a message changes; both ends must have the same."""
+
+Frame: TypeAlias = bytes | bytearray | memoryview
+Role: TypeAlias = Literal["cheap", "expensive"]
+Blame: TypeAlias = Literal["input", "worker"]
+
+_DTYPES: Final = {"f8": np.dtype("<f8"), "i4": np.dtype("<i4")}
+_CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
+_MOST_FRAMES: Final = 16
+_MOST_HEADER: Final = 1 << 20
+
+
+class _Message(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_only=True):
+    """Common settings of all messages."""
+
+
+class ModelCard(_Message):
+    """What a worker's model is and what its engine can do with it."""
+
+    engine: str
+    """Which engine evaluates it: "lammps", "mace", "ase", "toy"."""
+    name: str
+    """What a person calls the model, for messages only."""
+    fingerprint: str
+    """sha256 (hex) of everything that defines the potential: files, settings, head, dtype."""
+    species: tuple[int, ...] | None = None
+    """Atomic numbers the model knows; None if it takes any."""
+    cutoff: float | None = None
+    """Å. How far one layer looks; None if unknown."""
+    receptive_field: float | None = None
+    """Å. How far a *site energy* looks: layers x cutoff; None if unknown or infinite."""
+    weights: bool = False
+    """True if `Evaluate.weight` is honoured exactly, gradient and virial included."""
+    energies: bool = False
+    """True if unweighted site energies can be returned."""
+    criteria: bool = False
+    """True if `Evaluate.criterion` (a LAMMPS per-atom compute) can be evaluated."""
+    dtype: str = "float64"
+    """Precision it computes in."""
+
+
+class Hello(_Message, tag="hello"):
+    """Worker to server, first: who I am."""
+
+    protocol: int
+    role: Role
+    name: str
+    """Unique among the workers of a server: host, engine, process id."""
+    model: ModelCard
+    host: str = ""
+    pid: int = 0
+
+
+class Welcome(_Message, tag="welcome"):
+    """Server to worker: you are in."""
+
+    heartbeat_s: float
+    """Send a Heartbeat at least this often."""
+    patience_s: float
+    """Silence after which either side counts the other as dead."""
+
+
+class Refused(_Message, tag="refused"):
+    """Server to worker: you are turned away, and this is why. Do not come back unchanged."""
+
+    reason: str
+
+
+class Heartbeat(_Message, tag="heartbeat"):
+    """Either way: still here. The server answers each of a worker's with one of its own."""
+
+    job: int | None = None
+    """The job being evaluated, if any."""
+
+
+class Evaluate(_Message, tag="evaluate"):
+    r"""Server to worker: evaluate :math:`E = \sum_i w_i e_i` and its gradient on all atoms sent."""
+
+    job: int
+    """Unique among all jobs of a server; results are told apart by it."""
+    stream: int
+    """Jobs of one stream follow one trajectory: the same atoms, moved a little. A hint only."""
+    positions: NDArray[np.float64]
+    """(n, 3) Å. May jump by lattice vectors between jobs of a stream."""
+    numbers: NDArray[np.int32]
+    """(n,) atomic numbers."""
+    cell: NDArray[np.float64]
+    """(3, 3) Å, rows are lattice vectors; any orientation and tilt, right-handed or not."""
+    pbc: tuple[bool, bool, bool]
+    weight: NDArray[np.float64] | None = None
+    """(n,) site weights; None means 1 everywhere."""
+    energies: bool = False
+    """Return the unweighted site energies too."""
+    criterion: str = ""
+    """A LAMMPS per-atom compute without its ID and group, e.g. "coord/atom cutoff 2.9"."""
+
+    def __post_init__(self) -> None:
+        n = _count(self.positions, "Evaluate.positions")
+        _shaped(self.numbers, (n,), np.int32, "Evaluate.numbers")
+        _shaped(self.cell, (3, 3), np.float64, "Evaluate.cell")
+        if self.weight is not None:
+            _shaped(self.weight, (n,), np.float64, "Evaluate.weight")
+
+
+class Result(_Message, tag="result"):
+    """Worker to server: the answer to one Evaluate."""
+
+    job: int
+    energy: float
+    """eV. Sum of w_i e_i."""
+    forces: NDArray[np.float64]
+    """(n, 3) eV/Å. Minus the gradient of `energy` on every atom that was sent."""
+    virial: NDArray[np.float64]
+    """(3, 3) eV. -dE/dstrain, symmetric."""
+    energies: NDArray[np.float64] | None = None
+    """(n,) eV. Unweighted site energies; rows with w = 0 may be 0. Only if asked for."""
+    values: NDArray[np.float64] | None = None
+    """(n,) the criterion's value per atom. Only if asked for."""
+    extras: str = ""
+    """What a stock i-PI client sent along, as it came."""
+    seconds: float = 0.0
+    """Wall time of the engine."""
+
+    def __post_init__(self) -> None:
+        n = _count(self.forces, "Result.forces")
+        _shaped(self.virial, (3, 3), np.float64, "Result.virial")
+        for name, array in (("energies", self.energies), ("values", self.values)):
+            if array is not None:
+                _shaped(array, (n,), np.float64, f"Result.{name}")
+
+
+class Failure(_Message, tag="failure"):
+    """Worker to server: this job could not be evaluated."""
+
+    job: int
+    blame: Blame
+    """"input": the job is at fault, do not retry. "worker": I am, ask another."""
+    message: str
+
+
+class Goodbye(_Message, tag="goodbye"):
+    """Either way: I am leaving. A worker that gets it ends; its jobs are given to others."""
+
+    reason: str = ""
+
+
+Message: TypeAlias = (
+    Hello | Welcome | Refused | Heartbeat | Evaluate | Result | Failure | Goodbye
+)
+
+
+def encode(message: Message) -> list[Frame]:
+    """Turn a message into its frames: a header, then one frame per array, without copying arrays.
+
+    Args:
+        message: any message; its arrays must be float64 or int32.
+
+    Returns:
+        Frames for one multipart send. Arrays are views: do not change them before they are sent.
+
+    Raises:
+        ValueError: an array has a dtype the protocol does not carry.
+    """
+    arrays: list[Frame] = []
+
+    def hook(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"a message cannot hold a {type(value).__name__}")
+        code = _CODES.get(value.dtype)
+        if code is None:
+            raise ValueError(f"a message carries float64 or int32 arrays, not {value.dtype}")
+        flat = np.ascontiguousarray(value)
+        arrays.append(memoryview(flat).cast("B") if flat.size else b"")
+        return [len(arrays), code, list(value.shape)]
+
+    header = msgspec.msgpack.Encoder(enc_hook=hook).encode(message)
+    return [header, *arrays]
+
+
+def decode(frames: Sequence[Frame]) -> Message:
+    """Turn frames back into a message, checked. Arrays are read-only views of the frames.
+
+    Raises:
+        ProtocolError: the frames are no message of this protocol version.
+    """
+    if not 1 <= len(frames) <= _MOST_FRAMES:
+        raise ProtocolError(f"a message has 1 to {_MOST_FRAMES} frames, got {len(frames)}")
+    if len(frames[0]) > _MOST_HEADER:
+        raise ProtocolError(f"a header is at most {_MOST_HEADER} bytes, got {len(frames[0])}")
+    used: set[int] = set()
+
+    def hook(kind: type, value: Any) -> Any:
+        index, code, shape = _described(value)
+        dtype = _DTYPES.get(code)
+        if dtype is None or not 1 <= index < len(frames) or index in used:
+            raise ValueError(f"array {value!r} is not among the {len(frames) - 1} frames sent")
+        used.add(index)
+        expected = math.prod(shape) * dtype.itemsize
+        if len(frames[index]) != expected:
+            raise ValueError(
+                f"array of shape {tuple(shape)} needs {expected} bytes, got {len(frames[index])}"
+            )
+        array = np.frombuffer(frames[index], dtype=dtype).reshape(shape)
+        array.flags.writeable = False
+        return array
+
+    try:
+        message: Message = msgspec.msgpack.Decoder(Message, dec_hook=hook).decode(frames[0])
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"not a message of worker protocol {VERSION}: {error}") from error
+    if len(used) != len(frames) - 1:
+        raise ProtocolError(f"message has {len(frames) - 1 - len(used)} frames that nothing names")
+    return message
+
+
+def _described(value: Any) -> tuple[int, str, list[int]]:
+    match value:
+        case [int(index), str(code), [*shape]] if (
+            len(shape) <= 3 and all(type(n) is int and 0 <= n < 1 << 32 for n in shape)
+        ):
+            return index, code, shape
+    raise ValueError(f"an array is described as [frame, dtype, shape], got {value!r}")
+
+
+def _count(array: NDArray[np.float64], name: str) -> int:
+    if array.ndim != 2 or array.shape[1] != 3 or array.dtype != np.float64:
+        raise ValueError(f"{name} must be (n, 3) float64, got {array.shape} {array.dtype}")
+    return int(array.shape[0])
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int, ...], dtype: Any, name: str) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(
+            f"{name} must be {shape} {np.dtype(dtype)}, got {array.shape} {array.dtype}"
+        )
