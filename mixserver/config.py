@@ -5,26 +5,20 @@ Lengths in Å, energies in eV; durations say their unit. Paths are taken relativ
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-
-from mixserver.errors import ConfigError
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Common settings of all tables."""
 
 
-class Upstream(_Table):
+class Upstream(_Table, frozen=True):
     """Where i-PI (or ASE's SocketIOCalculator) listens."""
 
     address: str | tuple[str, ...]
-    """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served at once."""
+    """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served."""
     structure: str
     """File that names the atoms (anything ASE reads), in i-PI's order."""
     sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
@@ -40,20 +34,20 @@ class Upstream(_Table):
     """Give up if i-PI has not appeared after this; 0 waits for ever."""
 
 
-class AtomSeeds(_Table, tag_field="kind", tag="atoms"):
+class AtomSeeds(_Table, frozen=True, tag_field="kind", tag="atoms"):
     """Seeds by atom index."""
 
     indices: tuple[int, ...]
     """Counted from 0, in i-PI's order."""
 
 
-class SpeciesSeeds(_Table, tag_field="kind", tag="species"):
+class SpeciesSeeds(_Table, frozen=True, tag_field="kind", tag="species"):
     """Seeds by chemical element."""
 
     elements: tuple[str, ...]
 
 
-class SphereSeeds(_Table, tag_field="kind", tag="sphere"):
+class SphereSeeds(_Table, frozen=True, tag_field="kind", tag="sphere"):
     """A sphere fixed in space: its inside is core."""
 
     centre: tuple[float, float, float]
@@ -62,7 +56,7 @@ class SphereSeeds(_Table, tag_field="kind", tag="sphere"):
     fractional: bool = False
 
 
-class SlabSeeds(_Table, tag_field="kind", tag="slab"):
+class SlabSeeds(_Table, frozen=True, tag_field="kind", tag="slab"):
     """A slab fixed in space, between two planes normal to a lattice plane."""
 
     axis: Literal["a", "b", "c"]
@@ -72,7 +66,7 @@ class SlabSeeds(_Table, tag_field="kind", tag="slab"):
     high: float
 
 
-class CylinderSeeds(_Table, tag_field="kind", tag="cylinder"):
+class CylinderSeeds(_Table, frozen=True, tag_field="kind", tag="cylinder"):
     """An endless cylinder along a lattice vector, fixed in space."""
 
     axis: Literal["a", "b", "c"]
@@ -82,7 +76,7 @@ class CylinderSeeds(_Table, tag_field="kind", tag="cylinder"):
     fractional: bool = False
 
 
-class CriterionSeeds(_Table, tag_field="kind", tag="criterion"):
+class CriterionSeeds(_Table, frozen=True, tag_field="kind", tag="criterion"):
     """Seeds are the atoms for which a LAMMPS per-atom compute lies within bounds."""
 
     compute: str
@@ -105,7 +99,7 @@ class CriterionSeeds(_Table, tag_field="kind", tag="criterion"):
 Seeds = AtomSeeds | SpeciesSeeds | SphereSeeds | SlabSeeds | CylinderSeeds | CriterionSeeds
 
 
-class Hysteresis(_Table):
+class Hysteresis(_Table, frozen=True):
     """Lambda follows its target with a delay, counted in evaluations (as ML-MIX counts time)."""
 
     time_in: float
@@ -114,12 +108,12 @@ class Hysteresis(_Table):
     """Evaluations in which lambda falls towards 0."""
 
 
-class Region(_Table):
+class Region(_Table, frozen=True):
     """Which atoms are expensive, and how much."""
 
     seeds: Seeds
     core_radius: float
-    """Å around every seed: lambda = 1 (from the surface of a sphere, slab or cylinder: 0 is good)."""
+    """Å around every seed: lambda = 1 (of a sphere, slab or cylinder: around its surface)."""
     blend_width: float
     """Å over which lambda falls from 1 to 0."""
     buffer_width: float | Literal["exact"] = "exact"
@@ -135,7 +129,7 @@ class Region(_Table):
     hysteresis: Hysteresis | None = None
 
 
-class Mixing(_Table):
+class Mixing(_Table, frozen=True):
     """How the two answers become one."""
 
     kind: Literal["force"] = "force"
@@ -143,7 +137,7 @@ class Mixing(_Table):
     """Over which atoms the net force of mixing is taken away, so that momentum is conserved."""
 
 
-class Model(_Table):
+class Model(_Table, frozen=True):
     """What is demanded of the workers of one role."""
 
     sha256: str = ""
@@ -156,14 +150,14 @@ class Model(_Table):
     """Elements it knows, likewise."""
 
 
-class Models(_Table):
+class Models(_Table, frozen=True):
     """One or two models. With one, mixserver is a plain proxy to it."""
 
     cheap: Model | None = None
     expensive: Model | None = None
 
 
-class Workers(_Table):
+class Workers(_Table, frozen=True):
     """Where workers connect, and when they are given up."""
 
     door: str = "tcp://127.0.0.1:0"
@@ -182,7 +176,7 @@ class Workers(_Table):
     """Nobody left for a role: wait (i-PI waits too), or stop the run."""
 
 
-class Local(_Table):
+class Local(_Table, frozen=True):
     """A worker that `mixserver run` starts on this machine."""
 
     role: Literal["cheap", "expensive"]
@@ -195,7 +189,7 @@ class Local(_Table):
     environment: dict[str, str] = {}
 
 
-class Record(_Table):
+class Record(_Table, frozen=True):
     """What is written about a run."""
 
     folder: str = "runs"
@@ -208,14 +202,14 @@ class Record(_Table):
     """Send scalars to i-PI as extras."""
 
 
-class Ipi(_Table):
+class Ipi(_Table, frozen=True):
     """The i-PI that `mixserver run` starts."""
 
     input: str = "input.xml"
     """i-PI's input, or a RESTART."""
 
 
-class Config(_Table):
+class Config(_Table, frozen=True):
     """One mix.toml."""
 
     upstream: Upstream

@@ -77,7 +77,8 @@ class Frame:
     @cached_property
     def inverse(self) -> Matrix:
         """(3, 3) 1/Å: cartesian -> fractional is ``positions @ inverse``."""
-        return np.linalg.inv(self.cell)
+        inverse: Matrix = np.linalg.inv(self.cell)
+        return inverse
 
     @cached_property
     def wrapped(self) -> Vectors:

@@ -26,7 +26,7 @@ Frame: TypeAlias = bytes | bytearray | memoryview
 Role: TypeAlias = Literal["cheap", "expensive"]
 Blame: TypeAlias = Literal["input", "worker"]
 
-_DTYPES: Final = {"f8": np.dtype("<f8"), "i4": np.dtype("<i4")}
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {"f8": np.dtype("<f8"), "i4": np.dtype("<i4")}
 _CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
 _MOST_FRAMES: Final = 16
 _MOST_HEADER: Final = 1 << 20
@@ -36,7 +36,7 @@ class _Message(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True
     """Common settings of all messages."""
 
 
-class ModelCard(_Message):
+class ModelCard(_Message, frozen=True, eq=False):
     """What a worker's model is and what its engine can do with it."""
 
     engine: str
@@ -61,7 +61,7 @@ class ModelCard(_Message):
     """Precision it computes in."""
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, frozen=True, eq=False, tag="hello"):
     """Worker to server, first: who I am."""
 
     protocol: int
@@ -73,7 +73,7 @@ class Hello(_Message, tag="hello"):
     pid: int = 0
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, frozen=True, eq=False, tag="welcome"):
     """Server to worker: you are in."""
 
     heartbeat_s: float
@@ -82,20 +82,20 @@ class Welcome(_Message, tag="welcome"):
     """Silence after which either side counts the other as dead."""
 
 
-class Refused(_Message, tag="refused"):
+class Refused(_Message, frozen=True, eq=False, tag="refused"):
     """Server to worker: you are turned away, and this is why. Do not come back unchanged."""
 
     reason: str
 
 
-class Heartbeat(_Message, tag="heartbeat"):
+class Heartbeat(_Message, frozen=True, eq=False, tag="heartbeat"):
     """Either way: still here. The server answers each of a worker's with one of its own."""
 
     job: int | None = None
     """The job being evaluated, if any."""
 
 
-class Evaluate(_Message, tag="evaluate"):
+class Evaluate(_Message, frozen=True, eq=False, tag="evaluate"):
     r"""Server to worker: evaluate :math:`E = \sum_i w_i e_i` and its gradient on all atoms sent."""
 
     job: int
@@ -124,7 +124,7 @@ class Evaluate(_Message, tag="evaluate"):
             _shaped(self.weight, (n,), np.float64, "Evaluate.weight")
 
 
-class Result(_Message, tag="result"):
+class Result(_Message, frozen=True, eq=False, tag="result"):
     """Worker to server: the answer to one Evaluate."""
 
     job: int
@@ -151,7 +151,7 @@ class Result(_Message, tag="result"):
                 _shaped(array, (n,), np.float64, f"Result.{name}")
 
 
-class Failure(_Message, tag="failure"):
+class Failure(_Message, frozen=True, eq=False, tag="failure"):
     """Worker to server: this job could not be evaluated."""
 
     job: int
@@ -160,15 +160,13 @@ class Failure(_Message, tag="failure"):
     message: str
 
 
-class Goodbye(_Message, tag="goodbye"):
+class Goodbye(_Message, frozen=True, eq=False, tag="goodbye"):
     """Either way: I am leaving. A worker that gets it ends; its jobs are given to others."""
 
     reason: str = ""
 
 
-Message: TypeAlias = (
-    Hello | Welcome | Refused | Heartbeat | Evaluate | Result | Failure | Goodbye
-)
+Message: TypeAlias = Hello | Welcome | Refused | Heartbeat | Evaluate | Result | Failure | Goodbye
 
 
 def encode(message: Message) -> list[Frame]:
@@ -192,7 +190,7 @@ def encode(message: Message) -> list[Frame]:
         if code is None:
             raise ValueError(f"a message carries float64 or int32 arrays, not {value.dtype}")
         flat = np.ascontiguousarray(value)
-        arrays.append(memoryview(flat).cast("B") if flat.size else b"")
+        arrays.append(flat.data.cast("B") if flat.size else b"")
         return [len(arrays), code, list(value.shape)]
 
     header = msgspec.msgpack.Encoder(enc_hook=hook).encode(message)
@@ -237,8 +235,8 @@ def decode(frames: Sequence[Frame]) -> Message:
 
 def _described(value: Any) -> tuple[int, str, list[int]]:
     match value:
-        case [int(index), str(code), [*shape]] if (
-            len(shape) <= 3 and all(type(n) is int and 0 <= n < 1 << 32 for n in shape)
+        case [int(index), str(code), [*shape]] if len(shape) <= 3 and all(
+            type(n) is int and 0 <= n < 1 << 32 for n in shape
         ):
             return index, code, shape
     raise ValueError(f"an array is described as [frame, dtype, shape], got {value!r}")
