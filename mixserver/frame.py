@@ -77,7 +77,7 @@ class Frame:
     @cached_property
     def inverse(self) -> Matrix:
         """(3, 3) 1/Å: cartesian -> fractional is ``positions @ inverse``."""
-        inverse: Matrix = np.linalg.inv(self.cell)
+        inverse: Matrix = np.linalg.inv(self.cell).astype(np.float64)
         return inverse
 
     @cached_property
