@@ -1,6 +1,7 @@
-"""mix.toml as typed values. Unknown keys are errors, with the key that was probably meant.
+"""The tables of mix.toml as typed values, each key documented where it is declared.
 
-Lengths in Å, energies in eV; durations say their unit. Paths are taken relative to the file.
+Lengths in Å, energies in eV; durations say their unit; evaluations are counted, not steps. Knows
+no files: `load` reads and checks them.
 """
 
 from __future__ import annotations
@@ -187,6 +188,8 @@ class Local(_Table, frozen=True):
     """Ranks; more than one starts it under mpiexec."""
     threads: int = 1
     environment: dict[str, str] = {}
+    restarts: int = 3
+    """How often it is started again after it died."""
 
 
 class Record(_Table, frozen=True):
@@ -206,7 +209,9 @@ class Ipi(_Table, frozen=True):
     """The i-PI that `mixserver run` starts."""
 
     input: str = "input.xml"
-    """i-PI's input, or a RESTART."""
+    """i-PI's input."""
+    environment: dict[str, str] = {}
+    """Added to i-PI's environment."""
 
 
 class Config(_Table, frozen=True):

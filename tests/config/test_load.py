@@ -1,0 +1,107 @@
+"""mix.toml: what is wrong with it is said in one line, with the cure."""
+
+from pathlib import Path
+
+import pytest
+
+from mixserver.config import AtomSeeds, load_case
+from mixserver.config.load import parse
+from mixserver.errors import ConfigError
+
+GOOD = """
+[upstream]
+address = "unix:mixing"
+structure = "init.xyz"
+
+[region]
+core_radius = 6.0
+blend_width = 4.0
+[region.seeds]
+kind = "atoms"
+indices = [1, 2]
+
+[models.cheap]
+[models.expensive]
+
+[[local]]
+role = "cheap"
+command = ["toy"]
+"""
+
+
+def test_a_good_file_becomes_typed_values() -> None:
+    config = parse(GOOD)
+    assert config.region is not None
+    assert config.region.seeds == AtomSeeds(indices=(1, 2))
+    assert config.region.buffer_width == "exact"
+    assert config.local[0].command == ("toy",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "blend_width",
+            "blend_widht",
+            "region.blend_widht is not a setting; did you mean region.blend_width?",
+        ),
+        ("[upstream]", "[upstraem]", "upstraem is not a setting; did you mean upstream?"),
+        ("indices = [1, 2]", "indizes = [1, 2]", "region.seeds.indizes is not a setting"),
+        ("indices = [1, 2]", "indices = [1, 'a']", "region.seeds.indices"),
+        (
+            "core_radius = 6.0",
+            "core_radius = true",
+            "region.core_radius: Expected `float`, got `bool`",
+        ),
+        ("core_radius = 6.0", "core_radius = -1", "region.core_radius must not be negative"),
+        ("core_radius = 6.0\n", "", "Object missing required field `core_radius`"),
+        ('kind = "atoms"', 'kind = "atom"', "region.seeds.kind: Invalid value 'atom'"),
+        ("[models.expensive]", "", "[region] needs both"),
+        (
+            'role = "cheap"\ncommand = ["toy"]',
+            'role = "cheap"\ncommand = []',
+            "[[local]] needs a command",
+        ),
+        ("[region]", "[region", "is not valid TOML"),
+        ("[models.cheap]", "[workers]\npatience_s = 1.0\n[models.cheap]", "at least twice"),
+    ],
+)
+def test_what_is_wrong_is_said(old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace(old, new))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ("every = 5\nsamples = 6", "raise region.seeds.every"),
+        ("low = 2.0\nhigh = 1.0", "low = 2.0 is above high = 1.0"),
+        ("every = 0", "count from 1"),
+    ],
+)
+def test_contradictions_of_a_criterion_are_said(seeds: str, said: str) -> None:
+    text = GOOD.replace(
+        'kind = "atoms"\nindices = [1, 2]', f'kind = "criterion"\ncompute = "x"\n{seeds}'
+    )
+    with pytest.raises(ConfigError, match=said):
+        parse(text)
+
+
+def test_two_models_without_a_region_are_refused() -> None:
+    text = GOOD[: GOOD.index("[region]")] + GOOD[GOOD.index("[models.cheap]") :]
+    with pytest.raises(ConfigError, match="two models but no"):
+        parse(text)
+
+
+def test_a_missing_file_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mix\.toml cannot be read"):
+        load_case(tmp_path)
+
+
+def test_a_case_is_a_folder_or_its_file(tmp_path: Path) -> None:
+    (tmp_path / "mix.toml").write_text(GOOD)
+    assert load_case(tmp_path) == load_case(tmp_path / "mix.toml")
+    assert load_case(tmp_path).structure == tmp_path / "init.xyz"
