@@ -1,0 +1,123 @@
+"""Which atoms are near which, in NumPy alone, for any cell. Knows nothing of potentials.
+
+Images are made explicit, so cells smaller than the cutoff, tilted and partly periodic ones need
+no special case. Atoms are then sorted into columns along z, and every atom looks up the stretch
+of its own and the eight columns around that lies within the cutoff.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixserver.arrays import Matrix, Vectors
+from mixserver.errors import BadInput
+
+_WIDEST = 1e11
+"""Largest sorting key: beyond it, doubles no longer tell 1e-4 Å apart."""
+
+
+class Pairs(NamedTuple):
+    """Every ordered pair closer than the cutoff: i with j, and j with i."""
+
+    first: NDArray[np.intp]
+    """(p,) ascending."""
+    second: NDArray[np.intp]
+    """(p,) the neighbour, as one of the real atoms."""
+    vector: Vectors
+    """(p, 3) Å, from the first to (the image of) the second."""
+    distance: NDArray[np.float64]
+    """(p,) Å."""
+
+
+def pairs(positions: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool], cutoff: float) -> Pairs:
+    """Find all neighbours within the cutoff, images of an atom itself included.
+
+    Args:
+        positions: (n, 3) Å, anywhere in space.
+        cell: (3, 3) Å, rows are lattice vectors; those of axes without pbc are ignored.
+        pbc: along which of them the system repeats.
+        cutoff: Å.
+
+    Raises:
+        BadInput: the atoms are spread over an absurd distance.
+    """
+    count = len(positions)
+    inside = wrap(positions, cell, pbc)
+    points, origin = _with_images(inside, cell, pbc, cutoff)
+    low = points.min(axis=0) if count else np.zeros(3)
+    reach = points.max(axis=0) - low if count else np.zeros(3)
+    stride = reach[2] + 3.0 * cutoff  # so that neighbouring columns never overlap in the key
+    if np.prod(reach[:2] / cutoff + 3.0) * stride > _WIDEST:
+        raise BadInput(f"the atoms are spread over {reach.max():.3g} Å; the system has blown up")
+
+    column = np.floor((points[:, :2] - low[:2]) / cutoff).astype(np.int64) + 1
+    columns = int(column[:, 1].max(initial=0)) + 2
+    number = column[:, 0] * columns + column[:, 1]
+    height = points[:, 2] - low[2]
+    key = number * stride + height
+    order = np.argsort(key, kind="stable")
+    sorted_key = key[order]
+
+    around = np.array([x * columns + y for x in (-1, 0, 1) for y in (-1, 0, 1)])
+    middle = (number[:count, None] + around) * stride + height[:count, None]
+    slack = cutoff * (1.0 + 1e-4)
+    begin = np.searchsorted(sorted_key, middle - slack).ravel()
+    lengths = np.searchsorted(sorted_key, middle + slack).ravel() - begin
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if count else 0
+    slot = np.arange(total) + np.repeat(begin - (ends - lengths), lengths)
+    second = order[slot]
+    first = np.repeat(np.repeat(np.arange(count), 9), lengths)
+
+    vector = points[second] - points[first]
+    squared = np.einsum("ij,ij->i", vector, vector)
+    near = np.flatnonzero((squared < cutoff * cutoff) & (first != second))
+    return Pairs(first[near], origin[second[near]], vector[near], np.sqrt(squared[near]))
+
+
+def wrap(positions: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool]) -> Vectors:
+    """Move every atom by lattice vectors into the cell, along periodic axes only."""
+    full = completed(cell, pbc)
+    shift = np.floor(positions @ np.linalg.inv(full)) * np.asarray(pbc)
+    moved: Vectors = positions - shift @ full
+    return moved
+
+
+def completed(cell: Matrix, pbc: tuple[bool, bool, bool]) -> Matrix:
+    """The cell with unit vectors normal to the periodic ones in place of the others."""
+    full = np.array(cell, dtype=np.float64)
+    free = [axis for axis in range(3) if not pbc[axis]]
+    if len(free) == 3:
+        return np.eye(3)
+    if free:
+        _, _, directions = np.linalg.svd(full[np.asarray(pbc)])
+        full[free] = directions[3 - len(free) :]
+    return full
+
+
+def _with_images(
+    inside: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool], cutoff: float
+) -> tuple[Vectors, NDArray[np.intp]]:
+    """The atoms, then those of their images within the cutoff of the cell; and whose they are."""
+    origin = np.arange(len(inside))
+    points = inside
+    full = completed(cell, pbc)
+    inverse = np.linalg.inv(full)
+    for axis in range(3):
+        if not pbc[axis]:
+            continue
+        reach = cutoff * float(np.linalg.norm(inverse[:, axis]))  # in fractions of this vector
+        fraction = points @ inverse[:, axis]
+        new_points, new_origin = [points], [origin]
+        most = int(np.ceil(reach))
+        for copy in range(-most, most + 1):
+            if copy == 0:
+                continue
+            seen = (fraction + copy > -reach) & (fraction + copy < 1.0 + reach)
+            new_points.append(points[seen] + copy * full[axis])
+            new_origin.append(origin[seen])
+        points, origin = np.concatenate(new_points), np.concatenate(new_origin)
+    return points, origin

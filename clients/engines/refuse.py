@@ -1,0 +1,48 @@
+"""What every engine refuses before it computes. Knows jobs, no engine.
+
+Potential codes react to nonsense in the worst way: a NaN position drops the atom silently, an
+unknown element becomes another one. So engines call this first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from mixserver.errors import BadInput
+from mixserver.wire.worker import Evaluate
+
+_FLAT = 1e-8
+"""Å³ of lattice vectors that span nothing."""
+
+
+def refuse_nonsense(job: Evaluate, species: Collection[int] | None, model: str) -> None:
+    """Raise if no engine could evaluate this job.
+
+    Args:
+        job: what was asked.
+        species: atomic numbers the model knows; None if it takes any.
+        model: its name, for the message.
+
+    Raises:
+        BadInput: something is not finite, the periodic cell is flat, or an element is unknown.
+    """
+    if not np.isfinite(job.positions).all():
+        atom = int(np.flatnonzero(~np.isfinite(job.positions).all(axis=1))[0])
+        raise BadInput(f"job {job.job}: the position of atom {atom} is not finite")
+    if job.weight is not None and not np.isfinite(job.weight).all():
+        atom = int(np.flatnonzero(~np.isfinite(job.weight))[0])
+        raise BadInput(f"job {job.job}: the site weight of atom {atom} is not finite")
+    periodic = job.cell[np.asarray(job.pbc)]
+    if not np.isfinite(job.cell).all() or (
+        len(periodic) and np.prod(np.linalg.svd(periodic, compute_uv=False)) < _FLAT
+    ):
+        raise BadInput(f"job {job.job}: the cell has no volume: {job.cell.tolist()} (Å)")
+    if species is not None:
+        unknown = sorted({int(z) for z in np.unique(job.numbers)} - set(species))
+        if unknown:
+            raise BadInput(
+                f"job {job.job}: model {model} knows the atomic numbers {sorted(species)}, "
+                f"not {unknown}. Give mixserver a model that knows every element of the system."
+            )
