@@ -1,0 +1,116 @@
+"""The writer's desk: takes reports and writes them on a thread of its own, off the critical path.
+
+A full disk or a vanished folder never stops a run: it is logged once and writing ends.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+import structlog
+
+from mixserver.frame import Frame
+from mixserver.record.report import Report, header, line
+from mixserver.record.structures import append_region
+from mixserver.region.region import Region
+
+log = structlog.get_logger(__name__)
+
+REPORTS: Final = "mixserver.jsonl"
+COLUMN_FILE: Final = "mixserver.out"
+REGIONS: Final = "regions.xyz"
+
+_Job = Callable[[], None]
+
+
+class Recorder:
+    """Writes one run's records into one folder.
+
+    Args:
+        folder: exists; gets `mixserver.jsonl`, `mixserver.out` and, if asked, `regions.xyz`.
+        every: evaluations between two reports.
+        regions_every: evaluations between two frames of lambda; 0 for none.
+    """
+
+    def __init__(self, folder: Path, *, every: int = 1, regions_every: int = 0) -> None:
+        self.folder = folder
+        self.latest: Report | None = None
+        """The newest report, for a progress display."""
+        self._every = every
+        self._regions_every = regions_every
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="recorder")
+        self._files: list[IO[bytes]] = []
+        self._reports = self._open(REPORTS)
+        self._columns = self._open(COLUMN_FILE)
+        self._columns.write(header().encode())
+        self._thread.start()
+
+    def note(self, report: Report, frame: Frame, region: Region | None) -> None:
+        """Take note of an evaluation; returns at once."""
+        self.latest = report
+        if report.evaluation % self._every == 0:
+            self._jobs.put(lambda: self._write_report(report))
+        every = self._regions_every
+        if region is not None and every > 0 and report.evaluation % every == 0:
+            self._jobs.put(lambda: append_region(self.folder / REGIONS, frame, region))
+
+    def close(self) -> None:
+        """Write what is still waiting, and close the files."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+        for file in self._files:
+            file.close()
+
+    def _open(self, name: str) -> IO[bytes]:
+        file = (self.folder / name).open("ab")
+        self._files.append(file)
+        return file
+
+    def _write(self) -> None:
+        broken = False
+        while (job := self._jobs.get()) is not None:
+            if broken:
+                continue
+            try:
+                job()
+                if self._jobs.empty():
+                    for file in self._files:
+                        file.flush()
+            except OSError as error:
+                broken = True
+                log.warning(
+                    "records cannot be written any more", folder=str(self.folder), error=error
+                )
+
+    def _write_report(self, report: Report) -> None:
+        self._reports.write(msgspec.json.encode(report) + b"\n")
+        self._columns.write(line(report).encode())
+
+
+def new_run_folder(parent: Path) -> Path:
+    """Make the next of parent/0001, parent/0002, ... and point parent/latest at it.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max((int(p.name) for p in parent.iterdir() if p.name.isdigit()), default=0)
+    while True:
+        number += 1
+        folder = parent / f"{number:04d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        break
+    latest = parent / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(folder.name)
+    return folder

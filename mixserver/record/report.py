@@ -1,0 +1,106 @@
+"""What is known about one evaluation, as one flat value."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation in scalars: a line of the JSON-lines file, a line of the column file."""
+
+    evaluation: int
+    """Counts the evaluations of this server from 0 (not i-PI's steps)."""
+    bead: int = 0
+    time_s: float = 0.0
+    """Seconds since the server started."""
+    energy: float = 0.0
+    """eV, what was reported to i-PI; `energy_is` says whose it is."""
+    energy_is: str = ""
+    """"cheap", "expensive": under force mixing no energy belongs to the mixed forces."""
+    seeds: int = 0
+    core: int = 0
+    """Atoms with lambda = 1."""
+    blend: int = 0
+    """Atoms with 0 < lambda < 1."""
+    buffer: int = 0
+    """Further atoms whose site energies were expensive."""
+    halo: int = 0
+    """Further atoms sent along as surroundings."""
+    clusters: int = 0
+    ms_total: float = 0.0
+    """From i-PI's request to the reply being ready."""
+    ms_cheap: float = 0.0
+    """From handing the cheap job out to its answer."""
+    ms_expensive: float = 0.0
+    """The same for the slowest cluster."""
+    ms_waiting: float = 0.0
+    """Waiting for workers: queued and evaluated, cheap and expensive overlapping."""
+    ms_own: float = 0.0
+    """The server's own share: total - waiting."""
+    mismatch_max: float = 0.0
+    """eV/Å, largest |F_expensive - F_cheap| among core and blend atoms."""
+    mismatch_rms: float = 0.0
+    """eV/Å, root mean square of the same in the blend."""
+    net_force: float = 0.0
+    """eV/Å, |sum of the mixed forces| before the momentum correction."""
+    cheap_worker: str = ""
+    expensive_workers: tuple[str, ...] = ()
+
+
+COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("evaluation", "", "counts the server's evaluations, not i-PI's steps"),
+    ("bead", "", "replica index"),
+    ("time_s", "second", "since the server started"),
+    ("energy", "electronvolt", "what i-PI was told"),
+    ("seeds", "", "seed atoms"),
+    ("core", "", "atoms with lambda = 1"),
+    ("blend", "", "atoms with 0 < lambda < 1"),
+    ("buffer", "", "further atoms with expensive site energies"),
+    ("halo", "", "further atoms sent along"),
+    ("clusters", "", "expensive jobs"),
+    ("ms_total", "millisecond", "request to reply"),
+    ("ms_cheap", "millisecond", "cheap job"),
+    ("ms_expensive", "millisecond", "slowest expensive job"),
+    ("ms_waiting", "millisecond", "waiting for workers"),
+    ("ms_own", "millisecond", "the server's own share"),
+    ("mismatch_max", "ev/ang", "largest |F_expensive - F_cheap| in core and blend"),
+    ("mismatch_rms", "ev/ang", "rms of the same in the blend"),
+    ("net_force", "ev/ang", "|sum of forces| before the momentum correction"),
+)
+"""Columns of the column file: field of `Report`, i-PI's word for its unit, what it is."""
+
+SCALARS = (
+    "seeds",
+    "core",
+    "blend",
+    "buffer",
+    "clusters",
+    "mismatch_max",
+    "mismatch_rms",
+    "net_force",
+    "ms_cheap",
+    "ms_expensive",
+    "ms_own",
+)
+"""Fields that go to i-PI as extras, always all of them: i-PI wants a constant set of keys."""
+
+
+def header() -> str:
+    """The commented header of the column file, in i-PI's style."""
+    lines = [
+        f"# column {at:>3}     --> {name}{f'{{{unit}}}' if unit else ''} : {what}\n"
+        for at, (name, unit, what) in enumerate(COLUMNS, 1)
+    ]
+    return "".join(lines)
+
+
+def line(report: Report) -> str:
+    """One line of the column file."""
+    return " ".join(f"{getattr(report, name):16.8e}" for name, _, _ in COLUMNS) + "\n"
+
+
+def extras(report: Report) -> str:
+    """The JSON object i-PI is sent: `SCALARS` and whose energy it was, well under 1 kB."""
+    fields: dict[str, object] = {name: getattr(report, name) for name in SCALARS}
+    fields["energy_is"] = report.energy_is
+    return msgspec.json.encode(fields).decode()

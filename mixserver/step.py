@@ -1,0 +1,247 @@
+"""One evaluation, from i-PI's request to its reply: the whole of mixserver in a few lines.
+
+`MixedStep` answers with two models and a region, `PlainStep` passes everything through to one.
+Neither knows a socket: who asks and who evaluates are given to them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from mixserver.cluster import Cluster
+from mixserver.dispatch.dispatcher import Dispatcher, Reply as Answer
+from mixserver.frame import Frame, Topology
+from mixserver.mixing.mixer import ForceMixer, Mixed
+from mixserver.record.recorder import Recorder
+from mixserver.record.report import Report, extras
+from mixserver.region.region import Region
+from mixserver.region.selector import Selector
+from mixserver.wire.ipi import Reply, Request
+from mixserver.wire.worker import Evaluate, ModelCard, Role
+
+MixerFor = Callable[[ModelCard], ForceMixer]
+"""Makes the mixer once the expensive model has introduced itself."""
+
+
+class Step(Protocol):
+    """Answers upstream's requests."""
+
+    async def answer(self, request: Request) -> Reply:
+        """Evaluate one request.
+
+        Raises:
+            EvaluationError: it could not be evaluated.
+            UpstreamError: it makes no sense.
+        """
+
+
+@dataclass(slots=True)
+class _Stopwatch:
+    """Where the time of one evaluation went, in seconds."""
+
+    started: float
+    waiting: float = 0.0
+
+    def waited(self, answers: Sequence[Answer]) -> None:
+        """Count the wait for answers that were asked for together."""
+        self.waiting += max((a.waited_s + a.took_s for a in answers), default=0.0)
+
+    @property
+    def total(self) -> float:
+        return time.perf_counter() - self.started
+
+
+class MixedStep:
+    """Two models and a region: carve, ask, mix."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        selector: Selector,
+        mixer_for: MixerFor,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        *,
+        with_extras: bool = True,
+    ) -> None:
+        self._topology = topology
+        self._selector = selector
+        self._mixer_for = mixer_for
+        self._mixer: ForceMixer | None = None
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._with_extras = with_extras
+        self._numbers = itertools.count()
+        self._began = time.perf_counter()
+
+    async def answer(self, request: Request) -> Reply:
+        """One energy, one force field, one virial for one request; see `Step.answer`."""
+        watch = _Stopwatch(time.perf_counter())
+        frame = self._topology.frame(
+            request.positions,
+            request.cell,
+            bead=request.bead or 0,
+            number=next(self._numbers),
+        )
+        mixer = self._mixer or await self._meet(watch)
+        due = self._selector.due(frame.bead)
+        cheap: Answer | None = None
+        if due.choose:  # the seeds depend on what the cheap model's worker measures first
+            (cheap,) = await self._ask(watch, [("cheap", mixer.cheap(frame, due.criterion))])
+            self._observe(frame, cheap)
+        region = self._selector.select(frame)
+        clusters = mixer.carve(frame, region)
+        questions: list[tuple[Role, Evaluate]] = [
+            ("expensive", job) for job in mixer.expensive(frame, clusters)
+        ]
+        ask_cheap = cheap is None and (mixer.needs_cheap(region) or bool(due.criterion))
+        if ask_cheap:
+            questions.append(("cheap", mixer.cheap(frame, due.criterion)))
+        answers = await self._ask(watch, questions)
+        if ask_cheap:
+            cheap = answers.pop()
+            if due.criterion:
+                self._observe(frame, cheap)
+        mixed = mixer.mix(
+            frame, region, clusters, cheap.result if cheap else None, [a.result for a in answers]
+        )
+        report = self._report(frame, region, clusters, mixed, cheap, answers, watch)
+        reply = Reply(
+            energy=mixed.energy,
+            forces=mixed.forces,
+            virial=mixed.virial,
+            extras=extras(report) if self._with_extras else "",
+        )
+        self._recorder.note(report, frame, region)
+        return reply
+
+    async def _meet(self, watch: _Stopwatch) -> ForceMixer:
+        """Wait for the expensive model to introduce itself: its reach decides the buffers."""
+        started = time.perf_counter()
+        self._mixer = self._mixer_for(await self._dispatcher.card("expensive"))
+        watch.waiting += time.perf_counter() - started
+        return self._mixer
+
+    async def _ask(
+        self, watch: _Stopwatch, questions: Sequence[tuple[Role, Evaluate]]
+    ) -> list[Answer]:
+        answers = await self._dispatcher.run(questions)
+        watch.waited(answers)
+        return answers
+
+    def _observe(self, frame: Frame, cheap: Answer) -> None:
+        values = cheap.result.values
+        if values is None:  # checked by the dispatcher: a worker that was asked has answered
+            raise RuntimeError("a checked result lacks the criterion's values")
+        self._selector.observe(frame.bead, values)
+
+    def _report(
+        self,
+        frame: Frame,
+        region: Region,
+        clusters: Sequence[Cluster],
+        mixed: Mixed,
+        cheap: Answer | None,
+        expensive: Sequence[Answer],
+        watch: _Stopwatch,
+    ) -> Report:
+        total = watch.total
+        return Report(
+            evaluation=frame.number,
+            bead=frame.bead,
+            time_s=time.perf_counter() - self._began,
+            energy=mixed.energy,
+            energy_is=mixed.energy_is,
+            seeds=len(region.seeds),
+            core=mixed.core,
+            blend=mixed.blend,
+            buffer=mixed.buffer,
+            halo=mixed.halo,
+            clusters=len(clusters),
+            ms_total=1e3 * total,
+            ms_cheap=1e3 * cheap.took_s if cheap else 0.0,
+            ms_expensive=1e3 * max((a.took_s for a in expensive), default=0.0),
+            ms_waiting=1e3 * watch.waiting,
+            ms_own=1e3 * (total - watch.waiting),
+            mismatch_max=mixed.mismatch_max,
+            mismatch_rms=mixed.mismatch_rms,
+            net_force=float(np.linalg.norm(mixed.net_force)),
+            cheap_worker=cheap.worker if cheap else "",
+            expensive_workers=tuple(a.worker for a in expensive),
+        )
+
+
+class PlainStep:
+    """One model and no region: everything goes through to it, extras of stock clients too."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        role: Role,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        *,
+        with_extras: bool = True,
+    ) -> None:
+        self._topology = topology
+        self._role = role
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._with_extras = with_extras
+        self._numbers = itertools.count()
+        self._began = time.perf_counter()
+
+    async def answer(self, request: Request) -> Reply:
+        """What the one model says, unchanged; see `Step.answer`."""
+        watch = _Stopwatch(time.perf_counter())
+        frame = self._topology.frame(
+            request.positions,
+            request.cell,
+            bead=request.bead or 0,
+            number=next(self._numbers),
+        )
+        question = Evaluate(
+            job=0,
+            stream=frame.bead,
+            positions=frame.wrapped,
+            numbers=self._topology.numbers,
+            cell=frame.cell,
+            pbc=self._topology.pbc,
+        )
+        answers = await self._dispatcher.run([(self._role, question)])
+        watch.waited(answers)
+        result = answers[0].result
+        total = watch.total
+        report = Report(
+            evaluation=frame.number,
+            bead=frame.bead,
+            time_s=time.perf_counter() - self._began,
+            energy=result.energy,
+            energy_is=self._role,
+            ms_total=1e3 * total,
+            ms_waiting=1e3 * watch.waiting,
+            ms_own=1e3 * (total - watch.waiting),
+        )
+        report = msgspec.structs.replace(
+            report, **{f"ms_{self._role}": 1e3 * answers[0].took_s, **self._who(answers[0])}
+        )
+        own = extras(report) if self._with_extras else ""
+        self._recorder.note(report, frame, None)
+        return Reply(
+            energy=result.energy,
+            forces=result.forces,
+            virial=result.virial,
+            extras=result.extras or own,
+        )
+
+    def _who(self, answer: Answer) -> dict[str, object]:
+        if self._role == "cheap":
+            return {"cheap_worker": answer.worker}
+        return {"expensive_workers": (answer.worker,)}
