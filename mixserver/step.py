@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from mixserver.cluster import Cluster
-from mixserver.dispatch.dispatcher import Dispatcher, Reply as Answer
+from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.dispatch.dispatcher import Reply as Answer
 from mixserver.frame import Frame, Topology
 from mixserver.mixing.mixer import ForceMixer, Mixed
 from mixserver.record.recorder import Recorder
@@ -87,7 +88,7 @@ class MixedStep:
         frame = self._topology.frame(
             request.positions,
             request.cell,
-            bead=request.bead or 0,
+            bead=request.slot if request.bead is None else request.bead,
             number=next(self._numbers),
         )
         mixer = self._mixer or await self._meet(watch)
@@ -204,7 +205,7 @@ class PlainStep:
         frame = self._topology.frame(
             request.positions,
             request.cell,
-            bead=request.bead or 0,
+            bead=request.slot if request.bead is None else request.bead,
             number=next(self._numbers),
         )
         question = Evaluate(

@@ -88,6 +88,17 @@ def with_region(frame: Frame, region: Region, shell: Scalars | None = None) -> A
     return atoms
 
 
+def write_frame(file: Path, frame: Frame) -> None:
+    """Write one frame as extxyz, without regions."""
+    atoms = Atoms(
+        numbers=frame.topology.numbers,
+        positions=frame.positions,
+        cell=frame.cell,
+        pbc=frame.topology.pbc,
+    )
+    write(file, atoms, format="extxyz")
+
+
 def append_region(file: Path, frame: Frame, region: Region) -> None:
     """Append one frame of lambda to an extxyz file."""
     write(file, with_region(frame, region), format="extxyz", append=True)

@@ -1,0 +1,248 @@
+"""The one place where a mix.toml becomes objects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from mixserver.config import (
+    AtomSeeds,
+    Case,
+    Config,
+    CriterionSeeds,
+    CylinderSeeds,
+    Model,
+    SlabSeeds,
+    SpeciesSeeds,
+    SphereSeeds,
+)
+from mixserver.config import Region as RegionTable
+from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.dispatch.events import Door
+from mixserver.dispatch.ipi_door import IpiDoor
+from mixserver.dispatch.policy import Policy
+from mixserver.dispatch.zmq_door import ZmqDoor
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame, Topology
+from mixserver.mixing.mixer import ForceMixer, Reach
+from mixserver.record.recorder import Recorder
+from mixserver.record.structures import read_structure
+from mixserver.region import seeds as kinds
+from mixserver.region.selector import Selector
+from mixserver.step import MixedStep, PlainStep, Step
+from mixserver.upstream import Upstream
+from mixserver.wire.ipi import Reply, Request
+from mixserver.wire.worker import ModelCard, Role
+
+Answering = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything a service runs, made from one case."""
+
+    topology: Topology
+    start: Frame
+    """The structure file's own positions."""
+    step: Step
+    dispatcher: Dispatcher
+    recorder: Recorder
+    upstreams: Sequence[Callable[[Answering], Upstream]]
+    door: Door
+    """Where mixserver's own workers connect."""
+
+
+def build(case: Case, folder: Path, *, sockets_prefix: str | None = None) -> Parts:
+    """Make the objects a case asks for; opens files of `folder`, but no socket.
+
+    Args:
+        case: the case.
+        folder: where records go.
+        sockets_prefix: instead of the configured one.
+
+    Raises:
+        ConfigError: the structure cannot be read, or the settings do not fit it.
+    """
+    config = case.config
+    topology, start = read_structure(case.structure)
+    door = ZmqDoor(config.workers.door, policy := _policy(config))
+    doors: list[Door] = [door]
+    prefix = sockets_prefix or config.upstream.sockets_prefix
+    if config.workers.clients:
+        doors.append(_clients(config, config.upstream.sockets_prefix))
+    dispatcher = Dispatcher(policy, doors)
+    selector = build_selector(config.region, topology) if config.region else None
+    recorder = Recorder(
+        folder, every=config.record.every, regions_every=config.record.regions_every
+    )
+    step: Step
+    if selector is not None:
+        step = MixedStep(
+            topology,
+            selector,
+            lambda card: build_mixer(config, card),
+            dispatcher,
+            recorder,
+            with_extras=config.record.extras,
+        )
+    else:
+        role: Role = "cheap" if config.models.cheap is not None else "expensive"
+        step = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
+    upstreams = [_upstream(config, address, prefix) for address in case.addresses]
+    return Parts(topology, start, step, dispatcher, recorder, upstreams, door)
+
+
+def build_selector(table: RegionTable, topology: Topology) -> Selector:
+    """The selector a [region] table asks for.
+
+    Raises:
+        ConfigError: seeds that are not among the atoms.
+    """
+    return Selector(
+        _seeds(table, topology),
+        core_radius=table.core_radius,
+        blend_width=table.blend_width,
+        profile=table.profile,
+        measure_from=table.measure_from,
+        hysteresis=(table.hysteresis.time_in, table.hysteresis.time_out)
+        if table.hysteresis
+        else None,
+    )
+
+
+def build_mixer(config: Config, card: ModelCard) -> ForceMixer:
+    """The mixer for an expensive model that has introduced itself.
+
+    Raises:
+        ConfigError: the buffers are thinner than the model needs and that was not allowed, or its
+            reach is unknown.
+    """
+    table = config.region
+    if table is None:
+        raise ConfigError("a mixer needs a [region]")
+    stated = config.models.expensive or Model()
+    field = card.receptive_field if card.receptive_field is not None else stated.receptive_field
+    return ForceMixer(
+        reach=Reach(receptive_field=field, weights=card.weights, name=card.name),
+        buffer_width=None if table.buffer_width == "exact" else table.buffer_width,
+        halo_width=None if table.halo_width == "exact" else table.halo_width,
+        allow_thin=table.allow_thin_buffer,
+        zero_net=config.mixing.zero_net,
+    )
+
+
+def species(names: Sequence[str] | None, key: str) -> tuple[int, ...] | None:
+    """Atomic numbers of element symbols.
+
+    Raises:
+        ConfigError: no such element.
+    """
+    if names is None:
+        return None
+    unknown = [name for name in names if name not in atomic_numbers]
+    if unknown:
+        raise ConfigError(f"{key}: {unknown[0]!r} is no element symbol")
+    return tuple(int(atomic_numbers[name]) for name in names)
+
+
+def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds:
+    n = len(topology)
+    match table.seeds:
+        case AtomSeeds(indices=indices):
+            return kinds.AtomSeeds(_inside(indices, n, "region.seeds.indices"))
+        case SpeciesSeeds(elements=elements):
+            wanted = species(elements, "region.seeds.elements") or ()
+            if not np.isin(topology.numbers, wanted).any():
+                raise ConfigError(
+                    f"region.seeds.elements = {list(elements)}: the structure has none of them"
+                )
+            return kinds.SpeciesSeeds(topology.numbers, wanted)
+        case SphereSeeds() as s:
+            return kinds.SphereSeeds(s.centre, s.radius, fractional=s.fractional)
+        case SlabSeeds() as s:
+            return kinds.SlabSeeds("abc".index(s.axis), s.low, s.high)
+        case CylinderSeeds() as s:
+            return kinds.CylinderSeeds(
+                "abc".index(s.axis), s.centre, s.radius, fractional=s.fractional
+            )
+        case CriterionSeeds() as s:
+            chosen = species(s.species, "region.seeds.species")
+            initial = s.initial
+            return kinds.CriterionSeeds(
+                s.compute,
+                low=s.low,
+                high=s.high,
+                every=s.every,
+                sample_every=s.sample_every,
+                samples=s.samples,
+                initial=_inside(initial, n, "region.seeds.initial")
+                if initial is not None
+                else None,
+                eligible=np.isin(topology.numbers, chosen) if chosen is not None else None,
+            )
+
+
+def _inside(indices: Sequence[int], n: int, key: str) -> tuple[int, ...]:
+    outside = [i for i in indices if not 0 <= i < n]
+    if outside:
+        raise ConfigError(
+            f"{key} names atom {outside[0]}, but the structure has {n} atoms, counted from 0"
+        )
+    return tuple(indices)
+
+
+def _policy(config: Config) -> Policy:
+    roles: dict[Role, str] = {}
+    if config.models.cheap is not None:
+        roles["cheap"] = config.models.cheap.sha256
+    if config.models.expensive is not None:
+        roles["expensive"] = config.models.expensive.sha256
+    workers = config.workers
+    return Policy(
+        roles=roles,
+        patience_s=workers.patience_s,
+        heartbeat_s=workers.heartbeat_s,
+        failures=workers.failures,
+        job_timeout_s=workers.job_timeout_s,
+        when_none=workers.when_none,
+    )
+
+
+def _clients(config: Config, prefix: str) -> IpiDoor:
+    role = config.workers.clients_role
+    stated = (config.models.cheap if role == "cheap" else config.models.expensive) or Model()
+    card = ModelCard(
+        engine="ipi-client",
+        name=f"stock client at {config.workers.clients}",
+        fingerprint=stated.sha256 or hashlib.sha256(b"ipi-client").hexdigest(),
+        species=species(stated.species, f"models.{role}.species"),
+        cutoff=stated.cutoff,
+        receptive_field=stated.receptive_field,
+    )
+    return IpiDoor(
+        config.workers.clients,
+        role,
+        card=card,
+        sockets_prefix=prefix,
+        heartbeat_s=config.workers.heartbeat_s,
+    )
+
+
+def _upstream(config: Config, address: str, prefix: str) -> Callable[[Answering], Upstream]:
+    def make(answer: Answering) -> Upstream:
+        return Upstream(
+            address,
+            answer,
+            sockets_prefix=prefix,
+            connections=config.upstream.connections,
+            announce_beads=config.upstream.beads == "announced",
+            force_timeout_s=config.upstream.force_timeout_s,
+            first_contact_s=config.upstream.first_contact_s,
+        )
+
+    return make

@@ -1,0 +1,103 @@
+"""Child processes of a run: started apart from the terminal, logged, ended for certain.
+
+Knows how to start and to end a process and to quote its last words; not what any of them is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from mixserver.errors import ConfigError
+
+log = structlog.get_logger(__name__)
+
+
+class Child:
+    """One process, in a session of its own so that Ctrl-C in the terminal does not reach it."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log_file: Path) -> None:
+        self.name = name
+        self.log_file = log_file
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Wait for its end; the exit status, negative for a signal."""
+        return await self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask it (and whatever it started) to end."""
+        self._signal(signal.SIGTERM)
+
+    async def end(self, grace_s: float) -> int:
+        """Ask it to end, and kill its whole session if it has not within `grace_s`."""
+        if self.returncode is None:
+            self.terminate()
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self.wait()
+            except TimeoutError:
+                log.warning("killed: did not end when asked", process=self.name, after_s=grace_s)
+        self._signal(signal.SIGKILL)  # also what it may have left behind
+        return await self.wait()
+
+    def last_words(self, lines: int = 3) -> str:
+        """The last lines it printed, for an error message."""
+        try:
+            text = self.log_file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+
+async def start(
+    name: str,
+    command: Sequence[str],
+    *,
+    folder: Path,
+    log_file: Path,
+    environment: Mapping[str, str],
+) -> Child:
+    """Start a process with its output going to a file.
+
+    Raises:
+        ConfigError: the program does not exist or cannot be run.
+    """
+    output: IO[bytes] = log_file.open("ab")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ConfigError(f"{name}: {command[0]} cannot be started: {error.strerror}") from error
+    finally:
+        output.close()
+    log.info("started", process=name, pid=process.pid, command=" ".join(command))
+    return Child(name, process, log_file)

@@ -1,0 +1,268 @@
+"""`mixserver run`: i-PI, the server and the local workers as one supervised job.
+
+Order of starting: doors, workers, i-PI. Order of ending: i-PI (so that it can write its RESTART),
+upstream, workers. i-PI runs in the run's own folder, on links to the case's files, and finds the
+server through unix sockets in a private folder, so that no two runs meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from mixserver.build import Parts, build
+from mixserver.children import Child, start
+from mixserver.config import Case, Local
+from mixserver.errors import ConfigError, MixserverError, UpstreamError, WorkerFault
+from mixserver.ipi_input import IpiInput, read_input
+from mixserver.service import Service
+from mixserver.upstream import parse_address
+from mixserver.wire.worker import Role
+
+log = structlog.get_logger(__name__)
+
+IPI_GRACE_S = 60.0
+"""How long i-PI may take to end after SIGTERM: it finishes its step and writes RESTART."""
+WORKER_GRACE_S = 5.0
+_EARLY = "a worker of this machine ended before it could join"
+
+
+@dataclass(slots=True)
+class Run:
+    """A run while it lasts, for whoever shows its progress."""
+
+    folder: Path
+    case: Case
+    ipi: IpiInput
+    service: Service
+    stage: str = "starting"
+
+
+@contextlib.asynccontextmanager
+async def local_workers(
+    case: Case, parts: Parts, folder: Path, *, ready: bool = True
+) -> AsyncIterator[list[Child]]:
+    """Start the case's local workers, and keep them running inside this context.
+
+    Args:
+        case: the case; its [[local]] tables say what to start.
+        parts: whose door they come in by; it must be open.
+        folder: where they log.
+        ready: wait until every role that has local workers is served.
+
+    Raises:
+        WorkerFault: one of them ended before it joined; its last words are quoted.
+        ConfigError: a command cannot be started.
+    """
+    plan = [
+        (local, f"{local.role}-{at}-{copy}")
+        for at, local in enumerate(case.config.local)
+        for copy in range(local.count)
+    ]
+    children: list[Child] = []
+    keepers: list[asyncio.Task[None]] = []
+    try:
+        for local, name in plan:
+            child = await _start_worker(case, local, name, parts.door.address, folder)
+            children.append(child)
+        if ready:
+            await _until_joined(parts, {local.role for local, _ in plan}, children)
+        for at, (local, name) in enumerate(plan):
+            keepers.append(
+                asyncio.create_task(_keep(children, at, case, local, name, parts, folder))
+            )
+        yield children
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        await asyncio.gather(*(child.end(WORKER_GRACE_S) for child in children))
+
+
+async def run_case(
+    case: Case,
+    folder: Path,
+    *,
+    restart: Path | None = None,
+    shown: asyncio.Queue[Run] | None = None,
+) -> None:
+    """Run a case from beginning to end.
+
+    Args:
+        case: the case.
+        folder: this run's own folder, empty.
+        restart: an i-PI RESTART to start from instead of the case's input.
+        shown: gets the run as soon as there is one, for a progress display.
+
+    Raises:
+        MixserverError: the run could not start or had to stop; i-PI's RESTART is in `folder` if
+            i-PI was running.
+        asyncio.CancelledError: after an orderly end, if cancelled from outside.
+    """
+    source = restart or case.folder / case.config.ipi.input
+    ipi = read_input(source)
+    _agree(case, ipi)
+    input_file = _lay_out(case, folder, source)
+    with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
+        parts = build(case, folder, sockets_prefix=f"{private}/")
+        service = Service(parts)
+        run = Run(folder, case, ipi, service)
+        if shown is not None:
+            shown.put_nowait(run)
+        async with service.doors():
+            run.stage = "starting workers"
+            async with local_workers(case, parts, folder):
+                run.stage = "running"
+                await _run_ipi(run, input_file, f"{private}/")
+                run.stage = "done"
+
+
+async def _run_ipi(run: Run, input_file: Path, prefix: str) -> None:
+    program = Path(sys.executable).with_name("i-pi")
+    child = await start(
+        "i-PI",
+        [str(program if program.exists() else "i-pi"), "-S", prefix, input_file.name],
+        folder=run.folder,
+        log_file=run.folder / "i-pi.log",
+        environment={"OMP_NUM_THREADS": "1", **run.case.config.ipi.environment},
+    )
+    serving = asyncio.ensure_future(run.service.serve())
+    ending = asyncio.ensure_future(child.wait())
+    try:
+        await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done() and not ending.done() and serving.exception() is None:
+            with contextlib.suppress(TimeoutError):  # EXIT has been said, i-PI is closing its files
+                async with asyncio.timeout(IPI_GRACE_S):
+                    await asyncio.shield(ending)
+    finally:
+        # while i-PI ends, its last request is still answered: it waits for that before RESTART
+        code = await asyncio.shield(child.end(IPI_GRACE_S))
+        run.service.stop()
+        failure = (await asyncio.gather(serving, return_exceptions=True))[0]
+        ending.cancel()
+    if isinstance(failure, MixserverError):
+        raise failure
+    if isinstance(failure, Exception):
+        raise failure
+    if code != 0:
+        raise UpstreamError(
+            f"i-PI ended with status {code}; its last words ({child.log_file}):\n"
+            f"{child.last_words(8)}"
+        )
+
+
+async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child]) -> None:
+    """Wait until each role has a worker; any child that ends before that is an error."""
+    joining = asyncio.gather(*(parts.dispatcher.card(role) for role in roles))
+    ends = {asyncio.ensure_future(child.wait()): child for child in children}
+    try:
+        done, _ = await asyncio.wait(
+            {asyncio.ensure_future(joining), *ends}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for child in [ends[task] for task in ends if task in done]:
+            raise WorkerFault(
+                f"{_EARLY}: {child.name} ended with status {child.returncode}; its last words "
+                f"({child.log_file}):\n{child.last_words()}"
+            )
+        await joining
+    finally:
+        joining.cancel()
+        for task in ends:
+            task.cancel()
+        await asyncio.gather(joining, *ends, return_exceptions=True)
+
+
+async def _keep(
+    children: list[Child],
+    at: int,
+    case: Case,
+    local: Local,
+    name: str,
+    parts: Parts,
+    folder: Path,
+) -> None:
+    """Start a worker again when it dies, a few times."""
+    for left in range(local.restarts, -1, -1):
+        code = await children[at].wait()
+        if left == 0:
+            log.warning(
+                "worker ended for good", worker=name, status=code, log=str(children[at].log_file)
+            )
+            return
+        log.warning(
+            "worker ended, starting it again", worker=name, status=code, starts_left=left - 1
+        )
+        await children[at].end(WORKER_GRACE_S)
+        children[at] = await _start_worker(case, local, name, parts.door.address, folder)
+
+
+async def _start_worker(case: Case, local: Local, name: str, door: str, folder: Path) -> Child:
+    program = Path(sys.executable).with_name("mixserver-worker")
+    command = [str(program if program.exists() else "mixserver-worker"), *local.command]
+    command += ["--server", door, "--role", local.role]
+    if local.mpi > 1:
+        launcher = Path(sys.executable).with_name("mpiexec")
+        command = [
+            str(launcher if launcher.exists() else "mpiexec"),
+            "-n",
+            str(local.mpi),
+            *command,
+        ]
+    threads = str(local.threads)
+    return await start(
+        name,
+        command,
+        folder=case.folder,
+        log_file=folder / f"worker-{name}.log",
+        environment={
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            **local.environment,
+        },
+    )
+
+
+def _agree(case: Case, ipi: IpiInput) -> None:
+    """i-PI's sockets and mix.toml's upstream must be the same.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    there = {socket.as_upstream for socket in ipi.sockets}
+    for address in case.addresses:
+        parse_address(address)
+        if address not in there:
+            raise ConfigError(
+                f"mix.toml has upstream.address = {address!r}, but {ipi.file.name} has "
+                f"<ffsocket>s at {', '.join(sorted(there))}; make them the same"
+            )
+
+
+def _lay_out(case: Case, folder: Path, source: Path) -> Path:
+    """Put links to the case's files into the run's folder, and copies of what defines the run."""
+    records = (case.folder / case.config.record.folder).resolve()
+    copied = {case.file.resolve(), source.resolve()}
+    for entry in sorted(case.folder.iterdir()):
+        inside = entry.resolve() == records or records.is_relative_to(entry.resolve())
+        if entry.name.startswith(".") or inside or entry.resolve() in copied:
+            continue
+        (folder / entry.name).symlink_to(entry.resolve())
+    shutil.copyfile(case.file, folder / "mix.toml")
+    name = "RESTART.in" if source.name == "RESTART" else source.name
+    shutil.copyfile(source, folder / name)
+    return folder / name
+
+
+def install_stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    """Make Ctrl-C and SIGTERM end a task in order; a second one does not hurry it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)

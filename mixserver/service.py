@@ -1,0 +1,110 @@
+"""The running server: doors open, upstream answered, everything closed again, whatever happens.
+
+Knows when a run is over: i-PI said EXIT, an evaluation failed for good, or somebody asked to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from mixserver.build import Parts
+from mixserver.errors import MixserverError
+from mixserver.frame import Frame
+from mixserver.record.structures import write_frame
+from mixserver.upstream import Upstream
+from mixserver.wire.ipi import Reply, Request
+
+log = structlog.get_logger(__name__)
+
+
+class Service:
+    """Answers i-PI's force requests with the parts a mix.toml was built into."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.failure: MixserverError | None = None
+        """Why the run had to stop, if it had to."""
+        self.upstreams: list[Upstream] = []
+        self._stop = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def doors(self) -> AsyncIterator[None]:
+        """Workers can connect inside this context; leaving it says goodbye to them.
+
+        Raises:
+            ConfigError: an address is in use or none.
+        """
+        try:
+            await self.parts.dispatcher.open()
+            yield
+        finally:
+            await self.parts.dispatcher.close("the server ends")
+            self.parts.recorder.close()
+
+    async def serve(self) -> None:
+        """Answer upstream until i-PI says EXIT or `stop` is called.
+
+        Raises:
+            MixserverError: an evaluation failed in a way that trying again cannot cure.
+        """
+        self.upstreams = [
+            make(self._guarded(self.parts.step.answer)) for make in self.parts.upstreams
+        ]
+        sessions = [asyncio.ensure_future(upstream.run()) for upstream in self.upstreams]
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            # every session ends with i-PI's EXIT; a stop or a session's error ends them all
+            pending: set[asyncio.Future[None] | asyncio.Future[bool]] = {*sessions}
+            while pending and not stop.done():
+                done, _ = await asyncio.wait({*pending, stop}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {stop}:
+                    task.result()
+                pending -= done
+        finally:
+            stop.cancel()
+            for upstream in self.upstreams:
+                upstream.stop()
+            await asyncio.gather(*sessions, return_exceptions=True)
+        if self.failure is not None:
+            raise self.failure
+
+    def stop(self, failure: MixserverError | None = None) -> None:
+        """End `serve` soon; with a failure, `serve` raises it."""
+        if failure is not None and self.failure is None:
+            self.failure = failure
+        self._stop.set()
+
+    def _guarded(
+        self, answer: Callable[[Request], Awaitable[Reply]]
+    ) -> Callable[[Request], Awaitable[Reply]]:
+        """The same answer, but what can never succeed ends the run and keeps the frame.
+
+        i-PI gives a request that failed to whoever connects next: it would come back for ever.
+        """
+
+        async def guarded(request: Request) -> Reply:
+            try:
+                return await answer(request)
+            except MixserverError as error:
+                log.error("evaluation failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
+                self._keep(request)
+                self.stop(error)
+                raise
+
+        return guarded
+
+    def _keep(self, request: Request) -> None:
+        """Save the frame that failed, where it can be looked at."""
+        file: Path = self.parts.recorder.folder / "failed.xyz"
+        frame = Frame(self.parts.topology, request.positions, request.cell)
+        try:
+            write_frame(file, frame)
+        except (OSError, ValueError) as problem:  # a wrong atom count cannot be written
+            log.warning("the failed frame was not saved", file=str(file), error=str(problem))
+        else:
+            log.info("the failed frame is saved", file=str(file))
