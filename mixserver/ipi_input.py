@@ -5,12 +5,12 @@ Reads files; runs nothing. i-PI's own parser is the judge of an input: this only
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixserver.errors import ConfigError
+from mixserver.record.report import columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +110,6 @@ def _mode(motion: ET.Element) -> str:
     if mode == "dynamics" and dynamics is not None:
         return dynamics.get("mode", "nve").strip()
     return mode
-
-
-_COLUMN = re.compile(r"#\s*column\s+(\d+)(?:-(\d+))?\s*-->\s*(\w+)(?:\{([^}]*)\})?")
-
-
-def columns(header: list[str]) -> dict[str, int]:
-    """Name -> column (from 0) of an i-PI style column file, from its `# column 1 --> x` lines."""
-    found: dict[str, int] = {}
-    for line in header:
-        match = _COLUMN.match(line)
-        if match:
-            found[match[3]] = int(match[1]) - 1
-    return found
 
 
 class PropertiesTail:

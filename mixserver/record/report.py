@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 
@@ -104,3 +106,16 @@ def extras(report: Report) -> str:
     fields: dict[str, object] = {name: getattr(report, name) for name in SCALARS}
     fields["energy_is"] = report.energy_is
     return msgspec.json.encode(fields).decode()
+
+
+_COLUMN = re.compile(r"#\s*column\s+(\d+)(?:-(\d+))?\s*-->\s*(\w+)(?:\{([^}]*)\})?")
+
+
+def columns(header: list[str]) -> dict[str, int]:
+    """Name -> column (from 0) of an i-PI style column file, from its `# column 1 --> x` lines."""
+    found: dict[str, int] = {}
+    for line in header:
+        match = _COLUMN.match(line)
+        if match:
+            found[match[3]] = int(match[1]) - 1
+    return found

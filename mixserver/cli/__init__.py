@@ -1,0 +1,32 @@
+"""The `mixserver` command: one file per subcommand, heavy imports inside."""
+
+from __future__ import annotations
+
+import click
+
+from mixserver import __version__
+from mixserver.cli.bench import bench
+from mixserver.cli.check import check
+from mixserver.cli.errors import Group
+from mixserver.cli.plot import plot
+from mixserver.cli.region import region
+from mixserver.cli.run import run
+from mixserver.cli.serve import serve
+
+
+@click.group(cls=Group)
+@click.version_option(__version__, prog_name="mixserver")
+@click.option("--traceback", is_flag=True, help="On an error, show where in the code it arose.")
+def main(traceback: bool) -> None:
+    """Mix a cheap and an expensive potential behind i-PI's socket.
+
+    \b
+    A case is a folder with a mix.toml (see inputs/). Start here:
+      mixserver run inputs/minimal
+    """
+
+
+for command in (run, serve, check, region, plot, bench):
+    main.add_command(command)
+
+__all__ = ["main"]

@@ -1,0 +1,30 @@
+"""`mixserver check`: everything that can be known before a long run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.option("--quick", is_flag=True, help="Only what needs no model: files, atoms, shells.")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON on stdout.")
+def check(case: Path, quick: bool, as_json: bool) -> None:
+    """Check CASE: files and atoms, shells and cutoffs, models and forces, and the cost of a step.
+
+    Ends with status 1 if something is wrong, 0 if there are only warnings.
+    """
+    import asyncio
+
+    from mixserver.checks import check_case
+    from mixserver.checks.findings import as_text, to_json
+    from mixserver.cli.logs import configure
+    from mixserver.config import load_case
+
+    configure(None)
+    findings = asyncio.run(check_case(load_case(case), quick=quick))
+    click.echo(to_json(findings) if as_json else as_text(findings))
+    if any(finding.level == "error" for finding in findings):
+        raise SystemExit(1)

@@ -1,0 +1,22 @@
+"""`mixserver plot`: pictures of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="PNG file; default RUN/mixserver.png"
+)
+def plot(run: Path, output: Path | None) -> None:
+    """Draw RUN, a folder like CASE/runs/0001 or CASE/runs/latest, into a PNG.
+
+    Times per evaluation, sizes of the regions, mismatch of the two models, temperature.
+    """
+    from mixserver.record.plots import draw
+
+    click.echo(draw(run, output or run / "mixserver.png"))

@@ -1,0 +1,102 @@
+"""The progress of a run: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mixserver.ipi_input import PropertiesTail
+from mixserver.launch import Run
+from mixserver.record.report import Report
+
+_LINE_EVERY_S = 10.0
+
+
+async def show(runs: asyncio.Queue[Run], *, quiet: bool = False) -> None:
+    """Show a run as soon as there is one, until cancelled."""
+    run = await runs.get()
+    if quiet:
+        return
+    console = Console(stderr=True)
+    tail = PropertiesTail(run.folder / f"{run.ipi.prefix}.{run.ipi.properties}")
+    if console.is_terminal:
+        await _bar(run, tail, console)
+    else:
+        await _lines(run, tail, console)
+
+
+async def _bar(run: Run, tail: PropertiesTail, console: Console) -> None:
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task(run.stage, total=run.ipi.total_steps, state="")
+        try:
+            while True:
+                step, state = _state(run, tail)
+                bar.update(task, description=run.stage, completed=step, state=state)
+                await asyncio.sleep(0.25)
+        finally:
+            step, state = _state(run, tail)
+            bar.update(task, description=run.stage, completed=step, state=state)
+
+
+async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
+    said = ("", -1.0)
+    last = -_LINE_EVERY_S
+    began = time.monotonic()
+
+    def say() -> None:
+        step, state = _state(run, tail)
+        console.print(
+            f"{time.monotonic() - began:7.1f} s  {run.stage}  step {step:.0f}/{run.ipi.total_steps}"
+            f"  {state}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    try:
+        while True:
+            step, _ = _state(run, tail)
+            now = time.monotonic()
+            if (run.stage != said[0]) or (now - last > _LINE_EVERY_S and step != said[1]):
+                say()
+                said, last = (run.stage, step), now
+            await asyncio.sleep(0.5)
+    finally:
+        say()
+
+
+def _state(run: Run, tail: PropertiesTail) -> tuple[float, str]:
+    """The step, and what else there is to say."""
+    properties = tail.last()
+    report = run.service.parts.recorder.latest
+    step = properties.get("step", float(report.evaluation) if report else 0.0)
+    words = []
+    if "temperature" in properties:
+        words.append(f"T {properties['temperature']:.0f} K")
+    if report is not None:
+        words += _words(report)
+    elif run.stage == "running":
+        words.append("waiting for i-PI's first request")
+    return step, "  ".join(words)
+
+
+def _words(report: Report) -> list[str]:
+    words = []
+    if report.clusters or report.core or report.blend:
+        words.append(f"core {report.core} blend {report.blend} buffer {report.buffer}")
+    words.append(
+        f"ms: cheap {report.ms_cheap:.0f} expensive {report.ms_expensive:.0f} "
+        f"waiting {report.ms_waiting:.0f} own {report.ms_own:.2f}"
+    )
+    return words

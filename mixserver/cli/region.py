@@ -1,0 +1,48 @@
+"""`mixserver region`: who would be core, blend and buffer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("regions.xyz"),
+    show_default=True,
+)
+@click.option(
+    "--receptive-field",
+    type=float,
+    help="Å of the expensive model, instead of asking a local worker.",
+)
+def region(case: Path, output: Path, receptive_field: float | None) -> None:
+    """Write the regions of CASE's structure as extxyz, for OVITO.
+
+    Per atom: lambda (the expensive fraction), shell (3 core, 2 blend, 1 buffer, 0 bulk, -1 halo)
+    and seed. Starts the local workers where it must ask them: for the model's reach, and for a
+    criterion's values.
+
+    \b
+    Example:
+      mixserver region inputs/silicon_vacancy -o regions.xyz
+    """
+    import asyncio
+
+    from mixserver.checks.regions import look
+    from mixserver.cli.logs import configure
+    from mixserver.config import load_case
+
+    configure(None)
+    seen = asyncio.run(look(load_case(case), receptive_field=receptive_field))
+    seen.write(output)
+    click.echo(
+        f"{output}: seeds {seen.seeds}, core {seen.core}, blend {seen.blend}, "
+        f"buffer {seen.buffer}, halo {seen.halo}, of {seen.atoms} atoms; "
+        f"{seen.clusters} cluster{'s' if seen.clusters != 1 else ''}"
+    )

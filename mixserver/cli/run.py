@@ -1,0 +1,65 @@
+"""`mixserver run`: i-PI, the server and the local workers as one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.option("--restart", is_flag=True, help="Go on from the RESTART of the case's last run.")
+@click.option("--quiet", is_flag=True, help="No progress, only errors.")
+def run(case: Path, restart: bool, quiet: bool) -> None:
+    """Run CASE, a folder or its mix.toml, from beginning to end.
+
+    Starts i-PI, the server and the workers of [[local]], shows how far it is, and stops all of
+    them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN.
+
+    \b
+    Examples:
+      mixserver run inputs/minimal
+      mixserver run inputs/silicon_vacancy --restart
+    """
+    import asyncio
+
+    from mixserver.cli.logs import configure
+    from mixserver.cli.progress import show
+    from mixserver.config import load_case
+    from mixserver.errors import ConfigError
+    from mixserver.launch import Run, install_stop, run_case
+    from mixserver.record.recorder import new_run_folder
+
+    loaded = load_case(case)
+    records = loaded.folder / loaded.config.record.folder
+    source: Path | None = None
+    if restart:
+        source = records / "latest" / "RESTART"
+        if not source.is_file():
+            raise ConfigError(f"{source} does not exist, so there is nothing to go on from")
+        source = source.resolve()
+    try:
+        folder = new_run_folder(records)
+    except OSError as error:
+        raise ConfigError(f"no folder for this run in {records}: {error.strerror}") from error
+    configure(folder / "server.log")
+
+    async def job() -> None:
+        shown: asyncio.Queue[Run] = asyncio.Queue()
+        running = asyncio.create_task(run_case(loaded, folder, restart=source, shown=shown))
+        install_stop(asyncio.get_running_loop(), running)
+        display = asyncio.create_task(show(shown, quiet=quiet))
+        try:
+            await running
+        finally:
+            display.cancel()
+            await asyncio.gather(display, return_exceptions=True)
+
+    try:
+        asyncio.run(job())
+    except asyncio.CancelledError:
+        click.echo(f"stopped; i-PI's RESTART is in {folder}: mixserver run {case} --restart")
+        raise SystemExit(130) from None
+    if not quiet:
+        click.echo(f"done; results in {folder}: mixserver plot {folder}")

@@ -1,0 +1,172 @@
+"""Pictures of a run, from its records alone: no server is needed, none is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mixserver.errors import ConfigError
+from mixserver.record.recorder import REPORTS
+from mixserver.record.report import Report, columns
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#3b6fb6", "#d9822b", "#3c8d5a", "#808080"
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """All reports of a run; a last line cut short by a crash is passed over.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    file = folder / REPORTS
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror}); is this a run?") from error
+    decoder = msgspec.json.Decoder(Report)
+    reports = []
+    for number, line in enumerate(lines, 1):
+        try:
+            reports.append(decoder.decode(line))
+        except msgspec.DecodeError as error:
+            if number < len(lines):
+                raise ConfigError(f"{file}:{number} is no report: {error}") from error
+    if not reports:
+        raise ConfigError(f"{file} holds no reports yet; nothing to draw")
+    return reports
+
+
+def read_temperature(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) steps and (n,) temperatures (K) that i-PI printed into this folder; empty if none."""
+    empty = np.zeros(0)
+    for file in sorted(folder.glob("*.out")):
+        if file.name == "mixserver.out":
+            continue
+        text = file.read_text(encoding="utf-8").splitlines()
+        names = columns([line for line in text if line.startswith("#")])
+        if "temperature" not in names:
+            continue
+        rows = [line.split() for line in text if line.strip() and not line.startswith("#")]
+        rows = [row for row in rows if len(row) > names["temperature"]]
+        if not rows:
+            continue
+        at = names.get("step", 0)
+        return (
+            np.array([float(row[at]) for row in rows]),
+            np.array([float(row[names["temperature"]]) for row in rows]),
+        )
+    return empty, empty
+
+
+def draw(folder: Path, output: Path) -> Path:
+    """Draw times, region sizes, mismatch and temperature of a run into a PNG.
+
+    Args:
+        folder: the run's folder.
+        output: the PNG to write.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ConfigError: no reports there.
+    """
+    reports = read_reports(folder)
+    figure = Figure(figsize=(10.0, 7.5), layout="constrained")
+    axes = figure.subplots(2, 2)
+    figure.suptitle(f"{folder.resolve().parent.parent.name}, run {folder.resolve().name}")
+    times(axes[0, 0], reports)
+    sizes(axes[0, 1], reports)
+    mismatch(axes[1, 0], reports)
+    temperature(axes[1, 1], *read_temperature(folder))
+    figure.savefig(output, dpi=120)
+    return output
+
+
+def times(axes: Axes, reports: Sequence[Report]) -> Axes:
+    """Where the time of each evaluation went, ms."""
+    at = [r.evaluation for r in reports]
+    for name, colour, label in (
+        ("ms_total", _GREY, "total"),
+        ("ms_expensive", _ORANGE, "expensive"),
+        ("ms_cheap", _BLUE, "cheap"),
+        ("ms_own", _GREEN, "own"),
+    ):
+        values = np.array([getattr(r, name) for r in reports])
+        if values.any():
+            median = float(np.median(values))
+            axes.plot(
+                at,
+                np.maximum(values, 1e-3),
+                color=colour,
+                lw=1.0,
+                label=f"{label}, median {median:.3g}",
+            )
+    axes.set(title="Time per evaluation", xlabel="evaluation", ylabel="ms", yscale="log")
+    axes.legend(frameon=False, fontsize=8)
+    return axes
+
+
+def sizes(axes: Axes, reports: Sequence[Report]) -> Axes:
+    """How many atoms were seeds, core, blend, buffer and halo."""
+    at = [r.evaluation for r in reports]
+    drawn = False
+    for name, colour in (("halo", _GREY), ("buffer", _GREEN), ("blend", _BLUE), ("core", _ORANGE)):
+        values = [getattr(r, name) for r in reports]
+        if any(values):
+            axes.plot(at, values, color=colour, lw=1.2, label=name, drawstyle="steps-post")
+            drawn = True
+    axes.set(title="Atoms in the regions", xlabel="evaluation", ylabel="atoms")
+    if drawn:
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, fontsize=8)
+    else:
+        _nothing(axes, "no region")
+    return axes
+
+
+def mismatch(axes: Axes, reports: Sequence[Report]) -> Axes:
+    """How far the two models' forces differ where they meet, eV/Å."""
+    at = [r.evaluation for r in reports]
+    if any(r.mismatch_max for r in reports):
+        axes.plot(
+            at,
+            [r.mismatch_max for r in reports],
+            color=_ORANGE,
+            lw=1.0,
+            label="largest, core and blend",
+        )
+        axes.plot(at, [r.mismatch_rms for r in reports], color=_BLUE, lw=1.0, label="rms, blend")
+        axes.plot(
+            at,
+            [r.net_force for r in reports],
+            color=_GREY,
+            lw=1.0,
+            label="net force, before correction",
+        )
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, fontsize=8)
+    else:
+        _nothing(axes, "nothing mixed")
+    axes.set(title="|F expensive - F cheap|", xlabel="evaluation", ylabel="eV/Å")
+    return axes
+
+
+def temperature(axes: Axes, steps: NDArray[np.float64], kelvin: NDArray[np.float64]) -> Axes:
+    """The temperature i-PI printed, K."""
+    if len(steps):
+        axes.plot(steps, kelvin, color=_ORANGE, lw=1.0)
+    else:
+        _nothing(axes, "i-PI printed no temperature here")
+    axes.set(title="Temperature", xlabel="i-PI step", ylabel="K")
+    return axes
+
+
+def _nothing(axes: Axes, why: str) -> None:
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=_GREY)
