@@ -1,0 +1,192 @@
+"""Checks that need no model: do mix.toml, the structure and i-PI's input fit together?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixserver.build import build_selector
+from mixserver.checks.findings import Finding
+from mixserver.config import Case
+from mixserver.errors import ConfigError, MixserverError
+from mixserver.frame import Frame, Topology
+from mixserver.ipi_input import IpiInput, read_input
+from mixserver.record.structures import read_structure
+
+_CELL_TOLERANCE = 1e-3
+_PRESSURE = {"npt", "nst", "sc-npt", "scnpt", "constrained-npt"}
+
+
+def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | None]:
+    """Everything that can be seen in the files alone.
+
+    Returns:
+        The findings, and the structure if it could be read.
+    """
+    found: list[Finding] = []
+    try:
+        topology, start = read_structure(case.structure)
+    except ConfigError as error:
+        return [Finding("error", "structure", str(error))], None, None
+    symbols, counts = np.unique(topology.numbers, return_counts=True)
+    kinds = ", ".join(f"{n} of Z = {z}" for z, n in zip(symbols, counts, strict=True))
+    found.append(Finding("ok", "structure", f"{len(topology)} atoms: {kinds}", len(topology)))
+    found += _positions(start)
+    if case.config.region is not None:
+        try:
+            build_selector(case.config.region, topology)
+        except MixserverError as error:
+            found.append(Finding("error", "seeds", str(error)))
+    file = case.folder / case.config.ipi.input
+    if not file.exists():
+        found.append(
+            Finding("warning", "i-PI input", f"{file} does not exist, so i-PI was not looked at")
+        )
+        return found, topology, start
+    try:
+        ipi = read_input(file)
+    except ConfigError as error:
+        found.append(Finding("error", "i-PI input", str(error)))
+        return found, topology, start
+    found += _sockets(case, ipi)
+    found += _atoms(ipi, topology, start)
+    found += _ensemble(case, ipi)
+    return found, topology, start
+
+
+def _positions(start: Frame) -> list[Finding]:
+    heights = start.volume / np.linalg.norm(
+        np.cross(start.cell[[1, 2, 0]], start.cell[[2, 0, 1]]), axis=1
+    )
+    return [
+        Finding(
+            "ok",
+            "cell",
+            f"{start.volume:.1f} Å³, {', '.join(f'{h:.2f}' for h in heights)} Å between its faces",
+            float(heights.min()),
+        )
+    ]
+
+
+def _sockets(case: Case, ipi: IpiInput) -> list[Finding]:
+    there = {socket.as_upstream: socket for socket in ipi.sockets}
+    found = []
+    for address in case.addresses:
+        if address not in there:
+            found.append(
+                Finding(
+                    "error",
+                    "address",
+                    f"mix.toml has upstream.address = {address!r}, but {ipi.file.name} has "
+                    f"<ffsocket>s at {', '.join(sorted(there))}; make them the same",
+                )
+            )
+        else:
+            found.append(Finding("ok", "address", f"{address}, as in {ipi.file.name}"))
+    if ipi.pbc_wrapped:
+        found.append(
+            Finding(
+                "warning",
+                "pbc",
+                "an <ffsocket> has pbc='True': i-PI then wraps positions; mixserver does that "
+                "itself, so leave it 'False' and save i-PI the time",
+            )
+        )
+    return found
+
+
+def _atoms(ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
+    found = []
+    for file in ipi.structures:
+        if file.suffix in {".chk", ""} or not file.exists():
+            level = "error" if not file.exists() else "ok"
+            words = "does not exist" if level == "error" else "is a checkpoint; not looked into"
+            found.append(Finding(level, "atoms", f"i-PI's {file.name} {words}"))
+            continue
+        try:
+            theirs, at = read_structure(file)
+        except ConfigError as error:
+            found.append(Finding("error", "atoms", f"i-PI's {error}"))
+            continue
+        if len(theirs) != len(topology):
+            found.append(
+                Finding(
+                    "error",
+                    "atoms",
+                    f"i-PI starts from {len(theirs)} atoms ({file.name}), mix.toml's structure has "
+                    f"{len(topology)}; they must be the same atoms in the same order",
+                )
+            )
+        elif (differ := np.flatnonzero(theirs.numbers != topology.numbers)).size:
+            found.append(
+                Finding(
+                    "error",
+                    "atoms",
+                    f"atom {differ[0]} has Z = {theirs.numbers[differ[0]]} in i-PI's {file.name} "
+                    f"but Z = {topology.numbers[differ[0]]} in mix.toml's structure "
+                    f"({differ.size} atoms differ); they must be in the same order",
+                )
+            )
+        elif np.abs(at.cell - start.cell).max() > _CELL_TOLERANCE:
+            found.append(
+                Finding(
+                    "warning",
+                    "cell",
+                    f"i-PI's {file.name} has another cell than mix.toml's structure; i-PI's counts",
+                )
+            )
+        else:
+            found.append(Finding("ok", "atoms", f"i-PI's {file.name} names the same atoms"))
+    return found
+
+
+def _ensemble(case: Case, ipi: IpiInput) -> list[Finding]:
+    if case.config.region is None or case.config.mixing.kind != "force":
+        return []
+    found = []
+    for mode in ipi.ensembles:
+        if mode == "nve":
+            found.append(
+                Finding(
+                    "warning",
+                    "nve",
+                    "force mixing conserves no energy, so NVE heats or cools slowly and i-PI's "
+                    "conserved quantity means nothing; use a thermostat",
+                )
+            )
+        elif mode in _PRESSURE:
+            found.append(
+                Finding(
+                    "warning",
+                    mode,
+                    "under force mixing the virial is the cheap model's, so the barostat feels "
+                    "the cheap model's pressure alone; fix the cell, or know what you do",
+                )
+            )
+        elif mode in {"minimize", "neb", "instanton", "vibrations"}:
+            found.append(
+                Finding(
+                    "warning",
+                    mode,
+                    "mixed forces are not the gradient of the reported energy: optimisers must "
+                    "go by forces only, and energy differences are the cheap model's",
+                )
+            )
+        elif mode in {"remd", "alchemical"}:
+            found.append(
+                Finding("warning", mode, "exchanges go by energies, which force mixing has not")
+            )
+        else:
+            found.append(
+                Finding("ok", "ensemble", f"{mode}: a thermostat takes up what mixing does")
+            )
+    if ipi.beads > 1 and case.config.upstream.beads == "ignored":
+        region = case.config.region
+        if region.hysteresis is not None or hasattr(region.seeds, "compute"):
+            found.append(
+                Finding(
+                    "warning",
+                    "beads",
+                    f"{ipi.beads} beads share one region memory; set upstream.beads = 'announced'",
+                )
+            )
+    return found

@@ -1,0 +1,262 @@
+"""Checks that ask the models: elements, shells against reach, finite differences, cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from mixserver.arrays import Matrix, Vectors
+from mixserver.build import Parts, build_mixer
+from mixserver.checks.findings import Finding
+from mixserver.checks.regions import Seen, find
+from mixserver.config import Case
+from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.errors import MixserverError
+from mixserver.frame import Frame
+from mixserver.mixing.mixer import ForceMixer
+from mixserver.wire.worker import Evaluate, ModelCard, Result, Role
+
+_SHAKE = 0.05
+"""Å by which atoms are shaken first: in a perfect crystal every wrong force is zero too."""
+_STEP = 0.01
+"""Å, rms move per atom of the finite differences (fourth order)."""
+_STRAIN = 2e-3
+_ALLOWED = {"float64": 1e-4, "float32": 3e-2}
+"""Relative error of a directional derivative that is still noise, by the model's precision."""
+
+
+async def check_models(case: Case, parts: Parts) -> list[Finding]:
+    """Everything that needs workers: one finding per model and question."""
+    config = case.config
+    roles: list[Role] = [
+        role
+        for role, model in (("cheap", config.models.cheap), ("expensive", config.models.expensive))
+        if model is not None
+    ]
+    found: list[Finding] = []
+    cards = {role: await parts.dispatcher.card(role) for role in roles}
+    for role, card in cards.items():
+        found += _introduce(role, card, parts)
+    start = _shaken(parts.start)
+    if config.region is None:
+        question = _whole(start)
+        return found + await _forces(parts.dispatcher, roles[0], cards[roles[0]], question)
+    try:
+        mixer = build_mixer(config, cards["expensive"])
+        seen = await find(case, parts, mixer)
+    except MixserverError as error:
+        found.append(Finding("error", "region", str(error)))
+        return found
+    found += _region(seen)
+    found += await _forces(parts.dispatcher, "cheap", cards["cheap"], mixer.cheap(start))
+    jobs = mixer.expensive(start, seen.cluster)
+    if jobs:
+        found += await _forces(parts.dispatcher, "expensive", cards["expensive"], jobs[0])
+        found += await _buffers(case, parts, cards["expensive"], mixer, seen, start)
+    found += await _cost(case, parts, mixer, seen)
+    return found
+
+
+def _introduce(role: Role, card: ModelCard, parts: Parts) -> list[Finding]:
+    reach = (
+        f"receptive field {card.receptive_field:g} Å" if card.receptive_field else "reach unknown"
+    )
+    found = [
+        Finding(
+            "ok",
+            role,
+            f"{card.name} ({card.engine}, {card.dtype}), {reach}, sha256 {card.fingerprint}",
+        )
+    ]
+    if card.species is not None:
+        lacking = sorted(set(parts.topology.numbers.tolist()) - set(card.species))
+        if lacking:
+            found.append(
+                Finding(
+                    "error",
+                    f"{role} elements",
+                    f"{card.name} does not know Z = {lacking}; it knows {list(card.species)}",
+                )
+            )
+    return found
+
+
+def _region(seen: Seen) -> list[Finding]:
+    found = [
+        Finding(
+            "ok",
+            "region",
+            f"seeds {seen.seeds}, core {seen.core}, blend {seen.blend}, buffer {seen.buffer}, "
+            f"halo {seen.halo} of {seen.atoms} atoms, {seen.clusters} clusters",
+        )
+    ]
+    if not len(seen.region.active):
+        found.append(
+            Finding("warning", "region", "nothing is expensive at the start: look at region.seeds")
+        )
+    sent = sum(len(cluster.atoms) for cluster in seen.cluster)
+    if sent >= seen.atoms > 0:
+        found.append(
+            Finding(
+                "warning",
+                "cell",
+                "the clusters with their surroundings hold the whole cell, so mixing saves little "
+                "here; a larger cell costs the expensive model no more",
+            )
+        )
+    return found
+
+
+async def _forces(
+    dispatcher: Dispatcher, role: Role, card: ModelCard, question: Evaluate
+) -> list[Finding]:
+    """Forces and virial against differences of the energy, along a random direction each."""
+    rng = np.random.default_rng(20)
+    try:
+        base = (await dispatcher.run([(role, question)]))[0].result
+        direction = rng.normal(size=question.positions.shape)
+        moved = await _differences(
+            dispatcher,
+            role,
+            [
+                msgspec.structs.replace(question, positions=question.positions + s * direction)
+                for s in _stencil(_STEP)
+            ],
+            _STEP,
+        )
+        strain = rng.normal(size=(3, 3))
+        strain = (strain + strain.T) / 2.0
+        strained = await _differences(
+            dispatcher, role, [_strained(question, s * strain) for s in _stencil(_STRAIN)], _STRAIN
+        )
+    except MixserverError as error:
+        return [Finding("error", f"forces of {role}", str(error))]
+    said = float(np.vdot(base.forces, direction))
+    pushed = float(np.vdot(base.virial, strain))
+    allowed = _ALLOWED.get(card.dtype, 3e-2)
+    return [
+        _compare(f"forces of {role}", said, -moved, float(np.linalg.norm(base.forces)), allowed),
+        _compare(
+            f"virial of {role}", pushed, -strained, float(np.linalg.norm(base.virial)), allowed
+        ),
+    ]
+
+
+def _compare(what: str, said: float, measured: float, scale: float, allowed: float) -> Finding:
+    error = abs(said - measured) / max(scale, 1e-3)
+    words = f"agrees with differences of the energy to {error:.1e} of its size"
+    if error <= allowed:
+        return Finding("ok", what, words, error)
+    return Finding(
+        "error",
+        what,
+        f"{words}, {allowed:.0e} is allowed: the model or its input file is wrong, or it has no "
+        "energy that belongs to its forces",
+        error,
+    )
+
+
+def _stencil(step: float) -> tuple[float, ...]:
+    return (-2 * step, -step, step, 2 * step)
+
+
+async def _differences(
+    dispatcher: Dispatcher, role: Role, questions: Sequence[Evaluate], step: float
+) -> float:
+    answers = await dispatcher.run([(role, question) for question in questions])
+    e = [answer.result.energy for answer in answers]
+    return (8.0 * (e[2] - e[1]) - (e[3] - e[0])) / (12.0 * step)
+
+
+def _strained(question: Evaluate, strain: Matrix) -> Evaluate:
+    deform = np.eye(3) + strain
+    return msgspec.structs.replace(
+        question, positions=question.positions @ deform, cell=question.cell @ deform
+    )
+
+
+async def _buffers(
+    case: Case, parts: Parts, card: ModelCard, mixer: ForceMixer, seen: Seen, start: Frame
+) -> list[Finding]:
+    """What thinner buffers than exact do to the forces that are used, on the user's structure."""
+    region = case.config.region
+    thin = region is not None and (region.buffer_width, region.halo_width) != ("exact", "exact")
+    if region is None or not thin:
+        return [Finding("ok", "buffer", "exact: forces do not depend on where clusters are cut")]
+    if card.receptive_field is None:
+        return [
+            Finding(
+                "warning",
+                "buffer",
+                "the model's reach is unknown, so the error of the buffer cannot be measured here",
+            )
+        ]
+    exact_table = msgspec.structs.replace(region, buffer_width="exact", halo_width="exact")
+    exact = build_mixer(msgspec.structs.replace(case.config, region=exact_table), card)
+    used = await _expensive_forces(parts, mixer, seen, start)
+    right = await _expensive_forces(parts, exact, seen, start)
+    weight = seen.region.expensive[:, None]
+    error = np.linalg.norm(weight * (used - right), axis=1)[seen.region.active]
+    worst, rms = float(error.max()), float(np.sqrt(np.mean(error**2)))
+    level = "ok" if worst < 1e-2 else "warning"
+    return [
+        Finding(
+            level,
+            "buffer",
+            f"thinner than exact: mixed forces differ by rms {rms:.1e}, at most {worst:.1e} eV/Å",
+            worst,
+        )
+    ]
+
+
+async def _expensive_forces(parts: Parts, mixer: ForceMixer, seen: Seen, start: Frame) -> Vectors:
+    clusters = mixer.carve(start, seen.region)
+    questions: list[tuple[Role, Evaluate]] = [
+        ("expensive", job) for job in mixer.expensive(start, clusters)
+    ]
+    forces = np.zeros((len(start), 3))
+    for cluster, answer in zip(clusters, await parts.dispatcher.run(questions), strict=True):
+        result: Result = answer.result
+        forces[cluster.atoms[cluster.keep]] = result.forces[cluster.keep]
+    return forces
+
+
+async def _cost(case: Case, parts: Parts, mixer: ForceMixer, seen: Seen) -> list[Finding]:
+    """Seconds per evaluation, from three evaluations as a run would make them."""
+    questions: list[tuple[Role, Evaluate]] = [("cheap", mixer.cheap(seen.frame))]
+    questions += [("expensive", job) for job in mixer.expensive(seen.frame, seen.cluster)]
+    cheap, expensive = [], []
+    for _ in range(4):
+        answers = await parts.dispatcher.run(questions)
+        cheap.append(answers[0].took_s)
+        expensive.append(max((a.waited_s + a.took_s for a in answers[1:]), default=0.0))
+    c, e = statistics.median(cheap[1:]), statistics.median(expensive[1:])
+    return [
+        Finding(
+            "ok",
+            "cost",
+            f"cheap {1e3 * c:.0f} ms and expensive {1e3 * e:.0f} ms at the same time: about "
+            f"{max(c, e):.2f} s per evaluation, {max(c, e) * 1000 / 3600:.2f} h per 1000",
+            max(c, e),
+        )
+    ]
+
+
+def _shaken(start: Frame) -> Frame:
+    rng = np.random.default_rng(10)
+    moved = start.positions + rng.normal(scale=_SHAKE, size=start.positions.shape)
+    return start.topology.frame(moved, start.cell)
+
+
+def _whole(frame: Frame) -> Evaluate:
+    return Evaluate(
+        job=0,
+        stream=0,
+        positions=frame.wrapped,
+        numbers=frame.topology.numbers,
+        cell=frame.cell,
+        pbc=frame.topology.pbc,
+    )

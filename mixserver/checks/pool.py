@@ -1,0 +1,34 @@
+"""Workers for a check: the case's own local ones, on doors that close again."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from mixserver.build import Parts, build
+from mixserver.config import Case
+from mixserver.errors import ConfigError
+from mixserver.launch import local_workers
+from mixserver.service import Service
+
+
+@contextlib.asynccontextmanager
+async def pool(case: Case) -> AsyncIterator[Parts]:
+    """The case's parts with its local workers joined; no upstream is answered.
+
+    Raises:
+        ConfigError: the case starts no workers itself.
+        MixserverError: a worker could not start.
+    """
+    if not case.config.local:
+        raise ConfigError(
+            f"{case.file} has no [[local]] workers, so no model can be asked; add them, or use "
+            "--quick"
+        )
+    with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
+        folder = Path(name)
+        parts = build(case, folder, sockets_prefix=f"{folder}/")
+        async with Service(parts).doors(), local_workers(case, parts, folder):
+            yield parts
