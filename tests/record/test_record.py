@@ -1,0 +1,139 @@
+"""Records: one line per evaluation in two files, lambda now and then, pictures of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame, Topology
+from mixserver.record.plots import draw, read_reports
+from mixserver.record.recorder import Recorder, new_run_folder
+from mixserver.record.report import COLUMNS, SCALARS, Report, columns, extras
+from mixserver.record.structures import read_structure
+from mixserver.region.region import Region
+
+
+def _frame(number: int = 0) -> Frame:
+    topology = Topology(np.array([14, 14, 2], dtype=np.int32))
+    positions = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [4.0, 4.0, 4.0]])
+    return topology.frame(positions, np.diag([5.0, 6.0, 7.0]), number=number)
+
+
+def _region() -> Region:
+    return Region(np.array([1.0, 0.25, 0.0]), np.array([0], dtype=np.intp))
+
+
+def _run(folder: Path, evaluations: int, **settings: int) -> None:
+    recorder = Recorder(folder, **settings)
+    for number in range(evaluations):
+        report = Report(
+            evaluation=number,
+            core=1,
+            blend=1,
+            ms_own=0.5 + number,
+            mismatch_rms=0.1,
+            mismatch_max=0.2,
+            ms_total=2.0,
+            expensive_workers=("a", "b"),
+        )
+        recorder.note(report, _frame(number), _region())
+    recorder.close()
+
+
+def test_every_evaluation_is_a_line_in_both_files(tmp_path: Path) -> None:
+    _run(tmp_path, 7)
+    lines = (tmp_path / "mixserver.jsonl").read_text().splitlines()
+    assert [json.loads(line)["evaluation"] for line in lines] == list(range(7))
+    text = (tmp_path / "mixserver.out").read_text().splitlines()
+    names = columns([line for line in text if line.startswith("#")])
+    assert list(names) == [name for name, _, _ in COLUMNS]
+    rows = np.loadtxt(tmp_path / "mixserver.out")
+    assert rows.shape == (7, len(COLUMNS))
+    np.testing.assert_allclose(rows[:, names["ms_own"]], 0.5 + np.arange(7))
+
+
+def test_strides_are_kept(tmp_path: Path) -> None:
+    _run(tmp_path, 10, every=4, regions_every=5)
+    assert [r.evaluation for r in read_reports(tmp_path)] == [0, 4, 8]
+    frames = ase.io.read(tmp_path / "regions.xyz", index=":")
+    assert [f.info["evaluation"] for f in frames] == [0, 5]
+    np.testing.assert_allclose(frames[0].arrays["lambda"], [1.0, 0.25, 0.0])
+    np.testing.assert_array_equal(frames[0].arrays["seed"], [1, 0, 0])
+
+
+def test_extras_are_a_small_object_with_constant_keys() -> None:
+    small, full = Report(evaluation=0), Report(evaluation=10**6, core=10**6, net_force=1.0 / 3.0)
+    assert json.loads(extras(small)).keys() == json.loads(extras(full)).keys()
+    assert set(json.loads(extras(small))) == {*SCALARS, "energy_is"}
+    assert "raw" not in json.loads(extras(small))
+    assert len(extras(full)) < 1000
+
+
+def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, regions_every=1)
+    (tmp_path / "regions.xyz").mkdir()  # writing there fails with an OSError
+    for number in range(3):
+        recorder.note(Report(evaluation=number), _frame(number), _region())
+    recorder.close()
+    assert len(read_reports(tmp_path)) == 1
+
+
+def test_run_folders_count_on(tmp_path: Path) -> None:
+    first, second = new_run_folder(tmp_path / "runs"), new_run_folder(tmp_path / "runs")
+    assert (first.name, second.name) == ("0001", "0002")
+    assert (tmp_path / "runs/latest").resolve() == second.resolve()
+
+
+def test_a_run_becomes_a_picture(tmp_path: Path) -> None:
+    _run(tmp_path, 20)
+    (tmp_path / "simulation.out").write_text(
+        "# column   1     --> step : s\n"
+        "# column   2     --> temperature{kelvin} : t\n"
+        "0 600\n1 590\n"
+    )
+    with Image.open(draw(tmp_path, tmp_path / "p.png")) as picture:
+        assert picture.size == (1200, 900)
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+
+
+def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path: Path) -> None:
+    _run(tmp_path, 3)
+    file = tmp_path / "mixserver.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])
+    assert [r.evaluation for r in read_reports(tmp_path)] == [0, 1]
+
+
+def test_a_folder_without_records_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is this a run"):
+        draw(tmp_path, tmp_path / "p.png")
+
+
+@pytest.mark.parametrize("unit", ["angstrom", "atomic"])
+def test_ipi_xyz_is_read_with_its_cell(tmp_path: Path, unit: str) -> None:
+    named = "positions{angstrom} cell{angstrom}" if unit == "angstrom" else ""
+    scale = 1.0 if unit == "angstrom" else 1.8897261
+    (tmp_path / "a.xyz").write_text(
+        f"2\n# CELL(abcABC): {4 * scale} {5 * scale} {6 * scale} 90.0 90.0 80.0 {named}\n"
+        f"W 0 0 0\nHe {1.5 * scale} 0 0\n"
+    )
+    topology, frame = read_structure(tmp_path / "a.xyz")
+    assert topology.numbers.tolist() == [74, 2]
+    np.testing.assert_allclose(frame.positions[1], [1.5, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(frame.cell, axis=1), [4.0, 5.0, 6.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "cannot be read"), ("1\n\nSi 0 0 0\n", "has no cell"), (None, "does not exist")],
+)
+def test_a_bad_structure_is_said(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "a.xyz").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_structure(tmp_path / "a.xyz")

@@ -1,0 +1,61 @@
+"""What an i-PI input says is found; what it lacks is said."""
+
+from pathlib import Path
+
+import pytest
+
+from mixserver.errors import ConfigError
+from mixserver.ipi_input import PropertiesTail, read_input
+
+INPUTS = Path(__file__).parents[1] / "inputs"
+
+
+def test_the_silicon_input_is_understood() -> None:
+    ipi = read_input(INPUTS / "silicon_vacancy/input.xml")
+    assert [s.as_upstream for s in ipi.sockets] == ["unix:silicon_vacancy"]
+    assert ipi.total_steps == 200
+    assert ipi.ensembles == ("nvt",)
+    assert ipi.beads == 1
+    assert (ipi.prefix, ipi.properties) == ("simulation", "out")
+    assert ipi.structures == (INPUTS / "silicon_vacancy/init.xyz",)
+
+
+def test_an_inet_socket_is_host_and_port(tmp_path: Path) -> None:
+    file = tmp_path / "input.xml"
+    file.write_text(
+        "<simulation><ffsocket name='a' mode='inet'><address> 0.0.0.0 </address>"
+        "<port> 31415 </port></ffsocket></simulation>"
+    )
+    ipi = read_input(file)
+    assert ipi.sockets[0].as_upstream == "0.0.0.0:31415"
+    assert ipi.properties == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("<simulation>", "not valid XML"), ("<simulation/>", "no <ffsocket>")],
+)
+def test_what_cannot_be_used_is_said(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "input.xml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_input(tmp_path / "input.xml")
+
+
+def test_a_missing_input_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_input(tmp_path / "input.xml")
+
+
+def test_the_tail_reads_the_newest_complete_line(tmp_path: Path) -> None:
+    file = tmp_path / "simulation.out"
+    tail = PropertiesTail(file)
+    assert tail.last() == {}
+    file.write_text(
+        "# column   1     --> step : The current simulation time step.\n"
+        "# column   2     --> temperature{kelvin} : The current temperature.\n"
+        "  0.0e+00  6.0e+02\n  1.0e+00  5.9e+02\n  2.0e+0"
+    )
+    assert tail.last() == {"step": 1.0, "temperature": 590.0}
+    with file.open("a") as more:
+        more.write("0  5.8e+02\n")
+    assert tail.last() == {"step": 2.0, "temperature": 580.0}
