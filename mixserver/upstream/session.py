@@ -1,0 +1,243 @@
+"""The session with whoever asks for forces: takes requests off the links, gives answers back.
+
+Knows neither bytes nor physics: what a request is worth is up to `answer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import numpy as np
+import structlog
+
+from mixserver.errors import ConfigError, EvaluationError, MixserverError, UpstreamError
+from mixserver.upstream.link import Contact, Ended, Link, Lost, Notice, Wanted
+from mixserver.wire.address import SOCKETS_PREFIX, Address, parse_address
+from mixserver.wire.ipi import Reply, Request, check_reply
+
+log = structlog.get_logger(__name__)
+
+_MOST_FAILURES: Final = 5
+"""i-PI hands a failed request out again at once; so many in a row and nothing will cure it."""
+
+
+class Upstream:
+    """Answers one address of i-PI, or of ASE's SocketIOCalculator, until it says EXIT.
+
+    Args:
+        address: "unix:NAME" or "HOST:PORT".
+        answer: evaluates one request, on the event loop. The requests of a batch and of several
+            connections are asked for at the same time.
+        sockets_prefix: what i-PI puts before a unix socket's name.
+        connections: how many; i-PI gives each its own bead.
+        announce_beads: have i-PI name the bead before every request (0.1 ms).
+        force_timeout_s: an `answer` that takes longer counts as failed; i-PI can neither end nor
+            write its RESTART while it waits.
+        first_contact_s: give up if nobody listens at the address after this; 0 waits for ever.
+
+    Raises:
+        ConfigError: the address is malformed, or less than one connection is wanted.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        answer: Callable[[Request], Awaitable[Reply]],
+        *,
+        sockets_prefix: str = SOCKETS_PREFIX,
+        connections: int = 1,
+        announce_beads: bool = False,
+        force_timeout_s: float = 3600.0,
+        first_contact_s: float = 0.0,
+    ) -> None:
+        if connections < 1:
+            raise ConfigError(f"upstream.connections must be 1 or more, got {connections}")
+        self.address: Address = parse_address(address, sockets_prefix=sockets_prefix)
+        self.requests = 0
+        """How many requests were answered (each slot of a batch is one)."""
+        self.failures = 0
+        """How many times a request, or a batch of them, failed."""
+        self._answer = answer
+        self._force_timeout_s = force_timeout_s
+        self._first_contact_s = first_contact_s
+        self._failures_in_a_row = 0
+        self._stopped = False
+        self._contact = asyncio.Event()
+        self._inboxes = [_Inbox() for _ in range(connections)]
+        self._announce_beads = announce_beads
+        self._links: list[Link] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether any connection stands."""
+        return any(link.connected for link in self._links)
+
+    @property
+    def last_seen(self) -> float | None:
+        """time.time() of the last bytes from i-PI; None before the first."""
+        return max((link.last_seen for link in self._links if link.last_seen), default=None)
+
+    async def run(self) -> None:
+        """Answer until i-PI says EXIT on every connection, or `stop`. Call once.
+
+        Connects again whenever a connection is lost, and after a failed answer, which i-PI is
+        told in a 12-byte error header and asks again.
+
+        Raises:
+            UpstreamError: nobody listened within `first_contact_s`.
+            MixserverError: several answers failed in a row; the last one's error.
+        """
+        loop = asyncio.get_running_loop()
+        for inbox in self._inboxes:
+
+            def notify(notice: Notice, inbox: _Inbox = inbox) -> None:
+                loop.call_soon_threadsafe(inbox.put, notice)
+
+            self._links.append(
+                Link(self.address, announce_beads=self._announce_beads, notify=notify)
+            )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if self._first_contact_s > 0:
+                    tasks.create_task(self._expect_contact())
+                for link, inbox in zip(self._links, self._inboxes, strict=True):
+                    link.start()
+                    inbox.ended.clear()
+                    tasks.create_task(self._serve(link, inbox))
+                if self._stopped:
+                    self.stop()
+        except ExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """Have `run` hang up and return. What is being evaluated is cancelled."""
+        self._stopped = True
+        self._contact.set()
+        for link in self._links:
+            link.close()
+
+    async def _close(self) -> None:
+        for link in self._links:
+            link.close()
+        try:
+            for inbox in self._inboxes:
+                await inbox.ended.wait()
+        finally:
+            for link in self._links:
+                link.join()
+
+    async def _expect_contact(self) -> None:
+        try:
+            async with asyncio.timeout(self._first_contact_s):
+                await self._contact.wait()
+        except TimeoutError:
+            raise UpstreamError(
+                f"nobody listens at {self.address} after {self._first_contact_s:g} s "
+                "(upstream.first_contact_s). Is i-PI running, and does its <ffsocket> have this "
+                "address and mode?"
+            ) from None
+
+    async def _serve(self, link: Link, inbox: _Inbox) -> None:
+        evaluation: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                match await inbox.notices.get():
+                    case Contact():
+                        self._contact.set()
+                    case Wanted() as wanted:
+                        evaluation = tasks.create_task(self._evaluate(link, wanted))
+                    case Lost():
+                        if evaluation is not None:
+                            evaluation.cancel()
+                    case Ended(exited, error):
+                        if evaluation is not None:
+                            evaluation.cancel()
+                        if error is not None:
+                            raise error
+                        if exited:
+                            self._one_exited(link)
+                        return
+
+    def _one_exited(self, link: Link) -> None:
+        self._contact.set()
+        for other in self._links:
+            if other is not link:
+                other.part()
+
+    async def _evaluate(self, link: Link, wanted: Wanted) -> None:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._force_timeout_s):
+                replies = await self._answer_all(wanted.requests)
+        except TimeoutError:
+            error: MixserverError = EvaluationError(
+                f"no answer after {self._force_timeout_s:g} s (upstream.force_timeout_s); i-PI is "
+                "told, and asks again"
+            )
+        except MixserverError as problem:
+            error = problem
+        else:
+            link.reply(wanted.serial, replies)
+            self.requests += len(replies)
+            self._failures_in_a_row = 0
+            log.debug("answered", slots=len(replies), seconds=time.perf_counter() - started)
+            return
+        link.refuse(wanted.serial, error)
+        self.failures += 1
+        self._failures_in_a_row += 1
+        log.error(  # the traceback of a told error says nothing
+            "evaluation failed",
+            kind=type(error).__name__,
+            error=str(error),
+            slots=len(wanted.requests),
+        )
+        if self._failures_in_a_row >= _MOST_FAILURES:
+            raise error
+
+    async def _answer_all(self, requests: Sequence[Request]) -> list[Reply]:
+        # i-PI fills a short batch up with copies of its last request: they are asked for once.
+        last = len(requests)
+        while last > 1 and _same(requests[last - 1], requests[last - 2]):
+            last -= 1
+        if last == 1:
+            replies = [await self._answer_one(requests[0])]
+        else:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    running = [tasks.create_task(self._answer_one(r)) for r in requests[:last]]
+            except ExceptionGroup as group:
+                raise _first(group) from None
+            replies = [task.result() for task in running]
+        return replies + replies[-1:] * (len(requests) - last)
+
+    async def _answer_one(self, request: Request) -> Reply:
+        return check_reply(await self._answer(request), len(request.positions))
+
+
+class _Inbox:
+    """What a link told and nobody looked at yet."""
+
+    def __init__(self) -> None:
+        self.notices: asyncio.Queue[Notice] = asyncio.Queue()
+        self.ended = asyncio.Event()
+        self.ended.set()
+
+    def put(self, notice: Notice) -> None:
+        self.notices.put_nowait(notice)
+        if isinstance(notice, Ended):
+            self.ended.set()
+
+
+def _same(one: Request, other: Request) -> bool:
+    return np.array_equal(one.cell, other.cell) and np.array_equal(one.positions, other.positions)
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """Dig out the error that a nest of task groups wraps."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error

@@ -1,0 +1,68 @@
+"""Where a socket of i-PI's kind lies: "unix:NAME" or "HOST:PORT". Opens nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mixserver.errors import ConfigError
+
+SOCKETS_PREFIX: Final = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
+"""What i-PI, LAMMPS and ASE put before the name of a unix socket."""
+
+_LONGEST_PATH: Final = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A unix socket (`path`) or a TCP port (`host`, `port`)."""
+
+    path: str = ""
+    """File of a unix socket; "" for TCP."""
+    host: str = ""
+    port: int = 0
+
+    @property
+    def unix(self) -> bool:
+        """Whether it is a unix socket."""
+        return bool(self.path)
+
+    def __str__(self) -> str:
+        if self.unix:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str, *, sockets_prefix: str = SOCKETS_PREFIX) -> Address:
+    """Read "unix:NAME", "HOST:PORT" or "[IPV6]:PORT".
+
+    Args:
+        text: the address as the user wrote it.
+        sockets_prefix: put before NAME; NAME may also be an absolute path, then it is left out.
+
+    Raises:
+        ConfigError: it is none of the three, or the path is too long for a unix socket.
+    """
+    scheme, found, name = text.partition(":")
+    if scheme == "unix" and found:
+        if not name or "\0" in name or ("/" in name and not name.startswith("/")):
+            raise ConfigError(
+                f"{text!r} names no unix socket; expected unix:NAME, for the file "
+                f"{sockets_prefix}NAME (NAME as in i-PI's <address>)"
+            )
+        path = name if name.startswith("/") else sockets_prefix + name
+        if len(path.encode()) > _LONGEST_PATH:
+            raise ConfigError(
+                f"the unix socket {path} has a path of {len(path.encode())} bytes; the system "
+                f"takes {_LONGEST_PATH}. Use a shorter name or sockets_prefix."
+            )
+        return Address(path=path)
+    host, found, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
+    if not found or not host or not 0 <= number <= 65535:
+        raise ConfigError(
+            f"{text!r} is no address; expected unix:NAME or HOST:PORT (port 0 to 65535), e.g. "
+            "unix:silicon or localhost:31415"
+        )
+    return Address(host=host, port=number)
