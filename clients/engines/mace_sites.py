@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clients.engines.mace_contraction import ElementContraction, Group, NotPolynomialError
+from clients.engines.mace_convolution import Convolution, NotUvuError
 from clients.engines.mace_graph import Graph
 from mixserver.arrays import Matrix, Scalars, Vectors
 
@@ -46,6 +48,8 @@ class Placed:
     """(M,) the head, over and over."""
     isolated: torch.Tensor
     """(n_0,) float64 eV, energies of the isolated atoms."""
+    groups: tuple[tuple[Group, ...], ...]
+    """L times: which of the atoms within 0, 1, ... L - 1 edges are which element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,14 @@ class SiteModel:
     """
 
     def __init__(self, module: Any, *, device: torch.device, dtype: torch.dtype, head: int) -> None:
-        energies = torch.atleast_2d(module.atomic_energies_fn.atomic_energies.detach())
+        energies = module.atomic_energies_fn.atomic_energies.detach()
+        energies = energies.reshape(-1, energies.shape[-1])
         self._isolated = energies[head].to(device=device, dtype=torch.float64)
-        self._module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        module = module.to(device="cpu", dtype=torch.float64).eval().requires_grad_(False)
+        self._contractions = [_contraction(product, device, dtype) for product in module.products]
+        for interaction in module.interactions:
+            _fuse(interaction)
+        self._module = module.to(device=device, dtype=dtype)
         self._device = device
         self._dtype = dtype
         self._head = head
@@ -92,7 +101,9 @@ class SiteModel:
             graph: pruned for this model's number of layers.
             numbers: (n,) atomic numbers of all atoms sent, each known to the model.
         """
-        elements = self._tensor(self._index[numbers[graph.order]])
+        places = self._index[numbers[graph.order]]
+        self._prepare(places[: graph.atoms[-2]])
+        elements = self._tensor(places)
         attributes = torch.nn.functional.one_hot(elements, len(self.species)).to(self._dtype)
         ends = self._tensor(np.stack((graph.sender, graph.receiver)))
         with torch.no_grad():
@@ -106,6 +117,7 @@ class SiteModel:
             features=features,
             heads=torch.full_like(elements, self._head),
             isolated=self._isolated[elements[: graph.atoms[0]]],
+            groups=tuple(self._groups(places[:count]) for count in graph.atoms[:-1]),
         )
 
     def weigh(self, placed: Placed, positions: Vectors, weights: Scalars) -> Weighed:
@@ -182,9 +194,15 @@ class SiteModel:
                 lammps_natoms=(receivers, senders - receivers),
                 first_layer=True,
             )
-            features = product(
-                node_feats=messages, sc=residual, node_attrs=placed.attributes[:receivers]
-            )
+            fast = self._contractions[depth]
+            if fast is None:
+                features = product(
+                    node_feats=messages, sc=residual, node_attrs=placed.attributes[:receivers]
+                )
+            else:
+                features = product.linear(fast(messages, placed.groups[left]))
+                if product.use_sc and residual is not None:
+                    features = features + residual
             layers.append(features)
         if len(module.readouts) == 1:
             layers = layers[-1:]
@@ -202,5 +220,40 @@ class SiteModel:
             energy = module.scale_shift(energy, heads)
         return energy
 
+    def _prepare(self, elements: NDArray[np.intp]) -> None:
+        """Make the fast contractions ready, or do without where they do not agree."""
+        for depth, fast in enumerate(self._contractions):
+            try:
+                if fast is not None:
+                    fast.prepare(np.unique(elements).tolist())
+            except NotPolynomialError:
+                self._contractions[depth] = None
+
+    def _groups(self, elements: NDArray[np.intp]) -> tuple[Group, ...]:
+        present = np.unique(elements).tolist()
+        if len(present) == 1:
+            return ((present[0], None),)
+        return tuple((z, self._tensor(np.flatnonzero(elements == z))) for z in present)
+
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def _contraction(
+    product: Any, device: torch.device, dtype: torch.dtype
+) -> ElementContraction | None:
+    try:
+        return ElementContraction(product.symmetric_contractions, device, dtype)
+    except NotPolynomialError:
+        return None
+
+
+def _fuse(interaction: Any) -> None:
+    """Give a block our convolution where mace would put a fused one of its own."""
+    if type(interaction).__module__ != "mace.modules.blocks" or hasattr(interaction, "conv_fusion"):
+        return
+    try:
+        interaction.conv_tp = Convolution(interaction.conv_tp)
+    except NotUvuError:
+        return
+    interaction.conv_fusion = True
