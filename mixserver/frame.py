@@ -81,9 +81,15 @@ class Frame:
         return inverse
 
     @cached_property
+    def fractional(self) -> Vectors:
+        """(N, 3) positions in lattice vectors, unwrapped like `positions`."""
+        fractional: Vectors = self.positions @ self.inverse
+        return fractional
+
+    @cached_property
     def wrapped(self) -> Vectors:
         """(N, 3) Å: every atom moved by lattice vectors into the cell (periodic axes only)."""
-        shift = np.floor(self.positions @ self.inverse)
+        shift = np.floor(self.fractional)
         shift *= np.asarray(self.topology.pbc, dtype=np.float64)
         if not shift.any():
             return self.positions

@@ -1,0 +1,142 @@
+"""Carving a frame into the clusters that expensive workers evaluate, and scattering back.
+
+A cluster is a subset of the atoms in the same periodic cell: nothing is unwrapped or re-ordered.
+Its *sites* (core, blend, buffer) have their energies evaluated; its *halo* only completes the
+sites' surroundings. Knows no models: how wide buffer and halo must be is the mixer's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from mixserver.arrays import Indices, Scalars, Vectors
+from mixserver.frame import Frame
+from mixserver.geometry import connected, near_atoms
+from mixserver.region.region import Region
+
+_NEARLY_ALL: Final = 0.9
+"""A cluster that needs more than this fraction of the atoms gets all of them, in their order: it
+costs little, and neighbour lists of the whole system are simpler."""
+_STREAMS: Final = 1 << 16
+"""Stream numbers per bead; the first is the whole system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Atoms carved for one expensive job."""
+
+    atoms: Indices
+    """(n,) atoms that are sent, ascending."""
+    sites: Scalars
+    """(n,) site weight of each: 1 on core, blend and buffer, 0 on the halo."""
+    keep: Indices
+    """(k,) rows of `atoms` whose forces are used: its core and blend. Every core or blend atom
+    belongs to exactly one cluster."""
+    stream: int
+    """The same number for the same cluster, evaluation after evaluation. A hint only."""
+
+    @property
+    def halo(self) -> int:
+        """How many of its atoms are halo."""
+        return len(self.atoms) - int(np.count_nonzero(self.sites))
+
+
+def whole_stream(bead: int) -> int:
+    """Stream number of the whole system of a bead."""
+    return bead * _STREAMS
+
+
+def carve(
+    frame: Frame,
+    region: Region,
+    *,
+    buffer_width: float,
+    halo_width: float,
+    streams: Streams | None = None,
+) -> tuple[Cluster, ...]:
+    """Carve clusters around the core and blend atoms of a region.
+
+    Regions become separate clusters when they are more than two buffers apart, so that no site is
+    evaluated twice.
+
+    Args:
+        frame: the atoms.
+        region: which of them are core and blend.
+        buffer_width: Å (inclusive) around core and blend in which atoms are sites.
+        halo_width: Å (inclusive) around sites in which atoms are sent along.
+        streams: remembers which cluster is which; without it they are numbered in order.
+    """
+    count, active = len(frame), region.active
+    if len(active) > _NEARLY_ALL * count:
+        groups = [active]
+    else:
+        groups = connected(frame, active, 2.0 * buffer_width)
+    numbers = (streams or Streams()).number(frame.bead, groups, count)
+    return tuple(
+        _around(frame, group, buffer_width, halo_width, number)
+        for group, number in zip(groups, numbers, strict=True)
+    )
+
+
+def _around(frame: Frame, group: Indices, buffer: float, halo: float, stream: int) -> Cluster:
+    count = len(frame)
+    site = np.zeros(count, dtype=np.bool_)
+    site[near_atoms(frame, group, buffer).atoms if len(group) < count else group] = True
+    sites = np.flatnonzero(site)
+    if len(sites) > _NEARLY_ALL * count:
+        return Cluster(np.arange(count), site.astype(np.float64), group, stream)
+    sent = site.copy()
+    sent[near_atoms(frame, sites, halo, skip=site).atoms] = True
+    atoms = np.flatnonzero(sent)
+    if len(atoms) > _NEARLY_ALL * count:
+        return Cluster(np.arange(count), site.astype(np.float64), group, stream)
+    return Cluster(atoms, site[atoms].astype(np.float64), np.searchsorted(atoms, group), stream)
+
+
+def scatter(clusters: Sequence[Cluster], forces: Sequence[Vectors], count: int) -> Vectors:
+    """Put the forces that are used back in the order of the frame.
+
+    Args:
+        clusters: as carved.
+        forces: for each, (n, 3) eV/Å.
+        count: N, atoms of the frame.
+
+    Returns:
+        (N, 3) eV/Å, 0 outside core and blend.
+    """
+    scattered = np.zeros((count, 3))
+    for cluster, force in zip(clusters, forces, strict=True):
+        scattered[cluster.atoms[cluster.keep]] = force[cluster.keep]
+    return scattered
+
+
+@dataclass(slots=True)
+class Streams:
+    """Gives a cluster the number it had at the bead's last evaluation.
+
+    So workers can keep its neighbour list. Clusters are told by the core and blend atoms they
+    share with the old ones.
+    """
+
+    _last: dict[int, list[tuple[int, Indices]]] = field(default_factory=dict)
+
+    def number(self, bead: int, groups: Sequence[Indices], count: int) -> list[int]:
+        """Number the groups of core and blend atoms of a bead with `count` atoms."""
+        slot = np.zeros(count, dtype=np.intp)
+        for number, atoms in self._last.get(bead, ()):
+            slot[atoms] = number
+        slots: list[int] = []
+        for group in groups:
+            votes = np.bincount(slot[group])
+            votes[0] = 0
+            best = int(votes.argmax()) if len(votes) and votes.any() else 0
+            slots.append(best if best not in slots else 0)
+        taken = set(slots)
+        free = (number for number in range(1, _STREAMS) if number not in taken)
+        slots = [number or next(free) for number in slots]
+        self._last[bead] = list(zip(slots, groups, strict=True))
+        return [whole_stream(bead) + number for number in slots]

@@ -1,0 +1,103 @@
+r"""What a region remembers from one evaluation of a bead to the next.
+
+Hysteresis, after each evaluation with target :math:`\hat\lambda` (F. Birks et al., ML-MIX, 2025):
+
+.. math::
+    \lambda \leftarrow \lambda + \min(1, 1/\tau)\,(\hat\lambda - \lambda),\quad
+    \tau = \tau_\mathrm{in}\ \text{if rising},\ \tau_\mathrm{out}\ \text{if falling}
+
+then below 0.01 while falling becomes 0 and above 0.99 while rising becomes 1. Times are counted in
+evaluations, because i-PI tells no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from mixserver.arrays import Indices, Scalars
+from mixserver.errors import ConfigError
+
+_NEARLY_OUT: Final = 0.01
+_NEARLY_IN: Final = 0.99
+
+
+def follow(previous: Scalars, target: Scalars, time_in: float, time_out: float) -> Scalars:
+    """Let lambda follow its target with a delay.
+
+    Args:
+        previous: (n,) lambda of the evaluation before.
+        target: (n,) what lambda would be without memory.
+        time_in: evaluations in which lambda rises; 1 or less follows at once.
+        time_out: evaluations in which lambda falls.
+
+    Returns:
+        (n,) lambda of this evaluation.
+    """
+    rising, falling = target > previous, target < previous
+    rate = np.where(rising, _rate(time_in), _rate(time_out))
+    # where the rate is 1 the target is taken itself: previous + (target - previous) may differ
+    delayed: Scalars = np.where(rate == 1.0, target, previous + rate * (target - previous))
+    delayed[falling & (delayed < _NEARLY_OUT)] = 0.0
+    delayed[rising & (delayed > _NEARLY_IN)] = 1.0
+    return delayed
+
+
+def _rate(time: float) -> float:
+    return 1.0 if time <= 1.0 else 1.0 / time
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one bead's region remembers."""
+
+    evaluations: int = 0
+    """How many evaluations this bead has had."""
+    active: Indices | None = None
+    """(n,) atoms with lambda > 0 at the last evaluation; None before the first."""
+    expensive: Scalars = field(default_factory=lambda: np.empty(0))
+    """(n,) their lambda."""
+    chosen: Indices | None = None
+    """(s,) seeds a criterion chose last; None before the first choice."""
+    summed: Scalars | None = None
+    """(N,) sum of the criterion's samples since the last choice."""
+    samples: int = 0
+    """How many they are."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers and lists, for a restart file."""
+        return {
+            "evaluations": self.evaluations,
+            "active": None if self.active is None else self.active.tolist(),
+            "expensive": self.expensive.tolist(),
+            "chosen": None if self.chosen is None else self.chosen.tolist(),
+            "summed": None if self.summed is None else self.summed.tolist(),
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Memory:
+        """Take back what `to_dict` gave.
+
+        Raises:
+            ConfigError: it is not what `to_dict` gives.
+        """
+        try:
+            return cls(
+                evaluations=int(plain["evaluations"]),
+                active=_indices(plain["active"]),
+                expensive=np.array(plain["expensive"], dtype=np.float64),
+                chosen=_indices(plain["chosen"]),
+                summed=None
+                if plain["summed"] is None
+                else np.array(plain["summed"], dtype=np.float64),
+                samples=int(plain["samples"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"this is no memory of a region: {error!r}") from error
+
+
+def _indices(plain: list[int] | None) -> Indices | None:
+    return None if plain is None else np.array(plain, dtype=np.intp)

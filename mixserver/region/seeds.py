@@ -1,0 +1,221 @@
+"""Where a region starts: at atoms, at a body fixed in space, or where a criterion says.
+
+Seeds know atoms and distances. How lambda falls with the distance, and what is remembered from one
+evaluation to the next, is the selector's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mixserver.arrays import Indices, Mask, Numbers, Scalars, Vectors
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame
+from mixserver.geometry import Near, near_atoms, near_cylinder, near_slab, near_sphere
+
+
+class Seeds(Protocol):
+    """What a region is built around."""
+
+    def atoms(self, frame: Frame) -> Indices:
+        """(s,) atoms that are seeds, ascending; empty for bodies fixed in space."""
+
+    def near(self, frame: Frame, reach: float) -> Near:
+        """Atoms within `reach` (Å) of a seed, or of a body's surface (inside: distance 0)."""
+
+
+class AtomSeeds:
+    """Seeds by atom index.
+
+    Args:
+        indices: counted from 0, in any order.
+
+    Raises:
+        ConfigError: an index is negative.
+    """
+
+    def __init__(self, indices: Iterable[int]) -> None:
+        self._atoms: Indices = np.unique(np.fromiter(indices, dtype=np.intp))
+        if len(self._atoms) and self._atoms[0] < 0:
+            raise ConfigError(f"seeds are counted from 0, got atom {self._atoms[0]}")
+
+    def atoms(self, frame: Frame) -> Indices:
+        """(s,) the indices, ascending.
+
+        Raises:
+            ConfigError: the frame has no such atom.
+        """
+        if len(self._atoms) and self._atoms[-1] >= len(frame):
+            raise ConfigError(
+                f"atom {self._atoms[-1]} shall be a seed, but there are {len(frame)} atoms, "
+                "counted from 0"
+            )
+        return self._atoms
+
+    def near(self, frame: Frame, reach: float) -> Near:
+        """Atoms within `reach` (Å) of a seed."""
+        return near_atoms(frame, self.atoms(frame), reach)
+
+
+class SpeciesSeeds(AtomSeeds):
+    """Seeds by chemical element.
+
+    Args:
+        numbers: (N,) atomic numbers of the atoms.
+        elements: atomic numbers that are seeds.
+    """
+
+    def __init__(self, numbers: Numbers, elements: Iterable[int]) -> None:
+        super().__init__(np.flatnonzero(np.isin(numbers, list(elements))))
+
+
+@dataclass(frozen=True)
+class SphereSeeds:
+    """A sphere fixed in space: its inside is core."""
+
+    centre: Sequence[float]
+    """Å, or fractions of the cell."""
+    radius: float
+    """Å."""
+    fractional: bool = False
+
+    def __post_init__(self) -> None:
+        _positive(self.radius, "sphere")
+
+    def atoms(self, frame: Frame) -> Indices:
+        """None: the sphere is no atom."""
+        return np.empty(0, dtype=np.intp)
+
+    def near(self, frame: Frame, reach: float) -> Near:
+        """Atoms within `reach` (Å) of the surface, or inside."""
+        return near_sphere(frame, _point(frame, self.centre, self.fractional), self.radius, reach)
+
+
+@dataclass(frozen=True)
+class CylinderSeeds:
+    """An endless cylinder along a lattice vector, fixed in space: its inside is core."""
+
+    axis: int
+    """0, 1 or 2: the lattice vector along which it runs."""
+    centre: Sequence[float]
+    """A point on its axis: Å, or fractions of the cell."""
+    radius: float
+    """Å."""
+    fractional: bool = False
+
+    def __post_init__(self) -> None:
+        _positive(self.radius, "cylinder")
+
+    def atoms(self, frame: Frame) -> Indices:
+        """None: the cylinder is no atom."""
+        return np.empty(0, dtype=np.intp)
+
+    def near(self, frame: Frame, reach: float) -> Near:
+        """Atoms within `reach` (Å) of the surface, or inside."""
+        centre = _point(frame, self.centre, self.fractional)
+        return near_cylinder(frame, self.axis, centre, self.radius, reach)
+
+
+@dataclass(frozen=True)
+class SlabSeeds:
+    """A slab between two lattice planes, fixed in the cell: its inside is core."""
+
+    axis: int
+    """0, 1 or 2: the lattice vector that crosses it."""
+    low: float
+    """Fraction of the cell along `axis`."""
+    high: float
+    """Likewise; may be above 1 for a slab across the boundary."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ConfigError(
+                f"a slab needs low < high (fractions of the cell), got {self.low} and {self.high}; "
+                "across the boundary of the cell it is, say, from 0.9 to 1.1"
+            )
+
+    def atoms(self, frame: Frame) -> Indices:
+        """None: the slab is no atom."""
+        return np.empty(0, dtype=np.intp)
+
+    def near(self, frame: Frame, reach: float) -> Near:
+        """Atoms within `reach` (Å) of a face, or inside."""
+        return near_slab(frame, self.axis, self.low, self.high, reach)
+
+
+@dataclass(frozen=True)
+class CriterionSeeds:
+    """Seeds are the atoms for which a time-averaged per-atom value lies within bounds.
+
+    Chosen anew every `every` evaluations, from the mean of `samples` samples that lie
+    `sample_every` evaluations apart and end with the choice. The first evaluation chooses from
+    itself alone, unless `initial` names the first seeds: then the first choice comes `every`
+    evaluations later. So nothing ever has to be all-expensive for want of a choice.
+    """
+
+    compute: str
+    """What workers evaluate, e.g. "coord/atom cutoff 2.9"; only passed on."""
+    low: float = -math.inf
+    high: float = math.inf
+    """Seeds have low <= mean <= high."""
+    every: int = 1
+    """Evaluations between two choices."""
+    sample_every: int = 1
+    """Evaluations between two samples."""
+    samples: int = 1
+    """Samples in the mean."""
+    initial: Sequence[int] | None = None
+    """Seeds until the first choice."""
+    eligible: Mask | None = None
+    """(N,) atoms that may become seeds; None for all."""
+
+    def __post_init__(self) -> None:
+        if not self.compute.strip():
+            raise ConfigError("a criterion needs a compute, e.g. 'coord/atom cutoff 2.9'")
+        if not self.low <= self.high:
+            raise ConfigError(f"a criterion needs low <= high, got {self.low} and {self.high}")
+        if min(self.every, self.sample_every, self.samples) < 1:
+            raise ConfigError("a criterion's every, sample_every and samples are at least 1")
+        if self.samples * self.sample_every > self.every:
+            raise ConfigError(
+                f"{self.samples} samples, {self.sample_every} evaluations apart, do not fit "
+                f"between two choices {self.every} evaluations apart: raise region.seeds.every to "
+                f"{self.samples * self.sample_every} or more"
+            )
+
+    def chooses(self, evaluation: int) -> bool:
+        """Tell whether seeds are chosen at this evaluation (the first is 0)."""
+        return evaluation % self.every == 0 and not (evaluation == 0 and self.initial is not None)
+
+    def samples_at(self, evaluation: int) -> bool:
+        """Tell whether this evaluation's values enter a choice, now or later."""
+        before = -evaluation % self.every
+        if before == 0:
+            return self.chooses(evaluation)
+        return before % self.sample_every == 0 and before // self.sample_every < self.samples
+
+    def choose(self, mean: Scalars) -> Indices:
+        """(s,) atoms whose mean value (N,) lies within the bounds. NaN never does."""
+        chosen = (mean >= self.low) & (mean <= self.high)
+        if self.eligible is not None:
+            if len(self.eligible) != len(mean):
+                raise ValueError(
+                    f"a criterion over {len(self.eligible)} atoms got {len(mean)} values"
+                )
+            chosen &= self.eligible
+        return np.flatnonzero(chosen)
+
+
+def _positive(radius: float, what: str) -> None:
+    if not (math.isfinite(radius) and radius >= 0.0):
+        raise ConfigError(f"the radius of a {what} must be 0 Å or more, got {radius}")
+
+
+def _point(frame: Frame, point: Sequence[float], fractional: bool) -> Vectors:
+    place: Vectors = np.asarray(point, dtype=np.float64)
+    return place @ frame.cell if fractional else place

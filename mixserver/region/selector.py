@@ -1,0 +1,189 @@
+"""From positions to lambda: seeds, then core, then blend, then memory.
+
+Knows no workers: it says when it needs a criterion's values (`due`) and is handed them (`observe`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mixserver.arrays import Scalars
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame
+from mixserver.geometry import Near, near_atoms
+from mixserver.region.memory import Memory, follow
+from mixserver.region.profiles import named
+from mixserver.region.region import Region
+from mixserver.region.seeds import AtomSeeds, CriterionSeeds, Seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the selector wants to know at the coming evaluation of a bead."""
+
+    criterion: str = ""
+    """The compute whose values are wanted; "" for none."""
+    choose: bool = False
+    """True if seeds are chosen from them: observe *before* `select`. Otherwise they only enter a
+    time average and may come whenever the worker has them."""
+
+
+class Selector:
+    r"""Decides which atoms are expensive, and how much.
+
+    An atom is core (lambda = 1) if it is a seed or nearer than `core_radius` to one, or to the
+    surface of a body, or inside it. Across the blend lambda = b(t), where b is the profile and
+
+    * measured from the seed: :math:`t = (r - r_\mathrm{core}) / w` with r to the nearest seed,
+    * measured from the core: :math:`t = r' / w` with r' to the nearest core atom, as in ML-MIX.
+
+    A criterion without `initial` seeds chooses at a bead's first evaluation. If it finds none, the
+    region is empty and everything is cheap until it finds some.
+
+    Args:
+        seeds: where the region starts.
+        core_radius: Å.
+        blend_width: Å; 0 for none.
+        profile: "linear", "cubic" or "quintic".
+        measure_from: see above.
+        hysteresis: evaluations in which lambda rises and falls; None for no memory.
+
+    Raises:
+        ConfigError: a width or a time is negative, or there is no such profile.
+    """
+
+    def __init__(
+        self,
+        seeds: Seeds | CriterionSeeds,
+        *,
+        core_radius: float,
+        blend_width: float,
+        profile: str = "quintic",
+        measure_from: Literal["seed", "core"] = "seed",
+        hysteresis: tuple[float, float] | None = None,
+    ) -> None:
+        for name, width in (("core_radius", core_radius), ("blend_width", blend_width)):
+            if not (math.isfinite(width) and width >= 0.0):
+                raise ConfigError(f"region.{name} must be 0 Å or more, got {width}")
+        if measure_from not in ("seed", "core"):
+            raise ConfigError(f'region.measure_from is "seed" or "core", not {measure_from!r}')
+        if hysteresis is not None and not min(hysteresis) >= 0.0:
+            raise ConfigError(f"region.hysteresis needs times of 0 or more, got {hysteresis}")
+        self._seeds = seeds
+        self._core_radius = core_radius
+        self._blend_width = blend_width
+        self._profile = named(profile)
+        self._from_core = measure_from == "core"
+        self._hysteresis = hysteresis
+        self._memories: dict[int, Memory] = {}
+
+    def due(self, bead: int) -> Due:
+        """Say what must be known at the bead's coming evaluation. Asking changes nothing."""
+        seeds = self._seeds
+        if not isinstance(seeds, CriterionSeeds):
+            return Due()
+        coming = self._memory(bead).evaluations
+        if not seeds.samples_at(coming):
+            return Due()
+        return Due(seeds.compute, choose=seeds.chooses(coming))
+
+    def observe(self, bead: int, values: Scalars) -> None:
+        """Take the values of a criterion that was due, once per evaluation.
+
+        Args:
+            bead: replica index.
+            values: (N,) one per atom.
+        """
+        memory = self._memory(bead)
+        memory.summed = values.copy() if memory.summed is None else memory.summed + values
+        memory.samples += 1
+
+    def select(self, frame: Frame) -> Region:
+        """Divide a frame; counts as one evaluation of its bead.
+
+        Raises:
+            RuntimeError: seeds are to be chosen now, but nothing was observed.
+            ConfigError: a seed is not among the atoms.
+        """
+        memory = self._memory(frame.bead)
+        seeds = self._current(memory)
+        near, share = self._target(frame, seeds)
+        expensive = np.zeros(len(frame))
+        expensive[near.atoms] = share
+        if self._hysteresis is not None:
+            self._remember(memory, expensive)
+        memory.evaluations += 1
+        return Region(expensive, seeds.atoms(frame))
+
+    def state(self) -> dict[str, Any]:
+        """What is remembered, per bead, as plain numbers and lists."""
+        return {str(bead): memory.to_dict() for bead, memory in self._memories.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        try:
+            memories = {int(bead): Memory.from_dict(plain) for bead, plain in state.items()}
+        except (AttributeError, ValueError) as error:
+            raise ConfigError(f"this is no state of a region: {error!r}") from error
+        self._memories = memories
+
+    def _memory(self, bead: int) -> Memory:
+        return self._memories.setdefault(bead, Memory())
+
+    def _current(self, memory: Memory) -> Seeds:
+        """The seeds of the coming evaluation; a criterion chooses here if it is time."""
+        seeds = self._seeds
+        if not isinstance(seeds, CriterionSeeds):
+            return seeds
+        if seeds.chooses(memory.evaluations):
+            if memory.summed is None:
+                raise RuntimeError(
+                    f"seeds are to be chosen by {seeds.compute!r}, but none of its values were "
+                    "observed: ask due() and observe() before select()"
+                )
+            memory.chosen = seeds.choose(memory.summed / memory.samples)
+            memory.summed, memory.samples = None, 0
+        if memory.chosen is not None:
+            return AtomSeeds(memory.chosen)
+        return AtomSeeds(seeds.initial or ())
+
+    def _target(self, frame: Frame, seeds: Seeds) -> tuple[Near, Scalars]:
+        """Atoms near the seeds, and their lambda without memory (0 for some of them)."""
+        width = self._blend_width
+        atoms = seeds.atoms(frame)
+        body = not len(atoms)
+        near = seeds.near(frame, self._core_radius + (0.0 if self._from_core else width))
+        core = near.distance < self._core_radius
+        core |= near.distance == 0.0 if body else np.isin(near.atoms, atoms)
+        if self._from_core:
+            inside = near.atoms[core]
+            near = near_atoms(frame, inside, width)
+            core = np.isin(near.atoms, inside)
+            depth = near.distance
+        else:
+            depth = near.distance - self._core_radius
+        share = np.zeros(len(near.atoms))
+        blend = ~core & (depth < width)
+        # 0 <= t <= 1: rounding must not leave an atom beyond either end of the profile
+        share[blend] = self._profile.value(np.clip(depth[blend] / width, 0.0, 1.0))
+        share[core] = 1.0
+        return near, share
+
+    def _remember(self, memory: Memory, expensive: Scalars) -> None:
+        """Let lambda follow its target, in place; the first evaluation has nothing to follow."""
+        time_in, time_out = self._hysteresis or (0.0, 0.0)
+        if memory.active is not None:
+            before = np.zeros(len(expensive))
+            before[memory.active] = memory.expensive
+            moving = np.flatnonzero(before != expensive)
+            expensive[moving] = follow(before[moving], expensive[moving], time_in, time_out)
+        memory.active = np.flatnonzero(expensive)
+        memory.expensive = expensive[memory.active]
