@@ -54,6 +54,8 @@ class Left:
 
     worker: str
     reason: str
+    orderly: bool = False
+    """True if it said goodbye of its own accord: then its job is not suspected of breaking it."""
 
 
 Event: TypeAlias = Joined | Heard | Answered | Failed | Left

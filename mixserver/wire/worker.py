@@ -88,8 +88,12 @@ class Refused(_Message, frozen=True, eq=False, tag="refused"):
     reason: str
 
 
+class Unknown(_Message, frozen=True, eq=False, tag="unknown"):
+    """Server to worker: I do not know you (I was restarted, perhaps). Say Hello again."""
+
+
 class Heartbeat(_Message, frozen=True, eq=False, tag="heartbeat"):
-    """Either way: still here. The server answers each of a worker's with one of its own."""
+    """Either way: still here. Both send them unasked, at least every `Welcome.heartbeat_s`."""
 
     job: int | None = None
     """The job being evaluated, if any."""
@@ -166,7 +170,9 @@ class Goodbye(_Message, frozen=True, eq=False, tag="goodbye"):
     reason: str = ""
 
 
-Message: TypeAlias = Hello | Welcome | Refused | Heartbeat | Evaluate | Result | Failure | Goodbye
+Message: TypeAlias = (
+    Hello | Welcome | Refused | Unknown | Heartbeat | Evaluate | Result | Failure | Goodbye
+)
 
 
 def encode(message: Message) -> list[Frame]:
@@ -221,6 +227,8 @@ def decode(frames: Sequence[Frame]) -> Message:
                 f"array of shape {tuple(shape)} needs {expected} bytes, got {len(frames[index])}"
             )
         array = np.frombuffer(frames[index], dtype=dtype).reshape(shape)
+        if not array.flags.aligned:  # compiled engines would trip over it
+            array = array.copy()
         array.flags.writeable = False
         return array
 

@@ -1,0 +1,66 @@
+"""`mixserver-worker ase`: any ASE calculator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from clients.cli.common import Serve, worker_options
+from mixserver.errors import ConfigError
+
+
+@click.command()
+@click.argument("calculator")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A keyword argument of the calculator, VALUE as in TOML: --set path='\"x.pth\"'.",
+)
+@click.option("--cutoff", type=float, help="Å, how far it looks, if you know.")
+@click.option("--receptive-field", type=float, help="Å, how far a site energy looks.")
+@worker_options("expensive")
+def ase(
+    serve: Serve,
+    calculator: str,
+    settings: tuple[str, ...],
+    cutoff: float | None,
+    receptive_field: float | None,
+) -> None:
+    """Evaluate CALCULATOR, an ASE calculator by its import path, e.g. ase.calculators.emt.EMT.
+
+    \b
+    Example:
+      mixserver-worker ase ase.calculators.emt.EMT --set asap_cutoff=true --cutoff 6.0
+    """
+    from clients.engines.ase import AseEngine
+
+    serve(AseEngine(calculator, keywords(settings), cutoff=cutoff, receptive_field=receptive_field))
+
+
+def keywords(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Keyword arguments from KEY=VALUE words, with values as in TOML.
+
+    Raises:
+        ConfigError: a word is no KEY=VALUE.
+    """
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        key = key.strip()
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, e.g. --set cutoff=5.0")
+        if key in found:
+            raise ConfigError(f"--set {key} is given twice")
+        try:
+            found |= tomllib.loads(f"{key} = {value}")
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(
+                f"--set {setting!r}: {value!r} is no TOML value ({error}). Text needs quotes of "
+                f"its own: --set '{key}=\"{value}\"'"
+            ) from error
+    return found

@@ -1,0 +1,64 @@
+"""`mixserver-worker lammps`: any pair style, on one rank or several."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clients.cli.common import Serve, worker_options
+from mixserver.errors import MixserverError
+
+
+@click.command()
+@click.argument("commands", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--lmp-args",
+    default="",
+    help='Switches for LAMMPS in one word, e.g. "-k on g 1 -sf kk" on a Kokkos build.',
+)
+@click.option("--skin", default=2.0, show_default=True, help="Neighbour list skin, Å.")
+@worker_options("cheap")
+def lammps(serve: Serve, commands: Path, lmp_args: str, skin: float) -> None:
+    """Evaluate the potential in COMMANDS, a file of LAMMPS commands (pair_style, pair_coeff ...).
+
+    \b
+    Examples:
+      mixserver-worker lammps si.in --server tcp://head-node:5555
+      mpiexec -n 4 mixserver-worker lammps si.in --server tcp://head-node:5555
+    """
+    import shlex
+
+    from clients.engines.lammps import LammpsEngine
+    from clients.engines.lammps_mpi import world
+
+    comm = world()
+    leads = comm is None or comm.Get_rank() == 0
+    if not leads:  # rank 0 hears the signals and ends the others
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    with _together(comm):
+        engine = LammpsEngine(commands, lmp_args=shlex.split(lmp_args), skin=skin, comm=comm)
+        if leads:
+            serve(engine)
+        else:
+            engine.follow()
+
+
+@contextlib.contextmanager
+def _together(comm: Any) -> Iterator[None]:
+    """An error of one rank ends all, said by rank 0 if it is the same on every rank."""
+    try:
+        yield
+    except MixserverError as error:
+        if comm is None:
+            raise
+        if comm.Get_rank() == 0:
+            sys.stderr.write(f"Error: {error}\n")
+            sys.stderr.flush()
+        comm.Abort(1)

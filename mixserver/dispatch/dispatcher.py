@@ -1,0 +1,348 @@
+"""The asyncio shell around the board: asks workers, checks what they say, keeps the time.
+
+Knows doors only by their protocol, and decides nothing: the board does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+import structlog
+
+from mixserver.dispatch import check
+from mixserver.dispatch.actions import (
+    Action,
+    Assign,
+    Back,
+    Drop,
+    Finish,
+    GiveUp,
+    Lost,
+    Overdue,
+    Served,
+    Starved,
+    Submitted,
+    TakeIn,
+    Tick,
+    TurnAway,
+    Withdrawn,
+)
+from mixserver.dispatch.board import Board, Stimulus
+from mixserver.dispatch.events import Answered, Door, Event, Failed, Joined, Left
+from mixserver.dispatch.policy import Policy
+from mixserver.errors import BadInput, NoWorkerError
+from mixserver.wire.worker import Evaluate, ModelCard, Result, Role
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A checked result, and how it came about."""
+
+    result: Result
+    worker: str
+    waited_s: float
+    """From the question to its hand-out to this worker."""
+    took_s: float
+    """From the hand-out to the answer, on the server's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker, for people to look at."""
+
+    name: str
+    role: Role
+    model: str
+    state: Literal["idle", "busy", "overdue", "silent"]
+    job: int | None
+    heard_s: float
+    """Seconds since it was last heard."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Questions that were asked together."""
+
+    done: asyncio.Future[None]
+    unanswered: int
+    replies: dict[int, Reply] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Question:
+    evaluate: Evaluate
+    batch: _Batch
+    asked: float
+    handed: dict[str, float] = field(default_factory=dict)
+    """When it was handed to which worker."""
+
+
+class Dispatcher:
+    """Has questions answered by whichever workers are there.
+
+    Args:
+        policy: the rules.
+        doors: where workers come in; opened and closed with the dispatcher.
+    """
+
+    def __init__(self, policy: Policy, doors: Sequence[Door]) -> None:
+        self._policy = policy
+        self._doors = tuple(doors)
+        self._board = Board(policy)
+        self._door_of: dict[str, Door] = {}
+        self._questions: dict[int, _Question] = {}
+        self._numbers = itertools.count(1)
+        self._todo: deque[Stimulus] = deque()
+        self._busy = False
+        self._joining: dict[Role, set[asyncio.Future[ModelCard]]] = {r: set() for r in policy.roles}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Open the doors.
+
+        Raises:
+            ConfigError: an address is in use or none; nothing is left open.
+        """
+        self._loop = asyncio.get_running_loop()
+        async with contextlib.AsyncExitStack() as opened:
+            for door in self._doors:
+                await door.open(self._report)
+                opened.push_async_callback(door.close, "another door could not be opened")
+            opened.pop_all()
+        self._tick()
+        log.info("doors open", addresses=[door.address for door in self._doors])
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to every worker; whoever waits for an answer gets `NoWorkerError`."""
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        error = NoWorkerError(f"nothing is evaluated any more: {reason}")
+        for number in list(self._questions):
+            question = self._questions.pop(number)
+            self._feed(Withdrawn(number))
+            _fail(question.batch.done, error)
+        for futures in self._joining.values():
+            for future in futures:
+                _fail(future, error)
+        self._loop = None
+        for door in self._doors:
+            await door.close(reason)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close("the server ends" if error is None else f"the server ends: {error}")
+
+    async def run(self, questions: Sequence[tuple[Role, Evaluate]]) -> list[Reply]:
+        """Have questions answered, all at once.
+
+        Args:
+            questions: who is to evaluate what. Job numbers are given here; arrays are not copied
+                and must not change until this returns.
+
+        Returns:
+            One reply per question, in the same order.
+
+        Raises:
+            BadInput: a question is at fault; the others are withdrawn.
+            NoWorkerError: nobody is left for one (only under "stop"), or the dispatcher closed.
+        """
+        loop = self._running()
+        for role, _ in questions:
+            self._known(role)
+        if not questions:
+            return []
+        batch = _Batch(loop.create_future(), len(questions))
+        batch.done.add_done_callback(_look_at)
+        numbers: list[int] = []
+        now = loop.time()
+        try:
+            for role, evaluate in questions:
+                number = next(self._numbers)
+                numbers.append(number)
+                numbered = msgspec.structs.replace(evaluate, job=number)
+                self._questions[number] = _Question(numbered, batch, now)
+                self._feed(Submitted(number, role, evaluate.stream))
+            await batch.done
+        finally:
+            for number in numbers:
+                if self._questions.pop(number, None) is not None:
+                    self._feed(Withdrawn(number))
+        return [batch.replies[number] for number in numbers]
+
+    async def card(self, role: Role) -> ModelCard:
+        """What the model of a role says of itself; waits for the first worker of the role.
+
+        The card outlives its worker: all workers of a role have the same model.
+
+        Raises:
+            NoWorkerError: none came (only under "stop"), or the dispatcher closed.
+        """
+        loop = self._running()
+        self._known(role)
+        if (card := self._board.card(role)) is not None:
+            return card
+        future: asyncio.Future[ModelCard] = loop.create_future()
+        self._joining[role].add(future)
+        try:
+            stop = self._policy.when_none == "stop"
+            async with asyncio.timeout(self._policy.first_worker_s if stop else None):
+                return await future
+        except TimeoutError:
+            raise self._nobody(self._board.nobody(role), role) from None
+        finally:
+            self._joining[role].discard(future)
+
+    def workers(self) -> list[WorkerView]:
+        """Every worker there is, for a display."""
+        now = self._running().time()
+        return [
+            WorkerView(
+                name=name,
+                role=place.role,
+                model=place.card.name,
+                state="silent"
+                if place.silent
+                else "overdue"
+                if place.overdue
+                else "idle"
+                if place.job is None
+                else "busy",
+                job=place.job,
+                heard_s=now - place.heard,
+            )
+            for name, place in self._board.places.items()
+        ]
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise NoWorkerError("the dispatcher is not open")
+        return self._loop
+
+    def _known(self, role: Role) -> None:
+        if role not in self._policy.roles:
+            raise NoWorkerError(f"no {role} model is configured; mix.toml lacks [models.{role}]")
+
+    def _tick(self) -> None:
+        self._feed(Tick())
+        every = min(self._policy.heartbeat_s, self._policy.patience_s / 5, 1.0)
+        self._clock = self._running().call_later(every, self._tick)
+
+    def _report(self, door: Door, event: Event) -> None:
+        """What the doors call."""
+        if isinstance(event, Joined):
+            self._door_of[event.worker] = door
+        elif self._door_of.get(event.worker) is not door:
+            return
+        elif isinstance(event, Answered):
+            question = self._questions.get(event.result.job)
+            if question is not None and (wrong := check.fault(question.evaluate, event.result)):
+                wrong = f"worker {event.worker} {wrong} for job {event.result.job}"
+                event = Failed(event.worker, event.result.job, "worker", wrong)
+        self._feed(event)
+        if isinstance(event, Left) and event.worker not in self._board.places:
+            self._door_of.pop(event.worker, None)
+
+    def _feed(self, event: Stimulus) -> None:
+        """Tell the board, and do what it says. Doors may report while that is being done."""
+        self._todo.append(event)
+        if self._busy or self._loop is None:
+            return
+        self._busy = True
+        try:
+            while self._todo:
+                now = self._loop.time()
+                for action in self._board.handle(self._todo.popleft(), now):
+                    self._do(action, now)
+        finally:
+            self._busy = False
+
+    def _do(self, action: Action, now: float) -> None:
+        match action:
+            case Assign(worker, job):
+                question = self._questions[job]
+                question.handed[worker] = now
+                self._door_of[worker].send(worker, question.evaluate)
+            case Finish(job, worker, result):
+                question = self._questions.pop(job)
+                handed = question.handed[worker]
+                batch = question.batch
+                batch.replies[job] = Reply(result, worker, handed - question.asked, now - handed)
+                batch.unanswered -= 1
+                if not batch.unanswered and not batch.done.done():
+                    batch.done.set_result(None)
+            case GiveUp(job, kind, reason):
+                question = self._questions.pop(job)
+                log.error("job given up", job=job, reason=reason)
+                _fail(
+                    question.batch.done,
+                    BadInput(reason) if kind == "input" else self._nobody(reason),
+                )
+            case TakeIn(worker, role, card):
+                log.info("worker joined", worker=worker, role=role, model=card.name)
+                self._door_of[worker].welcome(worker)
+                for future in self._joining[role]:
+                    if not future.done():
+                        future.set_result(card)
+            case _:
+                self._do_without(action)
+
+    def _do_without(self, action: Action) -> None:
+        """Carry out what goes wrong."""
+        match action:
+            case TurnAway(worker, reason):
+                log.warning("worker turned away", worker=worker, reason=reason)
+                self._door_of.pop(worker).drop(worker, reason)
+            case Drop(worker, reason):
+                log.warning("worker dropped", worker=worker, reason=reason)
+                self._door_of.pop(worker).drop(
+                    worker, f"{reason}. Restart the worker to have it back."
+                )
+            case Lost(worker, reason, job):
+                log.warning("worker lost", worker=worker, reason=reason, job=job)
+            case Back(worker):
+                log.info("worker is back", worker=worker)
+            case Overdue(worker, job):
+                after = self._policy.job_timeout_s
+                log.warning("worker overdue", worker=worker, job=job, after_s=after)
+            case Starved(role):
+                log.warning("no worker: waiting for one", role=role, start=self._cure(role))
+            case Served(role):
+                log.info("role has a worker again", role=role)
+
+    def _nobody(self, reason: str, role: Role | None = None) -> NoWorkerError:
+        return NoWorkerError(f"{reason}. Start one with: {self._cure(role)}")
+
+    def _cure(self, role: Role | None) -> str:
+        addresses = " or ".join(door.address for door in self._doors)
+        return f"mixserver-worker ENGINE --server {addresses} --role {role or 'ROLE'}"
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _look_at(future: asyncio.Future[None]) -> None:
+    """Whoever asked may be cancelled in the same moment; its error is then nobody's loss."""
+    if not future.cancelled():
+        future.exception()
