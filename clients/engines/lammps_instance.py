@@ -199,8 +199,10 @@ class Instance:
             inside = box.inward(order.positions)
             target = box.wrapped(inside)
             self._offset = target - inside
-            x[:] = target[rows]
-            library.command(_change_box(box))
+            for change in _changes(box)[: 1 if ranks.size == 1 else 2]:
+                # LAMMPS wraps atoms by the boxes in between, so they are put in place each time.
+                library.command(change)
+                library.vectors("x")[:] = target[library.order()]
         else:
             x[:] = mine
         setup = full or moved_box
@@ -285,15 +287,21 @@ def refuse_touching(order: Order) -> None:
         )
 
 
-def _change_box(box: Box) -> str:
+def _changes(box: Box) -> list[str]:
+    """Commands that make the box; the last changes nothing but sends atoms to their ranks."""
     high = box.low + np.diag(box.edges)
     parts = [
         f"{axis} final {box.low[k]:.17g} {high[k]:.17g}" for k, axis in enumerate(("x", "y", "z"))
     ]
-    for name, row, column in (("xy", 1, 0), ("xz", 2, 0), ("yz", 2, 1)):
-        if box.pbc[row] and box.pbc[column]:
-            parts.append(f"{name} final {box.edges[row, column]:.17g}")
-    return f"change_box all {' '.join(parts)} units box"
+    tilts = [
+        f"{name} final {box.edges[row, column]:.17g}"
+        for name, row, column in (("xy", 1, 0), ("xz", 2, 0), ("yz", 2, 1))
+        if box.pbc[row] and box.pbc[column]
+    ]
+    return [
+        f"change_box all {' '.join(parts + tilts)} units box",
+        f"change_box all {parts[0]} units box",
+    ]
 
 
 def _largest(vectors: Vectors) -> float:

@@ -1,0 +1,181 @@
+"""Any ASE calculator as an engine: this is how NequIP, GAP, EMT and the like come in.
+
+Nothing is known of the calculator but what ASE defines, so there are no site weights and, unless
+told, no cutoff.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Collection, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.engine import Answer
+from clients.engines.neighbours import completed
+from clients.engines.refuse import refuse_nonsense
+from mixserver.errors import BadInput, ConfigError, MissingPackage, MixserverError, WorkerFault
+from mixserver.wire.worker import Evaluate, ModelCard
+
+
+class AseEngine:
+    """An ASE calculator as a worker.
+
+    Args:
+        path: what makes it: "package.module:Name", or the name of one of ASE's own ("emt").
+        settings: its keyword arguments.
+        cutoff: Å that one layer of the model looks, if known.
+        receptive_field: Å that a site energy looks, if known; None takes the cutoff.
+        species: atomic numbers the model knows; None if it takes any.
+        no_virial: say True for a calculator without stress: virials of periodic systems are then
+            0, so never use it with a barostat.
+
+    Raises:
+        ConfigError: there is no such calculator, it does not take the settings, or it has no
+            stress and `no_virial` was not said.
+        MissingPackage: ase is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        cutoff: float | None = None,
+        receptive_field: float | None = None,
+        species: Collection[int] | None = None,
+        no_virial: bool = False,
+    ) -> None:
+        try:
+            import ase
+        except ImportError as error:
+            raise MissingPackage("ase", "server") from error
+        settings = dict(settings or {})
+        maker = _found(path)
+        try:
+            self._calculator = maker(**settings)
+        except MixserverError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{path} does not take {settings}: {error}") from error
+        can: Collection[str] = getattr(self._calculator, "implemented_properties", ())
+        if "energy" not in can or "forces" not in can:
+            raise ConfigError(f"{path} is no ASE calculator with energy and forces: it has {can}")
+        self._stress = "stress" in can
+        if not self._stress and not no_virial:
+            raise ConfigError(
+                f"{path} has no stress, so mixserver cannot tell i-PI the virial. For runs without "
+                "a barostat say no_virial; virials of periodic systems are then 0."
+            )
+        self._atoms_of = ase.Atoms
+        self._card = ModelCard(
+            engine="ase",
+            name=path,
+            fingerprint=_fingerprint(path, settings),
+            species=None if species is None else tuple(sorted(species)),
+            cutoff=cutoff,
+            receptive_field=cutoff if receptive_field is None else receptive_field,
+            energies="energies" in can,
+        )
+
+    @property
+    def card(self) -> ModelCard:
+        """What the calculator is and can do."""
+        return self._card
+
+    def evaluate(self, job: Evaluate) -> Answer:
+        """Evaluate one job.
+
+        Raises:
+            BadInput: NaN, an unknown element, a criterion, site weights other than 1.
+            WorkerFault: the calculator failed.
+        """
+        refuse_nonsense(job, self._card.species, self._card.name)
+        if job.criterion or (job.weight is not None and not (job.weight == 1.0).all()):
+            raise BadInput(
+                f"job {job.job}: an ASE calculator has neither criteria nor site weights "
+                "(its card says so)"
+            )
+        with_energies = job.energies and self._card.energies
+        try:
+            return self._ask(job, with_energies=with_energies)
+        except NotImplementedError as error:
+            raise BadInput(f"job {job.job}: {self._card.name} cannot do this: {error}") from error
+        except MixserverError:
+            raise
+        except Exception as error:
+            raise WorkerFault(f"{self._card.name}: {type(error).__name__}: {error}") from error
+
+    def _ask(self, job: Evaluate, *, with_energies: bool) -> Answer:
+        atoms = self._atoms_of(
+            numbers=job.numbers,
+            positions=job.positions,
+            cell=completed(job.cell, job.pbc) if np.linalg.matrix_rank(job.cell) < 3 else job.cell,
+            pbc=job.pbc,
+            calculator=self._calculator,
+        )
+        forces = np.array(atoms.get_forces(), dtype=np.float64)
+        energy = float(atoms.get_potential_energy())
+        energies = np.array(atoms.get_potential_energies()) if with_energies else None
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise BadInput(
+                f"job {job.job}: energy or forces of {self._card.name} are not finite; "
+                "atoms have come too close to each other"
+            )
+        if not any(job.pbc):
+            virial = job.positions.T @ forces
+        elif self._stress:
+            virial = -np.array(atoms.get_stress(voigt=False), dtype=np.float64) * atoms.get_volume()
+        else:
+            virial = np.zeros((3, 3))
+        return Answer(energy, forces, 0.5 * (virial + virial.T), energies)
+
+    def close(self) -> None:
+        """Let go of the calculator."""
+        del self._calculator
+
+
+def _found(path: str) -> Any:
+    """The class or function that makes the calculator."""
+    module, _, name = path.partition(":")
+    if not name:
+        from ase.calculators.calculator import get_calculator_class, names
+
+        if path not in names:
+            raise ConfigError(
+                f"{path!r} is neither package.module:Name nor one of ASE's own calculators"
+            )
+        try:
+            return get_calculator_class(path)
+        except ImportError as error:
+            raise ConfigError(f"ASE's calculator {path!r} cannot be imported: {error}") from error
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise ConfigError(f"{path!r}: {error}; is the package installed here?") from error
+    except AttributeError as error:
+        raise ConfigError(f"{path!r}: there is no {name} in {module}") from error
+
+
+def _fingerprint(path: str, settings: Mapping[str, Any]) -> str:
+    """sha256 of what made the calculator, the package's version, and every file it names."""
+    digest = hashlib.sha256()
+    package = path.partition(":")[0].partition(".")[0] if ":" in path else "ase"
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        version = ""
+    digest.update(json.dumps([path, version]).encode())
+    for name, value in sorted(settings.items()):
+        digest.update(f"\n{name}=".encode())
+        file = Path(value) if isinstance(value, str) and value else None
+        if file is not None and file.is_file():
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
