@@ -150,7 +150,7 @@ def species(names: Sequence[str] | None, key: str) -> tuple[int, ...] | None:
     return tuple(int(atomic_numbers[name]) for name in names)
 
 
-def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds:
+def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds | kinds.CriterionSeeds:
     n = len(topology)
     match table.seeds:
         case AtomSeeds(indices=indices):

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -164,10 +165,9 @@ async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child
     """Wait until each role has a worker; any child that ends before that is an error."""
     joining = asyncio.gather(*(parts.dispatcher.card(role) for role in roles))
     ends = {asyncio.ensure_future(child.wait()): child for child in children}
+    waited: set[asyncio.Future[Any]] = {joining, *ends}
     try:
-        done, _ = await asyncio.wait(
-            {asyncio.ensure_future(joining), *ends}, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for child in [ends[task] for task in ends if task in done]:
             raise WorkerFault(
                 f"{_EARLY}: {child.name} ended with status {child.returncode}; its last words "

@@ -173,6 +173,8 @@ class MixedStep:
             ms_own=1e3 * (total - watch.waiting),
             mismatch_max=mixed.mismatch_max,
             mismatch_rms=mixed.mismatch_rms,
+            core_mismatch_max=mixed.core_mismatch_max,
+            core_mismatch_rms=mixed.core_mismatch_rms,
             net_force=float(np.linalg.norm(mixed.net_force)),
             cheap_worker=cheap.worker if cheap else "",
             expensive_workers=tuple(a.worker for a in expensive),

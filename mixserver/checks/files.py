@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixserver.build import build_selector
-from mixserver.checks.findings import Finding
+from mixserver.checks.findings import Finding, Level
 from mixserver.config import Case
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
@@ -98,7 +98,7 @@ def _atoms(ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
     found = []
     for file in ipi.structures:
         if file.suffix in {".chk", ""} or not file.exists():
-            level = "error" if not file.exists() else "ok"
+            level: Level = "error" if not file.exists() else "ok"
             words = "does not exist" if level == "error" else "is a checkpoint; not looked into"
             found.append(Finding(level, "atoms", f"i-PI's {file.name} {words}"))
             continue

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
+
+
+Level: TypeAlias = Literal["ok", "warning", "error"]
 
 
 class Finding(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
-    level: Literal["ok", "warning", "error"]
+    level: Level
     what: str
     """In one or two words: "atoms", "buffer", "forces of cheap"."""
     message: str

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixserver.arrays import Matrix, Vectors
 from mixserver.build import Parts, build_mixer
-from mixserver.checks.findings import Finding
+from mixserver.checks.findings import Finding, Level
 from mixserver.checks.regions import Seen, find
 from mixserver.config import Case
 from mixserver.dispatch.dispatcher import Dispatcher
@@ -31,11 +31,11 @@ _ALLOWED = {"float64": 1e-4, "float32": 3e-2}
 async def check_models(case: Case, parts: Parts) -> list[Finding]:
     """Everything that needs workers: one finding per model and question."""
     config = case.config
-    roles: list[Role] = [
-        role
-        for role, model in (("cheap", config.models.cheap), ("expensive", config.models.expensive))
-        if model is not None
-    ]
+    roles: list[Role] = []
+    if config.models.cheap is not None:
+        roles.append("cheap")
+    if config.models.expensive is not None:
+        roles.append("expensive")
     found: list[Finding] = []
     cards = {role: await parts.dispatcher.card(role) for role in roles}
     for role, card in cards.items():
@@ -201,7 +201,7 @@ async def _buffers(
     weight = seen.region.expensive[:, None]
     error = np.linalg.norm(weight * (used - right), axis=1)[seen.region.active]
     worst, rms = float(error.max()), float(np.sqrt(np.mean(error**2)))
-    level = "ok" if worst < 1e-2 else "warning"
+    level: Level = "ok" if worst < 1e-2 else "warning"
     return [
         Finding(
             level,

@@ -134,22 +134,15 @@ def sizes(axes: Axes, reports: Sequence[Report]) -> Axes:
 def mismatch(axes: Axes, reports: Sequence[Report]) -> Axes:
     """How far the two models' forces differ where they meet, eV/Å."""
     at = [r.evaluation for r in reports]
-    if any(r.mismatch_max for r in reports):
-        axes.plot(
-            at,
-            [r.mismatch_max for r in reports],
-            color=_ORANGE,
-            lw=1.0,
-            label="largest, core and blend",
-        )
-        axes.plot(at, [r.mismatch_rms for r in reports], color=_BLUE, lw=1.0, label="rms, blend")
-        axes.plot(
-            at,
-            [r.net_force for r in reports],
-            color=_GREY,
-            lw=1.0,
-            label="net force, before correction",
-        )
+    lines = (
+        ("core_mismatch_rms", _ORANGE, "core, rms"),
+        ("mismatch_max", _GREEN, "blend, largest"),
+        ("mismatch_rms", _BLUE, "blend, rms"),
+        ("net_force", _GREY, "net force, before correction"),
+    )
+    if any(r.core_mismatch_max or r.mismatch_max for r in reports):
+        for name, colour, label in lines:
+            axes.plot(at, [getattr(r, name) for r in reports], color=colour, lw=1.0, label=label)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, fontsize=8)
     else:

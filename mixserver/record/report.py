@@ -40,9 +40,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ms_own: float = 0.0
     """The server's own share: total - waiting."""
     mismatch_max: float = 0.0
-    """eV/Å, largest |F_expensive - F_cheap| among core and blend atoms."""
+    """eV/Å, largest |F_expensive - F_cheap| in the blend, where the models meet."""
     mismatch_rms: float = 0.0
-    """eV/Å, root mean square of the same in the blend."""
+    """eV/Å, root mean square of the same."""
+    core_mismatch_max: float = 0.0
+    """eV/Å, largest |F_expensive - F_cheap| in the core: what the expensive model is for."""
+    core_mismatch_rms: float = 0.0
+    """eV/Å, root mean square of the same."""
     net_force: float = 0.0
     """eV/Å, |sum of the mixed forces| before the momentum correction."""
     cheap_worker: str = ""
@@ -65,8 +69,10 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("ms_expensive", "millisecond", "slowest expensive job"),
     ("ms_waiting", "millisecond", "waiting for workers"),
     ("ms_own", "millisecond", "the server's own share"),
-    ("mismatch_max", "ev/ang", "largest |F_expensive - F_cheap| in core and blend"),
-    ("mismatch_rms", "ev/ang", "rms of the same in the blend"),
+    ("mismatch_max", "ev/ang", "largest |F_expensive - F_cheap| in the blend"),
+    ("mismatch_rms", "ev/ang", "rms of the same"),
+    ("core_mismatch_max", "ev/ang", "largest |F_expensive - F_cheap| in the core"),
+    ("core_mismatch_rms", "ev/ang", "rms of the same"),
     ("net_force", "ev/ang", "|sum of forces| before the momentum correction"),
 )
 """Columns of the column file: field of `Report`, i-PI's word for its unit, what it is."""
@@ -79,6 +85,8 @@ SCALARS = (
     "clusters",
     "mismatch_max",
     "mismatch_rms",
+    "core_mismatch_max",
+    "core_mismatch_rms",
     "net_force",
     "ms_cheap",
     "ms_expensive",
