@@ -135,7 +135,7 @@ class MaceEngine:
             sites = graph.order[: graph.atoms[0]]
             weighed = self._sites.weigh(scene.placed, positions[graph.order], weight[sites])
         except OverlapError as error:
-            first, second = (int(graph.order[place]) for place in error.args)
+            first, second = sorted(int(graph.order[place]) for place in error.args)
             raise BadInput(
                 f"atoms {first} and {second} are at the same place (job {job.job})"
             ) from error

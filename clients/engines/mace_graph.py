@@ -74,20 +74,16 @@ def find_pairs(
         pbc: which axes repeat.
         reach: Å.
     """
-    periodic = np.array(pbc, dtype=bool)
-    home = np.array(positions, dtype=np.float64)
-    if periodic.any():
-        home, periodic = _gather(home, cell, periodic, reach)
+    turns, periodic = _gathering(positions, cell, np.array(pbc, dtype=bool), reach)
+    home = positions - turns @ cell
     if not periodic.any():
         return _open_pairs(home, reach)
-    box = _box(home, cell, periodic)
-    fractions = home @ np.linalg.inv(box)
-    origin = np.where(periodic, 0.0, fractions.min(axis=0)) @ box
-    origin -= np.where(periodic, 0.0, _MARGIN) @ (box / np.linalg.norm(box, axis=1)[:, None])
-    turns = np.floor((home - origin) @ np.linalg.inv(box)) * periodic
-    home = home - turns @ box
+    box, corner = _box(home, cell, periodic)
+    wrapping = np.floor((home - corner) @ np.linalg.inv(box)) * periodic
+    turns += wrapping
+    home = positions - turns @ cell
     first, second, images = neighbour_list(
-        "ijS", positions=home - origin, cell=box, pbc=periodic, cutoff=reach
+        "ijS", positions=home - corner, cell=box, pbc=periodic, cutoff=reach
     )
     return Pairs(
         first.astype(np.intp), second.astype(np.intp), images.astype(np.float64) @ box, home
@@ -145,15 +141,16 @@ class Scene:
         Returns:
             (n, 3) Å, or None if an atom moved by more than half the skin.
         """
-        moved = positions - self.pairs.home
-        if any(self.pbc):
-            turns = np.rint(moved @ np.linalg.inv(_completed(self.cell, np.array(self.pbc))))
-            turns *= self.pbc
-            if turns.any():
-                moved -= turns @ np.where(np.array(self.pbc)[:, None], self.cell, 0.0)
+        periodic = np.array(self.pbc)
+        located = positions
+        if periodic.any():
+            inverse = np.linalg.inv(_completed(self.cell, periodic))
+            turns = np.rint((positions - self.pairs.home) @ inverse) * periodic
+            # as in find_pairs, so that equal positions are equal to the last bit
+            located = positions - turns @ self.cell
+        moved = located - self.pairs.home
         if np.einsum("ij,ij->i", moved, moved).max() > (0.5 * skin) ** 2:
             return None
-        located: Vectors = self.pairs.home + moved
         return located
 
 
@@ -219,12 +216,20 @@ class Scenes:
         self._scenes.clear()
 
 
-def _gather(home: Vectors, cell: Matrix, periodic: Mask, reach: float) -> tuple[Vectors, Mask]:
-    """Bring atoms into the cell; open the axes along which they leave a gap wider than reach."""
+def _gathering(
+    positions: Vectors, cell: Matrix, periodic: Mask, reach: float
+) -> tuple[Vectors, Mask]:
+    """By how many lattice vectors to move each atom back, and which axes then still matter.
+
+    An axis along which the atoms leave a gap wider than `reach` is opened there.
+    """
+    turns = np.zeros_like(positions)
+    still = periodic.copy()
+    if not periodic.any():
+        return turns, still
     inverse = np.linalg.inv(_completed(cell, periodic))
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
-    fractions = home @ inverse
-    still = periodic.copy()
+    fractions = positions @ inverse
     for axis in np.flatnonzero(periodic):
         inside = np.sort(fractions[:, axis] - np.floor(fractions[:, axis]))
         gaps = np.diff(inside, append=inside[0] + 1.0)
@@ -234,8 +239,8 @@ def _gather(home: Vectors, cell: Matrix, periodic: Mask, reach: float) -> tuple[
             # cut in the middle of the gap: no atom is near enough to end up on the wrong side
             start = inside[widest] + 0.5 * gaps[widest]
             still[axis] = False
-        home = home - np.floor(fractions[:, axis] - start)[:, None] * cell[axis]
-    return home, still
+        turns[:, axis] = np.floor(fractions[:, axis] - start)
+    return turns, still
 
 
 def _open_pairs(home: Vectors, reach: float) -> Pairs:
@@ -254,9 +259,11 @@ def _completed(cell: Matrix, periodic: Mask) -> Matrix:
     return whole
 
 
-def _box(home: Vectors, cell: Matrix, periodic: Mask) -> Matrix:
-    """The cell, shrink-wrapped around the atoms along its open axes."""
+def _box(home: Vectors, cell: Matrix, periodic: Mask) -> tuple[Matrix, NDArray[np.float64]]:
+    """The cell and its corner, shrink-wrapped around the atoms along open axes."""
     box = _completed(cell, periodic)
     along = home @ np.linalg.inv(box)
-    extent = along.max(axis=0) - along.min(axis=0) + 2.0 * _MARGIN
-    return np.where(periodic[:, None], box, box * extent[:, None])
+    low = along.min(axis=0) - _MARGIN
+    extent = along.max(axis=0) + _MARGIN - low
+    wrapped = np.where(periodic[:, None], box, box * extent[:, None])
+    return wrapped, np.where(periodic, 0.0, low) @ box

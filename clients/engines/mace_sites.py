@@ -155,7 +155,7 @@ class SiteModel:
             virial = -(slope.T @ exact)
             virial = 0.5 * (virial + virial.T)
         return Weighed(
-            energy=float(weight @ energies),
+            energy=float((weight * energies).sum()),
             forces=forces.cpu().numpy(),
             virial=virial.cpu().numpy(),
             energies=energies.cpu().numpy(),
