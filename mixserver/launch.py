@@ -148,6 +148,7 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str) -> None:
         # while i-PI ends, its last request is still answered: it waits for that before RESTART
         code = await asyncio.shield(child.end(IPI_GRACE_S))
         run.service.stop()
+        _publish(run, prefix)
         failure = (await asyncio.gather(serving, return_exceptions=True))[0]
         ending.cancel()
     if isinstance(failure, MixserverError):
@@ -260,6 +261,16 @@ def _lay_out(case: Case, folder: Path, source: Path) -> Path:
     name = "RESTART.in" if source.name == "RESTART" else source.name
     shutil.copyfile(source, folder / name)
     return folder / name
+
+
+def _publish(run: Run, prefix: str) -> None:
+    """Make what i-PI left behind of use without this run: its sockets were in a private folder."""
+    usual = run.case.config.upstream.sockets_prefix
+    for file in run.folder.iterdir():
+        if file.is_symlink() or not (file.name == "RESTART" or ".chk" in file.name):
+            continue
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace(f"'{prefix}'", f"'{usual}'"), encoding="utf-8")
 
 
 def install_stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:

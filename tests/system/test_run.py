@@ -1,0 +1,349 @@
+"""`mixserver run` and `serve` as a user runs them: real i-PI, real workers, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+
+from mixserver.record.plots import read_reports
+
+INPUTS = Path(__file__).parents[2] / "inputs"
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A copy of the minimal case."""
+    folder = tmp_path / "case"
+    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
+    return folder
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def _mixserver(*arguments: str | Path, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "mixserver", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def _pids(run: Path) -> list[int]:
+    """Every process the run has started, from its log."""
+    lines = (run / "server.log").read_text().splitlines()
+    return [entry["pid"] for entry in map(json.loads, lines) if entry["event"] == "started"]
+
+
+def _pid(run: Path, process: str) -> int:
+    lines = (run / "server.log").read_text().splitlines()
+    events = [e for e in map(json.loads, lines) if e["event"] == "started"]
+    return next(e["pid"] for e in reversed(events) if e["process"].startswith(process))
+
+
+def _gone(pids: list[int]) -> bool:
+    return not [p for p in pids if Path(f"/proc/{p}/cmdline").exists() and _alive(p)]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Running:
+    """A `mixserver run` in the background, ended for certain."""
+
+    def __init__(self, case: Path, *arguments: str) -> None:
+        earlier = len(list((case / "runs").glob("[0-9]*")))
+        self.run = case / f"runs/{earlier + 1:04d}"
+        self.process = subprocess.Popen(
+            [BIN / "mixserver", "run", case, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def until(self, evaluations: int, timeout: float = 40.0) -> None:
+        """Wait for so many evaluations of the newest run."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            file = self.run / "mixserver.jsonl"
+            if file.exists() and len(file.read_bytes().splitlines()) >= evaluations:
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        self.process.kill()
+        pytest.fail(f"no {evaluations} evaluations: {self.process.communicate()[0]}")
+
+    def end(self, timeout: float = 60.0) -> tuple[int, str]:
+        try:
+            output, _ = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            output, _ = self.process.communicate()
+            pytest.fail(f"did not end within {timeout} s: {output}")
+        return self.process.returncode, output
+
+
+@pytest.fixture
+def long_case(case: Path) -> Iterator[Path]:
+    """The minimal case, too long to end by itself; nothing of it may outlive the test."""
+    _edit(case / "input.xml", "<total_steps> 100", "<total_steps> 100000")
+    yield case
+    for run in (case / "runs").glob("[0-9]*"):
+        left = [pid for pid in _pids(run) if _alive(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left, f"processes left behind by {run.name}: {left}"
+
+
+def test_the_minimal_case_runs(case: Path) -> None:
+    done = _mixserver("run", case)
+    assert done.returncode == 0, done.stderr
+    assert "results in" in done.stdout
+    assert "step 100/100" in done.stderr
+    run = case / "runs/0001"
+    reports = read_reports(run)
+    assert len(reports) == 101
+    assert all(0 < r.core < r.core + r.blend < r.buffer for r in reports)
+    assert max(r.net_force for r in reports) > 0
+    assert (run / "RESTART").exists()
+    assert "EXTRAS(core,blend,mismatch_rms)" in (run / "simulation.mix_0").read_text()
+    assert _gone(_pids(run))
+    assert sorted(p.name for p in case.iterdir()) == [
+        "README.md",
+        "init.xyz",
+        "input.xml",
+        "mix.toml",
+        "runs",
+    ]
+
+
+def test_ctrl_c_ends_all_in_order_and_a_restart_goes_on(long_case: Path) -> None:
+    first = Running(long_case)
+    first.until(10)
+    first.process.send_signal(signal.SIGINT)
+    code, output = first.end()
+    assert code == 130, output
+    assert "--restart" in output
+    run = long_case / "runs/0001"
+    assert (run / "RESTART").exists()
+    assert _gone(_pids(run))
+    restart = (run / "RESTART").read_text()
+    step = int(re.findall(r"<step>\s*(\d+)", restart)[0])
+    assert step >= 9
+    assert "sockets_prefix='/tmp/ipi_'" in restart
+    second = Running(long_case, "--restart")
+    second.until(5)
+    second.process.send_signal(signal.SIGTERM)
+    code, output = second.end()
+    assert code == 130, output
+    steps = np.loadtxt(long_case / "runs/0002/simulation.out")[:, 0]
+    assert steps[0] >= step
+
+
+def test_a_killed_ipi_ends_the_run_with_its_status(long_case: Path) -> None:
+    running = Running(long_case)
+    running.until(5)
+    os.kill(_pid(running.run, "i-PI"), signal.SIGKILL)
+    code, output = running.end()
+    assert code == 1, output
+    assert "i-PI ended with status -9" in output
+
+
+def test_a_killed_worker_changes_nothing(case: Path) -> None:
+    _edit(case / "input.xml", "stride='50'", "stride='10'")
+    assert _mixserver("run", case, "--quiet").returncode == 0
+    running = Running(case)
+    running.until(20)
+    os.kill(_pid(running.run, "expensive"), signal.SIGKILL)
+    os.kill(_pid(running.run, "cheap"), signal.SIGKILL)
+    code, output = running.end()
+    assert code == 0, output
+    first, second = (
+        (case / f"runs/{run}/simulation.pos_0.xyz").read_text() for run in ("0001", "0002")
+    )
+    assert first == second
+    assert "starting it again" in output
+
+
+def test_nobody_left_stops_the_run_if_asked_to(long_case: Path) -> None:
+    text = (long_case / "mix.toml").read_text()
+    text = text.replace('role = "expensive"', 'role = "expensive"\nrestarts = 0')
+    (long_case / "mix.toml").write_text(
+        text + '\n[workers]\nwhen_none = "stop"\npatience_s = 2.0\n'
+    )
+    running = Running(long_case)
+    running.until(5)
+    os.kill(_pid(running.run, "expensive"), signal.SIGKILL)
+    code, output = running.end()
+    assert code == 1, output
+    assert "expensive" in output
+    assert (long_case / "runs/0001/RESTART").exists()
+    assert (long_case / "runs/0001/failed.xyz").exists()
+
+
+def test_another_number_of_atoms_is_said_and_ends_the_run(long_case: Path) -> None:
+    lines = (long_case / "init.xyz").read_text().splitlines()
+    (long_case / "fewer.xyz").write_text("\n".join(["255", *lines[1:-1]]) + "\n")
+    _edit(long_case / "input.xml", "init.xyz", "fewer.xyz")
+    done = _mixserver("run", long_case)
+    assert done.returncode == 1
+    assert "i-PI sent 255 atoms but the structure that names them has 256" in done.stderr
+
+
+def test_a_worker_that_cannot_start_is_quoted(case: Path) -> None:
+    _edit(
+        case / "mix.toml",
+        'command = ["toy", "--epsilon", "0.0120", "--sigma", "3.4", "--cutoff", "7.0"]',
+        'command = ["lammps", "nowhere.in"]',
+    )
+    done = _mixserver("run", case)
+    assert done.returncode == 1
+    assert "ended with status" in done.stderr
+    assert "nowhere.in" in done.stderr
+    assert _gone(_pids(case / "runs/0001"))
+
+
+def test_other_addresses_are_said_before_anything_starts(case: Path) -> None:
+    _edit(case / "mix.toml", "unix:minimal", "unix:maximal")
+    done = _mixserver("run", case)
+    assert done.returncode == 1
+    assert "make them the same" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_error_is_one_line_and_traceback_shows_the_rest(case: Path) -> None:
+    _edit(case / "mix.toml", "blend_width", "blend_widht")
+    done = _mixserver("run", case)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: mix.toml: region.blend_widht is not a setting; did you mean region.blend_width?\n"
+    )
+    assert "Traceback" in _mixserver("--traceback", "run", case).stderr
+
+
+def test_everything_can_be_started_by_hand(case: Path, tmp_path: Path) -> None:
+    door = f"ipc://{tmp_path}/door"
+    prefix = f"{tmp_path}/ipi_"
+    text = (case / "mix.toml").read_text()
+    text = text[: text.index("[[local]]")].replace(
+        'structure = "init.xyz"', f'structure = "init.xyz"\nsockets_prefix = "{prefix}"'
+    )
+    (case / "mix.toml").write_text(f'{text}\n[workers]\ndoor = "{door}"\n')
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    toy = [BIN / "mixserver-worker", "toy", "--server", door, "--cutoff", "7", "--sigma", "3.4"]
+    workers = [  # before there is a server
+        subprocess.Popen([*toy, "--role", "cheap", "--epsilon", "0.0104"], **quiet),
+        subprocess.Popen([*toy, "--role", "expensive", "--epsilon", "0.0120"], **quiet),
+    ]
+    server = subprocess.Popen(
+        [BIN / "mixserver", "serve", case],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    ipi = subprocess.Popen([BIN / "i-pi", "-S", prefix, "input.xml"], cwd=case, **quiet)
+    try:
+        output, _ = server.communicate(timeout=60)
+        assert server.returncode == 0, output
+        assert "i-PI said EXIT" in output
+        assert ipi.wait(20) == 0
+        assert [worker.wait(10) for worker in workers] == [0, 0]
+        assert len(read_reports(case / "runs/latest")) == 101
+        frames = ase.io.read(case / "simulation.pos_0.xyz", index=":", format="xyz")
+        assert len(frames) == 3
+    finally:
+        for process in (server, ipi, *workers):
+            process.kill()
+            process.wait()
+
+
+def test_check_finds_nothing_wrong_with_the_minimal_case(case: Path) -> None:
+    done = _mixserver("check", case, "--json")
+    findings = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    looked = {finding["what"] for finding in findings}
+    assert {
+        "atoms",
+        "address",
+        "region",
+        "buffer",
+        "cost",
+        "forces of cheap",
+        "virial of cheap",
+        "forces of expensive",
+        "virial of expensive",
+    } <= looked
+    assert all(f["level"] != "error" for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("mix.toml", "indices = [132]", "indices = [256]", "counted from 0"),
+        ("mix.toml", 'structure = "init.xyz"', 'structure = "none.xyz"', "does not exist"),
+        ("mix.toml", 'address = "unix:minimal"', 'address = "unix:m"', "make them the same"),
+        ("input.xml", "mode='nvt'", "mode='npt'", "the cheap model's pressure alone"),
+        ("input.xml", "mode='nvt'", "mode='nve'", "use a thermostat"),
+        ("input.xml", "pbc='false'", "pbc='True'", "leave it 'False'"),
+        ("input.xml", "init.xyz", "swapped.xyz", "they must be in the same order"),
+    ],
+)
+def test_check_says_what_is_wrong(case: Path, file: str, old: str, new: str, said: str) -> None:
+    lines = (case / "init.xyz").read_text().splitlines()
+    lines[7] = lines[7].replace("Ar", "Kr")
+    (case / "swapped.xyz").write_text("\n".join(lines) + "\n")
+    _edit(case / file, old, new)
+    done = _mixserver("check", case, "--quick")
+    assert said in done.stdout
+    assert done.returncode == int("ERROR" in done.stdout)
+
+
+def test_check_measures_what_a_thin_buffer_costs(case: Path) -> None:
+    _edit(
+        case / "mix.toml",
+        "blend_width = 3.0",
+        "blend_width = 3.0\nbuffer_width = 2.0\nallow_thin_buffer = true",
+    )
+    findings = {f["what"]: f for f in json.loads(_mixserver("check", case, "--json").stdout)}
+    assert findings["buffer"]["figure"] > 1e-6
+
+
+def test_region_writes_the_shells(case: Path, tmp_path: Path) -> None:
+    done = _mixserver("region", case, "-o", tmp_path / "regions.xyz")
+    assert done.returncode == 0, done.stderr
+    atoms = ase.io.read(tmp_path / "regions.xyz")
+    assert set(np.unique(atoms.arrays["shell"])) <= {-1, 0, 1, 2, 3}
+    assert atoms.arrays["lambda"][132] == 1.0
+    assert atoms.arrays["seed"].sum() == 1
+    counts = [int((atoms.arrays["shell"] == shell).sum()) for shell in (3, 2, 1)]
+    assert f"core {counts[0]}, blend {counts[1]}, buffer {counts[2]}" in done.stdout
+
+
+def test_plot_draws_a_run(case: Path) -> None:
+    assert _mixserver("run", case, "--quiet").returncode == 0
+    done = _mixserver("plot", case / "runs/latest")
+    assert done.returncode == 0, done.stderr
+    assert (case / "runs/latest/mixserver.png").stat().st_size > 20_000
