@@ -61,8 +61,8 @@ class Place:
 class _Job:
     role: Role
     stream: int
-    counted: set[str] = field(default_factory=set)
-    """Workers that are at it and still counted on."""
+    at: str | None = None
+    """The worker counted on for it; None if it waits."""
     story: list[tuple[str, str]] = field(default_factory=list)
     """Workers it broke, and how."""
 
@@ -206,9 +206,9 @@ class Board:
         """
         number = place.job
         job = self._open.get(number) if number is not None else None
-        if number is None or job is None or worker not in job.counted:
+        if number is None or job is None or job.at != worker:
             return
-        job.counted.discard(worker)
+        job.at = None
         if reason:
             job.story.append((worker, reason))
         if len(job.story) >= self._policy.failures:
@@ -220,7 +220,7 @@ class Board:
                 f"job {number} was given to {len(job.story)} workers and none survived it, so the "
                 f"job is blamed: {story}",
             )
-        elif not job.counted:
+        else:
             self._waiting[job.role].insert(0, number)
 
     def _close(self, number: int) -> None:
@@ -301,5 +301,5 @@ class Board:
                 place, job = self._places[worker], self._open[number]
                 place.job, place.stream, place.overdue = number, job.stream, False
                 place.due = now + self._policy.job_timeout_s
-                job.counted.add(worker)
+                job.at = worker
                 yield Assign(worker, number)
