@@ -15,7 +15,7 @@ import numpy as np
 
 from mixserver.arrays import Indices, Scalars, Vectors
 from mixserver.frame import Frame
-from mixserver.geometry import connected, near_atoms
+from mixserver.geometry import connected, within
 from mixserver.region.region import Region
 
 _NEARLY_ALL: Final = 0.9
@@ -50,51 +50,57 @@ def whole_stream(bead: int) -> int:
     return bead * _STREAMS
 
 
-def carve(
-    frame: Frame,
-    region: Region,
-    *,
-    buffer_width: float,
-    halo_width: float,
-    streams: Streams | None = None,
-) -> tuple[Cluster, ...]:
-    """Carve clusters around the core and blend atoms of a region.
+class Carver:
+    """Carves clusters around the core and blend atoms of a region.
 
     Regions become separate clusters when they are more than two buffers apart, so that no site is
-    evaluated twice.
+    evaluated twice. What is remembered between evaluations makes the next one fast and gives the
+    same cluster the same stream; it never changes which atoms are carved.
 
     Args:
-        frame: the atoms.
-        region: which of them are core and blend.
         buffer_width: Å (inclusive) around core and blend in which atoms are sites.
         halo_width: Å (inclusive) around sites in which atoms are sent along.
-        streams: remembers which cluster is which; without it they are numbered in order.
     """
-    count, active = len(frame), region.active
-    if len(active) > _NEARLY_ALL * count:
-        groups = [active]
-    else:
-        groups = connected(frame, active, 2.0 * buffer_width)
-    numbers = (streams or Streams()).number(frame.bead, groups, count)
-    return tuple(
-        _around(frame, group, buffer_width, halo_width, number)
-        for group, number in zip(groups, numbers, strict=True)
-    )
 
+    def __init__(self, buffer_width: float, halo_width: float) -> None:
+        self.buffer_width = buffer_width
+        self.halo_width = halo_width
+        self._streams = Streams()
+        self._witnesses: dict[int, Indices] = {}
 
-def _around(frame: Frame, group: Indices, buffer: float, halo: float, stream: int) -> Cluster:
-    count = len(frame)
-    site = np.zeros(count, dtype=np.bool_)
-    site[near_atoms(frame, group, buffer).atoms if len(group) < count else group] = True
-    sites = np.flatnonzero(site)
-    if len(sites) > _NEARLY_ALL * count:
-        return Cluster(np.arange(count), site.astype(np.float64), group, stream)
-    sent = site.copy()
-    sent[near_atoms(frame, sites, halo, skip=site).atoms] = True
-    atoms = np.flatnonzero(sent)
-    if len(atoms) > _NEARLY_ALL * count:
-        return Cluster(np.arange(count), site.astype(np.float64), group, stream)
-    return Cluster(atoms, site[atoms].astype(np.float64), np.searchsorted(atoms, group), stream)
+    def carve(self, frame: Frame, region: Region) -> tuple[Cluster, ...]:
+        """Carve one frame."""
+        count, active = len(frame), region.active
+        if len(active) > _NEARLY_ALL * count:
+            groups = [active]
+        else:
+            groups = connected(frame, active, 2.0 * self.buffer_width)
+        streams = self._streams.number(frame.bead, groups, count)
+        return tuple(
+            self._around(frame, group, stream)
+            for group, stream in zip(groups, streams, strict=True)
+        )
+
+    def _around(self, frame: Frame, group: Indices, stream: int) -> Cluster:
+        count = len(frame)
+        near, far = self._witness(frame)
+        site = within(frame, group, self.buffer_width, witness=near)
+        site[group] = True
+        sites = np.flatnonzero(site)
+        atoms = np.arange(count)
+        if len(sites) <= _NEARLY_ALL * count:
+            halo = within(frame, sites, self.halo_width, skip=site, witness=far)
+            sent = np.flatnonzero(site | halo)
+            atoms = sent if len(sent) <= _NEARLY_ALL * count else atoms
+        keep = group if len(atoms) == count else np.searchsorted(atoms, group)
+        return Cluster(atoms, site[atoms].astype(np.float64), keep, stream)
+
+    def _witness(self, frame: Frame) -> Indices:
+        """(2, N) which atom proved last that an atom is in the buffer, or in the halo."""
+        witness = self._witnesses.get(frame.bead)
+        if witness is None or witness.shape[1] != len(frame):
+            witness = self._witnesses[frame.bead] = np.full((2, len(frame)), -1)
+        return witness
 
 
 def scatter(clusters: Sequence[Cluster], forces: Sequence[Vectors], count: int) -> Vectors:

@@ -8,11 +8,10 @@ not wrap around the cell, no images are needed at all.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from mixserver.arrays import Indices, Mask, Matrix, Scalars, Vectors
@@ -20,6 +19,8 @@ from mixserver.frame import Frame
 
 _MARGIN: Final = 1e-9
 """Added to windows of fractional coordinates, so that rounding culls nothing that is in reach."""
+_EDGE: Final = 1e-9
+"""Å. KD-trees find what is strictly nearer than a bound; `reach` itself belongs to us."""
 _NARROW: Final = 4.0
 """Å. Groups are linked at this distance first: few pairs, and mostly one group is left."""
 _FEW_GROUPS: Final = 32
@@ -43,7 +44,7 @@ class Near(NamedTuple):
 
 def heights(inverse: Matrix) -> Scalars:
     """(3,) Å between opposite faces of the cell whose inverse matrix (1/Å) is given."""
-    distances: Scalars = 1.0 / np.linalg.norm(inverse, axis=0)
+    distances: Scalars = 1.0 / np.sqrt((inverse * inverse).sum(axis=0))
     return distances
 
 
@@ -59,12 +60,13 @@ def near_atoms(frame: Frame, sources: Indices, reach: float, *, skip: Mask | Non
     if not len(sources) or reach <= 0.0:
         kept = np.sort(sources) if skip is None else np.sort(sources[~skip[sources]])
         return Near(kept, np.zeros(len(kept)))
-    return _near(frame, frame.fractional[sources], reach, skip=skip)
+    window = _Window(frame, frame.fractional[sources], frame.positions[sources], reach)
+    return _near(frame, window, skip)
 
 
 def near_points(frame: Frame, points: Vectors, reach: float) -> Near:
     """Find the atoms within `reach` (Å, inclusive) of `points`, (s, 3) Å."""
-    return _near(frame, np.asarray(points, dtype=np.float64) @ frame.inverse, reach)
+    return _around(frame, np.asarray(points, dtype=np.float64), reach)
 
 
 def nearest(frame: Frame, sources: Indices, reach: float) -> Scalars:
@@ -72,11 +74,65 @@ def nearest(frame: Frame, sources: Indices, reach: float) -> Scalars:
     return near_atoms(frame, sources, reach).dense(len(frame))
 
 
-def within(frame: Frame, sources: Indices, reach: float) -> Mask:
-    """Tell which atoms lie within `reach` (Å, inclusive) of the atoms `sources`."""
+def within(
+    frame: Frame,
+    sources: Indices,
+    reach: float,
+    *,
+    skip: Mask | None = None,
+    witness: Indices | None = None,
+) -> Mask:
+    """Tell which atoms lie within `reach` (Å, inclusive) of the atoms `sources`.
+
+    Args:
+        frame: the atoms.
+        sources: (s,) distinct atoms.
+        reach: Å.
+        skip: (N,) atoms that need not be looked at; the answer is no for them.
+        witness: (N,) for each atom one that was a source in its reach when last asked, or -1; kept
+            up to date. From one step to the next most of them still are, and that is proof enough:
+            it saves the search, and changes no answer.
+    """
     mask = np.zeros(len(frame), dtype=np.bool_)
-    mask[near_atoms(frame, sources, reach).atoms] = True
+    if not len(sources) or reach <= 0.0:
+        mask[near_atoms(frame, sources, reach, skip=skip).atoms] = True
+        return mask
+    window = _Window(frame, frame.fractional[sources], frame.positions[sources], reach)
+    atoms, targets = window.targets(frame, skip)
+    if witness is not None and len(atoms):
+        proven = _proven(frame, sources, window, atoms, targets, witness)
+        mask[atoms[proven]] = True
+        atoms, targets = atoms[~proven], targets[~proven]
+    if len(atoms):
+        distance, image = window.search(targets)
+        found = distance <= reach
+        mask[atoms[found]] = True
+        if witness is not None:
+            witness[atoms[found]] = sources[window.owner[image[found]]]
     return mask
+
+
+def _proven(
+    frame: Frame,
+    sources: Indices,
+    window: _Window,
+    atoms: Indices,
+    targets: Vectors,
+    witness: Indices,
+) -> Mask:
+    """Tell which of the atoms (at `targets`, Å) are clearly in reach of their witness."""
+    row = np.full(len(frame) + 1, -1)  # the last one is for atoms without a witness
+    row[sources] = np.arange(len(sources))
+    seen = row[witness[atoms]]
+    known = np.flatnonzero(seen >= 0)
+    apart = targets[known] - window.sources[seen[known]]
+    if window.repeated:  # any image will do; the nearest by fractions is a good guess
+        turns = np.rint(apart @ frame.inverse) * np.array(frame.topology.pbc)
+        apart -= turns @ frame.cell
+    proven = np.zeros(len(atoms), dtype=np.bool_)
+    limit = (window.reach * (1.0 - 1e-12)) ** 2  # at the very edge the search decides
+    proven[known] = _squares(apart) <= limit
+    return proven
 
 
 def near_sphere(frame: Frame, centre: Vectors, radius: float, reach: float) -> Near:
@@ -88,7 +144,7 @@ def near_sphere(frame: Frame, centre: Vectors, radius: float, reach: float) -> N
         radius: Å.
         reach: Å outside the surface.
     """
-    return _outside(_near(frame, (centre @ frame.inverse)[None], reach + radius), radius)
+    return _outside(_around(frame, centre[None], reach + radius), radius)
 
 
 def near_cylinder(frame: Frame, axis: int, centre: Vectors, radius: float, reach: float) -> Near:
@@ -101,9 +157,7 @@ def near_cylinder(frame: Frame, axis: int, centre: Vectors, radius: float, reach
         radius: Å.
         reach: Å outside the surface.
     """
-    return _outside(
-        _near(frame, (centre @ frame.inverse)[None], reach + radius, along=axis), radius
-    )
+    return _outside(_around(frame, centre[None], reach + radius, axis), radius)
 
 
 def near_slab(frame: Frame, axis: int, low: float, high: float, reach: float) -> Near:
@@ -140,127 +194,132 @@ def connected(frame: Frame, atoms: Indices, link: float) -> list[Indices]:
     """
     if len(atoms) < 2:
         return [atoms] if len(atoms) else []
-    window = _Window(frame, frame.fractional[atoms], link, None)
-    points, owner = window.images @ frame.cell, window.owner
-    count, label = _labels(points, owner, len(atoms), min(link, _NARROW))
-    if count > _FEW_GROUPS and link > _NARROW:
-        count, label = _labels(points, owner, len(atoms), link)
-    elif count > 1 and link > _NARROW:
-        count, label = _join(points, label[owner], label, count, link)
+    fractional, positions = frame.fractional[atoms], frame.positions[atoms]
+    label = _linked(_Window(frame, fractional, positions, min(link, _NARROW)))
+    count = int(label.max()) + 1
+    if count > 1 and link > _NARROW:
+        window = _Window(frame, fractional, positions, link)
+        label = _linked(window) if count > _FEW_GROUPS else _joined(window, label, count)
+        count = int(label.max()) + 1
     if count == 1:
         return [atoms]
-    first = np.unique(label, return_index=True)[1]
-    return [atoms[label == label[at]] for at in np.sort(first)]
+    return [atoms[label == group] for group in range(count)]
 
 
-def _labels(points: Vectors, owner: Indices, count: int, link: float) -> tuple[int, Indices]:
-    """Label `count` atoms by group, from all pairs of their images within `link`."""
-    pairs = cKDTree(points).query_pairs(link, output_type="ndarray")
-    return _components(owner[pairs[:, 0]], owner[pairs[:, 1]], count)
+def _linked(window: _Window) -> Indices:
+    """Label the sources of a window by group, from all pairs of images in its reach."""
+    pairs = cKDTree(window.images).query_pairs(window.reach, output_type="ndarray")
+    return _labels(window.owner[pairs[:, 0]], window.owner[pairs[:, 1]], len(window.sources))
 
 
-def _join(
-    points: Vectors, group: Indices, label: Indices, count: int, link: float
-) -> tuple[int, Indices]:
-    """Join groups that come within `link` of each other; `group` labels the images."""
-    pairs: list[tuple[int, int]] = []
+def _joined(window: _Window, label: Indices, count: int) -> Indices:
+    """Join `count` groups of sources that come within the window's reach of each other."""
+    group = label[window.owner]
+    starts: list[int] = []
+    ends: list[int] = []
     for one in range(count - 1):
-        mine = group == one
         rest = np.flatnonzero(group > one)
-        distance, _ = cKDTree(points[mine]).query(points[rest], distance_upper_bound=_above(link))
-        pairs += [(one, int(other)) for other in np.unique(group[rest[distance <= link]])]
-    ends = np.array(pairs, dtype=np.intp).reshape(-1, 2)
-    count, joined = _components(ends[:, 0], ends[:, 1], count)
-    return count, joined[label]
+        tree = cKDTree(window.images[group == one])
+        distance, _ = tree.query(window.images[rest], distance_upper_bound=window.reach + _EDGE)
+        others = np.unique(group[rest[distance <= window.reach]])
+        starts += [one] * len(others)
+        ends += others.tolist()
+    return _labels(np.array(starts, np.intp), np.array(ends, np.intp), count)[label]
 
 
-def _components(start: Indices, end: Indices, count: int) -> tuple[int, Indices]:
-    graph = coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
-    number, label = connected_components(graph, directed=False)
-    return int(number), label.astype(np.intp)
+def _labels(start: Indices, end: Indices, count: int) -> Indices:
+    """Number the connected groups of a graph, in the order of their first members."""
+    label = np.arange(count)
+    while True:
+        low = np.minimum(label[start], label[end])
+        before = label.copy()
+        np.minimum.at(label, start, low)
+        np.minimum.at(label, end, low)
+        label = label[label]
+        if (label == before).all():
+            return np.unique(label, return_inverse=True)[1]
 
 
 def _outside(near: Near, radius: float) -> Near:
     return Near(near.atoms, np.maximum(near.distance - radius, 0.0))
 
 
-def _above(reach: float) -> float:
-    """KD-trees find what is strictly nearer than a bound; `reach` itself belongs to us."""
-    return reach * (1.0 + 1e-12) + 1e-300
-
-
-def _near(
-    frame: Frame,
-    sources: Vectors,
-    reach: float,
-    *,
-    along: int | None = None,
-    skip: Mask | None = None,
-) -> Near:
-    """Distances to sources given in fractional coordinates, measured across `along` if given."""
-    if reach < 0.0 or not len(sources):
+def _around(frame: Frame, points: Vectors, reach: float, along: int | None = None) -> Near:
+    """Distances to points (Å), measured across a lattice vector if one is given."""
+    if reach < 0.0 or not len(points):
         return Near(np.empty(0, dtype=np.intp), np.empty(0))
-    window = _Window(frame, sources, reach, along)
-    atoms, targets = window.targets(frame.fractional)
-    if skip is not None:
-        wanted = ~skip[atoms]
-        atoms, targets = atoms[wanted], targets[wanted]
-    cell = frame.cell if along is None else _across(frame.cell, along)
-    tree = cKDTree(window.images @ cell, balanced_tree=False, compact_nodes=False)
-    distance, _ = tree.query(targets @ cell, distance_upper_bound=_above(reach))
-    found = distance <= reach
+    return _near(frame, _Window(frame, points @ frame.inverse, points, reach, along), None)
+
+
+def _near(frame: Frame, window: _Window, skip: Mask | None) -> Near:
+    atoms, targets = window.targets(frame, skip)
+    distance, _ = window.search(targets)
+    found = distance <= window.reach
     return Near(atoms[found], distance[found])
 
 
-def _across(cell: Matrix, axis: int) -> Matrix:
-    """Project the lattice vectors on the plane normal to one of them, which becomes 0."""
-    unit = cell[axis] / np.linalg.norm(cell[axis])
-    flat: Matrix = cell - np.outer(cell @ unit, unit)
-    flat[axis] = 0.0
-    return flat
-
-
 class _Window:
-    """The smallest box, in fractional coordinates, around everything in reach of some sources.
+    """The smallest box of the lattice's shape around everything in reach of some sources.
 
     Along a periodic axis where the box is shorter than the cell, every atom has at most one image
     in it, so atoms are moved there and sources need no images. Along the others the atoms are moved
     into one cell and the sources get all images within reach of that cell.
+
+    Args:
+        frame: the atoms.
+        fractional: (s, 3) sources, in lattice vectors.
+        positions: (s, 3) Å, the same.
+        reach: Å.
+        along: a lattice vector that does not count: everything is projected along it.
     """
 
-    def __init__(self, frame: Frame, sources: Vectors, reach: float, along: int | None) -> None:
-        pads = reach / heights(frame.inverse) + _MARGIN
+    def __init__(
+        self,
+        frame: Frame,
+        fractional: Vectors,
+        positions: Vectors,
+        reach: float,
+        along: int | None = None,
+    ) -> None:
+        self.reach = reach
+        self._cell = frame.cell
         self._periodic = np.array(frame.topology.pbc, dtype=np.bool_)
-        self._start = np.zeros(3)
-        self._length = np.full(3, np.inf)
-        self._along = along
+        self._start = [0.0, 0.0, 0.0]
+        self._length = [math.inf, math.inf, math.inf]
+        self._across: Matrix | None = None
+        pads = (reach / heights(frame.inverse) + _MARGIN).tolist()
         if along is not None:
+            unit = frame.cell[along] / np.linalg.norm(frame.cell[along])
+            self._across = np.eye(3) - np.outer(unit, unit)
             self._periodic[along] = False
-        wide = []
+        self.repeated: list[int] = []
+        """Axes along which sources have images."""
         for axis in range(3):
-            if axis != along:
-                low, width = _extent(sources[:, axis], periodic=bool(self._periodic[axis]))
-                length = width + 2.0 * pads[axis]
-                self._start[axis] = low - pads[axis]
-                if self._periodic[axis] and length >= 1.0:
-                    wide.append(axis)
-                else:
-                    self._length[axis] = length
-        self.images = self._moved(sources)
-        """(m, 3) all needed images of the sources, in lattice vectors from the box's corner."""
-        self.owner: Indices = np.arange(len(sources))
+            if axis == along:
+                continue
+            low, width = _extent(fractional[:, axis], periodic=bool(self._periodic[axis]))
+            self._start[axis] = low - pads[axis]
+            if self._periodic[axis] and width + 2.0 * pads[axis] >= 1.0:
+                self.repeated.append(axis)
+            else:
+                self._length[axis] = width + 2.0 * pads[axis]
+        self.sources = self._moved(fractional, positions)
+        """(s, 3) Å, one image of each source."""
+        self.images = self.sources
+        """(m, 3) Å, all images of the sources that are needed; first comes one of each."""
+        self.owner: Indices = np.arange(len(positions))
         """(m,) which source each image is of."""
-        for axis in wide:
-            self._repeat(axis, pads[axis])
+        if self.repeated:
+            self._repeat((fractional - self._start) % 1.0, pads)
 
-    def targets(self, fractional: Vectors) -> tuple[Indices, Vectors]:
-        """Find the atoms in the box, and their places in lattice vectors from its corner."""
-        atoms: Indices | None = None
-        for axis in np.argsort(self._length):
+    def targets(self, frame: Frame, skip: Mask | None = None) -> tuple[Indices, Vectors]:
+        """Find the atoms that may be in reach (but those to skip), and where (Å) in the window."""
+        atoms: Indices | None = None if skip is None else np.flatnonzero(~skip)
+        for axis in sorted(range(3), key=self._length.__getitem__):
             length = self._length[axis]
-            if np.isfinite(length):
-                column = fractional[:, axis] if atoms is None else fractional[atoms, axis]
-                place = column - self._start[axis]
+            if length < math.inf:
+                column = frame.fractional[:, axis]
+                place = (column if atoms is None else column[atoms]) - self._start[axis]
                 if self._periodic[axis]:
                     place -= np.floor(place)
                     inside = place <= length
@@ -268,32 +327,64 @@ class _Window:
                     inside = (place >= 0.0) & (place <= length)
                 atoms = np.flatnonzero(inside) if atoms is None else atoms[inside]
         if atoms is None:
-            return np.arange(len(fractional)), self._moved(fractional)
-        return atoms, self._moved(fractional[atoms])
+            return np.arange(len(frame)), self._moved(frame.fractional, frame.positions)
+        places = self._moved(frame.fractional[atoms], frame.positions[atoms])
+        if self.repeated or not len(atoms):
+            return atoms, places
+        # a ball fills half of its box, so this spares the tree half of the atoms
+        centre = 0.5 * (self.sources.min(axis=0) + self.sources.max(axis=0))
+        radius = math.sqrt(_squares(self.sources - centre).max()) + self.reach
+        inside = _squares(places - centre) <= (radius + _EDGE) ** 2
+        return atoms[inside], places[inside]
 
-    def _moved(self, fractional: Vectors) -> Vectors:
-        places: Vectors = fractional - self._start
-        if self._along is not None:
-            places[:, self._along] = 0.0
-        places -= np.floor(places) * self._periodic
-        return places
+    def search(self, targets: Vectors) -> tuple[Scalars, Indices]:
+        """Find the nearest image within reach of places (n, 3) Å: distance or inf, and which."""
+        tree = cKDTree(self.images, balanced_tree=False, compact_nodes=False)
+        distance, image = tree.query(targets, distance_upper_bound=self.reach + _EDGE)
+        return distance, image
 
-    def _repeat(self, axis: int, pad: float) -> None:
-        """Add the images along an axis that lie within reach of the cell of targets."""
-        steps = np.arange(-np.ceil(pad) - 1.0, np.ceil(pad) + 2.0)
-        places = self.images[:, axis, None] + steps
-        source, step = np.nonzero((places >= -pad) & (places <= 1.0 + pad))
-        self.images = self.images[source]
-        self.images[:, axis] = places[source, step]
-        self.owner = self.owner[source]
+    def _moved(self, fractional: Vectors, positions: Vectors) -> Vectors:
+        """Move points by whole lattice vectors into the window (Å)."""
+        turns = np.floor(fractional - self._start) * self._periodic
+        places: Vectors = positions - turns @ self._cell
+        return places if self._across is None else places @ self._across
+
+    def _repeat(self, places: Vectors, pads: list[float]) -> None:
+        """Add the images of the sources that lie within reach of the cell in which the atoms are.
+
+        Args:
+            places: (s, 3) of the sources, in lattice vectors from that cell's corner.
+            pads: (3,) the reach, in lattice vectors.
+        """
+        owner = self.owner
+        turns = np.zeros((len(owner), 3))
+        for axis in self.repeated:
+            steps = np.arange(-math.ceil(pads[axis]), math.floor(pads[axis]) + 2)
+            place = places[owner, axis][:, None] + steps
+            row, step = np.nonzero((place >= -pads[axis]) & (place <= 1.0 + pads[axis]))
+            owner, turns = owner[row], turns[row]
+            turns[:, axis] = steps[step]
+        cell = self._cell if self._across is None else self._cell @ self._across
+        self.images = self.sources[owner] + turns @ cell
+        self.owner = owner
 
 
 def _extent(column: Scalars, *, periodic: bool) -> tuple[float, float]:
     """Lowest coordinate and width of some points; on a circle, of the shortest arc around them."""
+    if len(column) == 1:
+        return float(column[0]), 0.0
     if not periodic:
         low = float(column.min())
         return low, float(column.max()) - low
     places = np.sort(column - np.floor(column))
-    gaps = np.diff(places, append=places[0] + 1.0)
-    widest = int(np.argmax(gaps))
-    return float(places[(widest + 1) % len(places)]), float(1.0 - gaps[widest])
+    gaps = places[1:] - places[:-1]
+    widest = int(gaps.argmax())
+    across = float(places[0] + 1.0 - places[-1])
+    if gaps[widest] <= across:
+        return float(places[0]), 1.0 - across
+    return float(places[widest + 1]), 1.0 - float(gaps[widest])
+
+
+def _squares(vectors: Vectors) -> Scalars:
+    squares: Scalars = np.einsum("ij,ij->i", vectors, vectors)
+    return squares

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from mixserver.arrays import Indices, Matrix, Vectors
-from mixserver.cluster import Cluster, Streams, carve, scatter, whole_stream
+from mixserver.cluster import Carver, Cluster, scatter, whole_stream
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.mixing.force import ZeroNet, blend, net_force
@@ -93,13 +93,22 @@ class ForceMixer:
     ) -> None:
         if zero_net not in ("blended", "all", "off"):
             raise ConfigError(f'mixing.zero_net is "blended", "all" or "off", not {zero_net!r}')
-        self.buffer_width = _width("buffer_width", buffer_width, reach, allow_thin)
-        """Å, as used."""
-        self.halo_width = _width("halo_width", halo_width, reach, allow_thin)
-        """Å, as used."""
+        self._carver = Carver(
+            _width("buffer_width", buffer_width, reach, allow_thin),
+            _width("halo_width", halo_width, reach, allow_thin),
+        )
         self._weights = reach.weights
         self._zero_net = zero_net
-        self._streams = Streams()
+
+    @property
+    def buffer_width(self) -> float:
+        """Å, as used."""
+        return self._carver.buffer_width
+
+    @property
+    def halo_width(self) -> float:
+        """Å, as used."""
+        return self._carver.halo_width
 
     def cheap(self, frame: Frame, criterion: str = "") -> Evaluate:
         """The question to the cheap model: everything, and a criterion's values if named."""
@@ -119,14 +128,8 @@ class ForceMixer:
         return region.core < len(region.expensive)
 
     def carve(self, frame: Frame, region: Region) -> tuple[Cluster, ...]:
-        """Carve what the expensive model must see; see `cluster.carve`."""
-        return carve(
-            frame,
-            region,
-            buffer_width=self.buffer_width,
-            halo_width=self.halo_width,
-            streams=self._streams,
-        )
+        """Carve what the expensive model must see; see `Carver`."""
+        return self._carver.carve(frame, region)
 
     def expensive(self, frame: Frame, clusters: Sequence[Cluster]) -> tuple[Evaluate, ...]:
         """The questions to the expensive model, one per cluster.
