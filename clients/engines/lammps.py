@@ -87,15 +87,21 @@ class LammpsEngine:
         self._most, self._closed = max(1, instances), False
         environment = os.environ.get("LAMMPS_POTENTIALS", "").split(os.pathsep)
         folders = [Path(place) for place in environment if place] + potentials()
-        read: Commands | ConfigError
-        try:
-            read = read_commands(Path(commands), folders, elements)
-        except ConfigError as error:
-            read = error
-        if self._ranks.any(isinstance(read, ConfigError)):
-            raise read if isinstance(read, ConfigError) else ConfigError("see the other ranks")
-        assert not isinstance(read, ConfigError)  # noqa: S101 - for the type checker
-        self._setup, cutoff = _probed(read, lmp_args, skin, self._ranks)
+        # Rank 0 tries alone: an error while it reads a file would leave the others waiting.
+        problem: MixserverError | None = None
+        tried: tuple[Commands, Setup, float | None] | None = None
+        if self._ranks.rank == 0:
+            try:
+                read = read_commands(Path(commands), folders, elements)
+                tried = (read, *_probed(read, lmp_args, skin))
+            except MixserverError as error:
+                problem = error
+        told: str
+        tried, told = self._ranks.from_root((tried, str(problem)))
+        if tried is None:
+            raise problem if problem is not None else ConfigError(told)
+        read, setup, cutoff = tried
+        self._setup: Setup = setup
         self._card = ModelCard(
             engine="lammps",
             name=read.source.name,
@@ -234,9 +240,7 @@ def _same(instance: Instance, numbers: Numbers, pbc: tuple[bool, bool, bool]) ->
     return instance.pbc == pbc and np.array_equal(instance.numbers, numbers)
 
 
-def _probed(
-    read: Commands, lmp_args: Sequence[str], skin: float, ranks: Ranks
-) -> tuple[Setup, float | None]:
+def _probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup, float | None]:
     """Try the potential on a few atoms: does LAMMPS take it, and how far does it look?"""
     accelerated = any(word in ("-k", "-kokkos", "-sf", "-suffix") for word in lmp_args)
     n = 8 * len(read.numbers)
@@ -264,7 +268,7 @@ def _probed(
                 accelerated=accelerated,
             )
             try:
-                instance = Instance(setup, order, ranks, str(log))
+                instance = Instance(setup, order, Ranks(), str(log))
                 try:
                     result = instance.evaluate(order)
                 finally:
@@ -275,12 +279,12 @@ def _probed(
             whole = result.energies is None or bool(
                 np.isclose(result.energies.sum(), result.energy, rtol=1e-8, atol=1e-8)
             )
-            if ranks.any(ranks.rank == 0 and not whole):
+            if not whole:
                 continue
-            text = log.read_text(errors="replace") if ranks.rank == 0 else ""
-            found = re.search(r"master list distance cutoff = (\S+)", text)
-            reach = ranks.largest(float(found[1]) - skin if found else -1.0)
-            return setup, round(reach, 9) if reach > 0.0 else None
+            found = re.search(
+                r"master list distance cutoff = (\S+)", log.read_text(errors="replace")
+            )
+            return setup, round(float(found[1]) - skin, 9) if found else None
     raise ConfigError(
         f"LAMMPS does not take the potential in {read.source}: {problem}. "
         f"Types are {', '.join(f'{k} {e}' for k, e in enumerate(read.elements, 1))}."

@@ -217,7 +217,7 @@ class Instance:
         if criterion and (width := library.columns(criterion)):
             raise LammpsError(f"it gives {width} numbers per atom instead of one")
         bar = library.vector("mx_v", 6)
-        virial = (bar * self._box.volume / library.number("nktv2p"))[_VOIGT]
+        virial = (bar * (self._box.volume / library.number("nktv2p")))[_VOIGT]
         columns = [library.vectors("f")]
         with_energies = order.energies and self._setup.site_energies
         if with_energies:

