@@ -59,14 +59,13 @@ def run(
         host=host,
         pid=pid,
     )
-    link: Link | None = None
+    timers: list[threading.Timer] = []
 
     def exit_soon() -> None:
         """The engine may be in the middle of minutes of compiled code: do not wait for that."""
-        error = link.error if link is not None else None
-        timer = threading.Timer(GRACE_S, _exit_now, (error,))
-        timer.daemon = True
-        timer.start()
+        timers.append(threading.Timer(GRACE_S, _exit_now, (link,)))
+        timers[-1].daemon = True
+        timers[-1].start()
 
     link = Link(server, hello, wait_s=wait_s, on_end=exit_soon)
     try:
@@ -75,6 +74,8 @@ def run(
             work(engine, link)
     finally:
         engine.close()
+        for timer in timers:
+            timer.cancel()
 
 
 def work(engine: Engine, link: Link) -> None:
@@ -115,9 +116,9 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _exit_now(error: MixserverError | None) -> None:
-    if error is not None:
-        sys.stderr.write(f"Error: {error}\n")
+def _exit_now(link: Link) -> None:
+    if link.error is not None:
+        sys.stderr.write(f"Error: {link.error}\n")
     sys.stderr.flush()
     sys.stdout.flush()
-    os._exit(0 if error is None else 1)
+    os._exit(0 if link.error is None else 1)

@@ -57,10 +57,13 @@ def keywords(settings: tuple[str, ...]) -> dict[str, Any]:
         if key in found:
             raise ConfigError(f"--set {key} is given twice")
         try:
-            found |= tomllib.loads(f"{key} = {value}")
+            parsed = tomllib.loads(f"{key} = {value}")
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(
                 f"--set {setting!r}: {value!r} is no TOML value ({error}). Text needs quotes of "
                 f"its own: --set '{key}=\"{value}\"'"
             ) from error
+        if list(parsed) != [key]:
+            raise ConfigError(f"--set {setting!r}: expected one TOML value, got several lines")
+        found |= parsed
     return found

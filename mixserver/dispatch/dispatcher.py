@@ -80,6 +80,7 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Question:
+    role: Role
     evaluate: Evaluate
     batch: _Batch
     asked: float
@@ -180,7 +181,7 @@ class Dispatcher:
                 number = next(self._numbers)
                 numbers.append(number)
                 numbered = msgspec.structs.replace(evaluate, job=number)
-                self._questions[number] = _Question(numbered, batch, now)
+                self._questions[number] = _Question(role, numbered, batch, now)
                 self._feed(Submitted(number, role, evaluate.stream))
             await batch.done
         finally:
@@ -295,7 +296,7 @@ class Dispatcher:
                 log.error("job given up", job=job, reason=reason)
                 _fail(
                     question.batch.done,
-                    BadInput(reason) if kind == "input" else self._nobody(reason),
+                    BadInput(reason) if kind == "input" else self._nobody(reason, question.role),
                 )
             case TakeIn(worker, role, card):
                 log.info("worker joined", worker=worker, role=role, model=card.name)
@@ -329,12 +330,12 @@ class Dispatcher:
             case Served(role):
                 log.info("role has a worker again", role=role)
 
-    def _nobody(self, reason: str, role: Role | None = None) -> NoWorkerError:
+    def _nobody(self, reason: str, role: Role) -> NoWorkerError:
         return NoWorkerError(f"{reason}. Start one with: {self._cure(role)}")
 
-    def _cure(self, role: Role | None) -> str:
-        addresses = " or ".join(door.address for door in self._doors)
-        return f"mixserver-worker ENGINE --server {addresses} --role {role or 'ROLE'}"
+    def _cure(self, role: Role) -> str:
+        addresses = " or ".join(d.address for d in self._doors if "://" in d.address) or "ADDRESS"
+        return f"mixserver-worker ENGINE --server {addresses} --role {role}"
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
