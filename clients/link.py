@@ -276,6 +276,7 @@ class Link:
                 self._member = True
                 log.info("%s joined %s", self._hello.name, self._server)
             case Refused(reason=reason):
+                self._member = False
                 self._end(ConfigError(reason))
             case Unknown() if self._member:
                 log.info("server does not know this worker: joining again")
@@ -285,6 +286,7 @@ class Link:
                 self._inbox.put((self._membership, message))
             case Goodbye(reason=reason):
                 log.info("server says goodbye: %s", reason)
+                self._member = False
                 self._end(None)
 
     def _say(self, message: Message) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 import structlog
 
+from clients.link import Link
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.zmq_door import ZmqDoor
 from mixserver.errors import BadInput
-from mixserver.wire.worker import Evaluate
+from mixserver.wire.worker import VERSION, Evaluate, Hello, ModelCard, Result
 
 ODD = Path(__file__).parents[1] / "system" / "odd_worker.py"
 POLICY = Policy(roles={"cheap": ""}, patience_s=2.0, heartbeat_s=0.2, failures=1)
@@ -177,3 +179,32 @@ async def test_another_model_than_the_runs_is_turned_away(
     assert "aa" in line
     assert "bb" in line
     assert [view.name for view in dispatcher.workers()] != ["other"]
+
+
+async def test_nothing_is_left_open_by_many_servers_and_links(question: Evaluate) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def once() -> None:
+        door = ZmqDoor("tcp://127.0.0.1:0", POLICY)
+        async with Dispatcher(POLICY, [door]) as dispatcher:
+            hello = Hello(
+                protocol=VERSION,
+                role="cheap",
+                name="w",
+                model=ModelCard(engine="toy", name="toy", fingerprint="aa"),
+            )
+            with Link(door.address, hello) as link:
+                asking = asyncio.create_task(dispatcher.run([("cheap", question)]))
+                job = await asyncio.to_thread(next, link.jobs())
+                forces, virial = np.ones_like(job.positions), np.eye(3)
+                link.answer(Result(job=job.job, energy=0.0, forces=forces, virial=virial))
+                await asking
+
+    await once()
+    before = descriptors()
+    for _ in range(10):
+        await once()
+    assert descriptors() == before
+    assert "link" not in {thread.name for thread in threading.enumerate()}
+    assert len(asyncio.all_tasks()) == 1
