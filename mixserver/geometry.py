@@ -44,8 +44,7 @@ class Near(NamedTuple):
 
 def heights(inverse: Matrix) -> Scalars:
     """(3,) Å between opposite faces of the cell whose inverse matrix (1/Å) is given."""
-    distances: Scalars = 1.0 / np.sqrt((inverse * inverse).sum(axis=0))
-    return distances
+    return np.array([1.0 / math.hypot(*column) for column in inverse.T.tolist()])
 
 
 def near_atoms(frame: Frame, sources: Indices, reach: float, *, skip: Mask | None = None) -> Near:
@@ -123,9 +122,9 @@ def _proven(
     """Tell which of the atoms (at `targets`, Å) are clearly in reach of their witness."""
     row = np.full(len(frame) + 1, -1)  # the last one is for atoms without a witness
     row[sources] = np.arange(len(sources))
-    seen = row[witness[atoms]]
+    seen = row.take(witness.take(atoms), mode="wrap")
     known = np.flatnonzero(seen >= 0)
-    apart = targets[known] - window.sources[seen[known]]
+    apart = targets.take(known, axis=0) - window.sources.take(seen.take(known), axis=0)
     if window.repeated:  # any image will do; the nearest by fractions is a good guess
         turns = np.rint(apart @ frame.inverse) * np.array(frame.topology.pbc)
         apart -= turns @ frame.cell
@@ -195,7 +194,11 @@ def connected(frame: Frame, atoms: Indices, link: float) -> list[Indices]:
     if len(atoms) < 2:
         return [atoms] if len(atoms) else []
     fractional, positions = frame.fractional[atoms], frame.positions[atoms]
-    label = _linked(_Window(frame, fractional, positions, min(link, _NARROW)))
+    window = _Window(frame, fractional, positions, min(link, _NARROW))
+    hub = window.sources[_squares(window.sources - window.centre).argmin()]
+    if _squares(window.sources - hub).max() <= link * link:
+        return [atoms]  # all are linked to one of them: no need to look at pairs
+    label = _linked(window)
     count = int(label.max()) + 1
     if count > 1 and link > _NARROW:
         window = _Window(frame, fractional, positions, link)
@@ -282,7 +285,7 @@ class _Window:
         along: int | None = None,
     ) -> None:
         self.reach = reach
-        self._cell = frame.cell
+        self._cell, self._inverse = frame.cell, frame.inverse
         self._periodic = np.array(frame.topology.pbc, dtype=np.bool_)
         self._start = [0.0, 0.0, 0.0]
         self._length = [math.inf, math.inf, math.inf]
@@ -292,12 +295,14 @@ class _Window:
             unit = frame.cell[along] / np.linalg.norm(frame.cell[along])
             self._across = np.eye(3) - np.outer(unit, unit)
             self._periodic[along] = False
+        middle = [0.0, 0.0, 0.0]
         self.repeated: list[int] = []
         """Axes along which sources have images."""
         for axis in range(3):
             if axis == along:
                 continue
             low, width = _extent(fractional[:, axis], periodic=bool(self._periodic[axis]))
+            middle[axis] = low + 0.5 * width
             self._start[axis] = low - pads[axis]
             if self._periodic[axis] and width + 2.0 * pads[axis] >= 1.0:
                 self.repeated.append(axis)
@@ -305,47 +310,83 @@ class _Window:
                 self._length[axis] = width + 2.0 * pads[axis]
         self.sources = self._moved(fractional, positions)
         """(s, 3) Å, one image of each source."""
+        self.centre: Vectors = np.array(middle) @ self._cell
+        """(3,) Å, of the smallest box around them."""
+        if self._across is not None:
+            self.centre = self.centre @ self._across
         self.images = self.sources
         """(m, 3) Å, all images of the sources that are needed; first comes one of each."""
         self.owner: Indices = np.arange(len(positions))
         """(m,) which source each image is of."""
         if self.repeated:
-            self._repeat((fractional - self._start) % 1.0, pads)
+            places = fractional - self._start
+            self._repeat(places - np.floor(places), pads)
 
     def targets(self, frame: Frame, skip: Mask | None = None) -> tuple[Indices, Vectors]:
         """Find the atoms that may be in reach (but those to skip), and where (Å) in the window."""
-        atoms: Indices | None = None if skip is None else np.flatnonzero(~skip)
+        atoms: Indices | None = None
         for axis in sorted(range(3), key=self._length.__getitem__):
             length = self._length[axis]
             if length < math.inf:
                 column = frame.fractional[:, axis]
-                place = (column if atoms is None else column[atoms]) - self._start[axis]
+                place = (column if atoms is None else column.take(atoms)) - self._start[axis]
                 if self._periodic[axis]:
                     place -= np.floor(place)
                     inside = place <= length
                 else:
                     inside = (place >= 0.0) & (place <= length)
                 atoms = np.flatnonzero(inside) if atoms is None else atoms[inside]
+        if skip is not None:
+            atoms = np.flatnonzero(~skip) if atoms is None else atoms[~skip.take(atoms)]
         if atoms is None:
-            return np.arange(len(frame)), self._moved(frame.fractional, frame.positions)
-        places = self._moved(frame.fractional[atoms], frame.positions[atoms])
-        if self.repeated or not len(atoms):
+            atoms = np.arange(len(frame))
+            places = self._moved(frame.fractional, frame.positions)
+        else:
+            places = self._moved(
+                frame.fractional.take(atoms, axis=0), frame.positions.take(atoms, axis=0)
+            )
+        return self._in_ball(atoms, places)
+
+    def _in_ball(self, atoms: Indices, places: Vectors) -> tuple[Indices, Vectors]:
+        """Leave out atoms that are beyond reach of the ball around all sources.
+
+        A ball fills half of its box, so this spares the tree half of the atoms. Where sources
+        have images, the nearest image of the ball is easily found only if the cell is a cuboid.
+        """
+        apart = places - self.centre
+        if self.repeated:
+            if not self._cuboid:
+                return atoms, places
+            turns = np.rint(apart @ self._inverse)
+            turns[:, [axis for axis in range(3) if axis not in self.repeated]] = 0.0
+            apart -= turns @ self._cell
+        radius = math.sqrt(_squares(self.sources - self.centre).max()) + self.reach + _EDGE
+        inside = np.flatnonzero(_squares(apart) <= radius * radius)
+        if len(inside) == len(atoms):
             return atoms, places
-        # a ball fills half of its box, so this spares the tree half of the atoms
-        centre = 0.5 * (self.sources.min(axis=0) + self.sources.max(axis=0))
-        radius = math.sqrt(_squares(self.sources - centre).max()) + self.reach
-        inside = _squares(places - centre) <= (radius + _EDGE) ** 2
-        return atoms[inside], places[inside]
+        return atoms.take(inside), places.take(inside, axis=0)
 
     def search(self, targets: Vectors) -> tuple[Scalars, Indices]:
         """Find the nearest image within reach of places (n, 3) Å: distance or inf, and which."""
+        if len(self.images) == 1:
+            distance = np.sqrt(_squares(targets - self.images[0]))
+            distance[distance > self.reach] = np.inf
+            return distance, np.zeros(len(targets), dtype=np.intp)
         tree = cKDTree(self.images, balanced_tree=False, compact_nodes=False)
         distance, image = tree.query(targets, distance_upper_bound=self.reach + _EDGE)
         return distance, image
 
+    @property
+    def _cuboid(self) -> bool:
+        metric = self._cell @ self._cell.T
+        off = abs(metric[0, 1]) + abs(metric[0, 2]) + abs(metric[1, 2])
+        return bool(off <= 1e-12 * metric.trace()) and self._across is None
+
     def _moved(self, fractional: Vectors, positions: Vectors) -> Vectors:
         """Move points by whole lattice vectors into the window (Å)."""
-        turns = np.floor(fractional - self._start) * self._periodic
+        turns = fractional - self._start
+        np.floor(turns, out=turns)
+        turns *= self._periodic
         places: Vectors = positions - turns @ self._cell
         return places if self._across is None else places @ self._across
 
@@ -356,17 +397,22 @@ class _Window:
             places: (s, 3) of the sources, in lattice vectors from that cell's corner.
             pads: (3,) the reach, in lattice vectors.
         """
-        owner = self.owner
-        turns = np.zeros((len(owner), 3))
-        for axis in self.repeated:
-            steps = np.arange(-math.ceil(pads[axis]), math.floor(pads[axis]) + 2)
-            place = places[owner, axis][:, None] + steps
-            row, step = np.nonzero((place >= -pads[axis]) & (place <= 1.0 + pads[axis]))
-            owner, turns = owner[row], turns[row]
-            turns[:, axis] = steps[step]
+        images, owner = self.sources, self.owner
         cell = self._cell if self._across is None else self._cell @ self._across
-        self.images = self.sources[owner] + turns @ cell
-        self.owner = owner
+        for axis in self.repeated:
+            column, pad = places[:, axis], pads[axis]
+            rows, steps = [np.arange(len(column))], [np.zeros(len(column))]
+            for step in range(1, math.floor(pad) + 2):
+                for row, turn in (
+                    (np.flatnonzero(column <= 1.0 + pad - step), step),
+                    (np.flatnonzero(column >= step - pad), -step),
+                ):
+                    rows.append(row)
+                    steps.append(np.full(len(row), float(turn)))
+            row = np.concatenate(rows)
+            images = images.take(row, axis=0) + np.concatenate(steps)[:, None] * cell[axis]
+            owner, places = owner.take(row), places.take(row, axis=0)
+        self.images, self.owner = images, owner
 
 
 def _extent(column: Scalars, *, periodic: bool) -> tuple[float, float]:

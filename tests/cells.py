@@ -42,11 +42,12 @@ def _lattice(basis: Vectors, constant: float, cells: int, rattle: float, seed: i
 
 @st.composite
 def frames(draw: st.DrawFn, *, atoms: int = 24, smallest: float = 2.0) -> Frame:
-    """Atoms in a triclinic cell of either handedness, some of them many cells away."""
+    """Atoms in any cell, cuboid or triclinic, of either handedness; some atoms many cells away."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     pbc = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
     lengths = rng.uniform(smallest, 12.0, 3)
-    cell = np.diag(lengths) + np.tril(rng.uniform(-0.9, 0.9, (3, 3)), -1) * lengths
+    tilt = rng.uniform(-0.9, 0.9, (3, 3)) * draw(st.sampled_from([0.0, 1.0]))
+    cell = np.diag(lengths) + np.tril(tilt, -1) * lengths
     cell = cell @ np.linalg.qr(rng.normal(size=(3, 3)))[0]  # any orientation, left-handed too
     cell = cell[rng.permutation(3)]
     fractions = rng.uniform(-1.5, 1.5, (draw(st.integers(1, atoms)), 3))

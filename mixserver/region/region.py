@@ -35,7 +35,7 @@ class Region:
         """(n,) atoms with lambda > 0: core and blend."""
         return np.flatnonzero(self.expensive > 0.0)
 
-    @property
+    @cached_property
     def core(self) -> int:
         """How many atoms have lambda = 1."""
         return int(np.count_nonzero(self.expensive == 1.0))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mixserver.arrays import Scalars
+from mixserver.arrays import Indices, Mask, Scalars
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.geometry import Near, near_atoms
@@ -162,11 +162,11 @@ class Selector:
         body = not len(atoms)
         near = seeds.near(frame, self._core_radius + (0.0 if self._from_core else width))
         core = near.distance < self._core_radius
-        core |= near.distance == 0.0 if body else np.isin(near.atoms, atoms)
+        core |= near.distance == 0.0 if body else _among(near.atoms, atoms, len(frame))
         if self._from_core:
             inside = near.atoms[core]
             near = near_atoms(frame, inside, width)
-            core = np.isin(near.atoms, inside)
+            core = _among(near.atoms, inside, len(frame))
             depth = near.distance
         else:
             depth = near.distance - self._core_radius
@@ -187,3 +187,11 @@ class Selector:
             expensive[moving] = follow(before[moving], expensive[moving], time_in, time_out)
         memory.active = np.flatnonzero(expensive)
         memory.expensive = expensive[memory.active]
+
+
+def _among(some: Indices, others: Indices, count: int) -> Mask:
+    """Tell which of some atoms are among others, out of `count`."""
+    mask = np.zeros(count, dtype=np.bool_)
+    mask[others] = True
+    found: Mask = mask[some]
+    return found
