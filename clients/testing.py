@@ -9,125 +9,42 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clients.engine import Answer, Engine
-from mixserver.arrays import Indices, Matrix, Numbers, Scalars, Vectors
+from clients.verdict import (
+    ConformanceError,
+    HasAtoms,
+    System,
+    Tolerance,
+    demand,
+    evaluate,
+    near,
+    room,
+    same_as,
+)
+from mixserver.arrays import Indices, Scalars
 from mixserver.errors import BadInput
-from mixserver.wire.worker import Evaluate
 
-
-class ConformanceError(AssertionError):
-    """An engine broke a rule that mixing relies on; the message has the numbers."""
-
-
-class HasAtoms(Protocol):
-    """What is needed of a structure; ase.Atoms has it."""
-
-    positions: Vectors
-    numbers: Numbers
-    cell: Matrix
-    pbc: tuple[bool, bool, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """Atoms to check an engine on: some tens, off their lattice sites, in a general cell."""
-
-    positions: Vectors
-    """(n, 3) Å."""
-    numbers: Numbers
-    """(n,) atomic numbers."""
-    cell: Matrix
-    """(3, 3) Å, rows are lattice vectors."""
-    pbc: tuple[bool, bool, bool] = (True, True, True)
-
-    @classmethod
-    def of(cls, atoms: HasAtoms) -> System:
-        """Copy it from an ase.Atoms."""
-        a, b, c = (bool(axis) for axis in atoms.pbc)
-        return cls(
-            np.array(atoms.positions, dtype=np.float64),
-            np.array(atoms.numbers, dtype=np.int32),
-            np.array(atoms.cell, dtype=np.float64).reshape(3, 3),
-            (a, b, c),
-        )
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How exact an engine must be. `Tolerance.of(dtype)` fits the usual precisions."""
-
-    same: float = 1e-9
-    """eV/Å and eV per atom, between two evaluations of the same physical state; relative to the
-    largest force where that exceeds 1 eV/Å."""
-    difference: float = 1e-6
-    """eV/Å, and eV per atom for the virial, between a gradient and finite differences; likewise."""
-    step: float = 1e-3
-    """Å. Of the finite differences (four points, error of fourth order)."""
-
-    @classmethod
-    def of(cls, dtype: str) -> Tolerance:
-        """What suits an engine that computes in this precision."""
-        return cls() if dtype == "float64" else cls(same=5e-4, difference=1e-2, step=2e-2)
-
-
-def evaluate(
-    engine: Engine,
-    system: System,
-    *,
-    weight: Scalars | None = None,
-    stream: int = 0,
-    criterion: str = "",
-) -> Answer:
-    """Evaluate a system on read-only arrays, as they come from the wire, and check the shapes.
-
-    Raises:
-        ConformanceError: the answer has wrong shapes, is not finite, has an asymmetric virial,
-            lacks what was asked for, or the engine changed its input.
-    """
-    n = len(system)
-    job = Evaluate(
-        job=next(_jobs),
-        stream=stream,
-        positions=_frozen(system.positions),
-        numbers=_frozen(system.numbers),
-        cell=_frozen(system.cell),
-        pbc=system.pbc,
-        weight=None if weight is None else _frozen(weight),
-        energies=engine.card.energies,
-        criterion=criterion,
-    )
-    given: tuple[NDArray[Any], ...] = (job.positions, job.numbers, job.cell)
-    before = [array.copy() for array in given]
-    answer = engine.evaluate(job)
-    for old, new in zip(before, given, strict=True):
-        kept = np.array_equal(old, new, equal_nan=True)
-        _demand(kept, "the engine changed the arrays of its job")
-    _demand(np.isfinite(answer.energy), f"the energy is {answer.energy}")
-    for name, array, shape, asked in (
-        ("forces", answer.forces, (n, 3), True),
-        ("virial", answer.virial, (3, 3), True),
-        ("energies", answer.energies, (n,), engine.card.energies),
-        ("values", answer.values, (n,), bool(criterion)),
-    ):
-        if array is None:
-            _demand(not asked, f"{name} were asked for but not given")
-            continue
-        _demand(asked, f"{name} were given but not asked for")
-        _demand(array.shape == shape, f"{name} have shape {array.shape}, not {shape}")
-        _demand(array.dtype == np.float64, f"{name} are {array.dtype}, not float64")
-        _demand(bool(np.isfinite(array).all()), f"{name} are not finite")
-    lopsided = float(np.abs(answer.virial - answer.virial.T).max())
-    _demand(lopsided <= 1e-9 * max(1.0, float(np.abs(answer.virial).max())), "virial asymmetric")
-    return answer
+__all__ = [
+    "ConformanceError",
+    "System",
+    "Tolerance",
+    "check_criterion",
+    "check_engine",
+    "check_forces",
+    "check_invariance",
+    "check_memory",
+    "check_one_atom",
+    "check_refusals",
+    "check_site_energies",
+    "check_virial",
+    "check_weights",
+    "evaluate",
+    "same_as",
+]
 
 
 def check_forces(engine: Engine, system: System, tolerance: Tolerance, count: int = 6) -> None:
@@ -146,7 +63,7 @@ def check_forces(engine: Engine, system: System, tolerance: Tolerance, count: in
 
         expected = -_slope(energy, tolerance.step)
         got = float(answer.forces[atom, axis])
-        _demand(
+        demand(
             abs(got - expected) <= tolerance.difference * scale,
             f"force {got:.9g} eV/Å on atom {atom} along {'xyz'[axis]}, but -dE/dr = {expected:.9g}",
         )
@@ -170,7 +87,7 @@ def check_virial(engine: Engine, system: System, tolerance: Tolerance) -> None:
 
         expected = -_slope(energy, 0.2 * tolerance.step)
         got = float(answer.virial[row, column])
-        _demand(
+        demand(
             abs(got - expected) <= tolerance.difference * scale,
             f"virial {got:.9g} eV at ({row}, {column}), but -dE/dstrain = {expected:.9g}",
         )
@@ -182,13 +99,13 @@ def check_site_energies(engine: Engine, system: System, tolerance: Tolerance) ->
         return
     answer = evaluate(engine, system)
     energies = _energies(answer)
-    _near(answer.energy, energies.sum(), tolerance.same * len(system), "sum of site energies")
+    near(answer.energy, energies.sum(), tolerance.same * len(system), "sum of site energies")
     weight = _weights(engine, system)
     if weight is not None:
         weighted = evaluate(engine, system, weight=weight)
         expected = weight @ energies
-        _near(weighted.energy, expected, tolerance.same * len(system), "sum of w_i e_i")
-        _near(_energies(weighted), energies, tolerance.same * 10, "unweighted site energies")
+        near(weighted.energy, expected, tolerance.same * len(system), "sum of w_i e_i")
+        near(_energies(weighted), energies, tolerance.same * 10, "unweighted site energies")
 
 
 def check_weights(engine: Engine, system: System, tolerance: Tolerance) -> None:
@@ -205,11 +122,11 @@ def check_weights(engine: Engine, system: System, tolerance: Tolerance) -> None:
         ("forces", both.forces, 0.5 * a.forces + 0.25 * b.forces),
         ("virial", both.virial, 0.5 * a.virial + 0.25 * b.virial),
     ):
-        _near(got, expected, _room(tolerance, plain), f"{name} of 0.5 u + 0.25 v")
+        near(got, expected, room(tolerance, plain), f"{name} of 0.5 u + 0.25 v")
     same_as(evaluate(engine, system, weight=np.ones(len(system))), plain, tolerance, "weights of 1")
     none = evaluate(engine, system, weight=np.zeros(len(system)))
     worst = max(abs(none.energy), np.abs(none.forces).max(), np.abs(none.virial).max())
-    _demand(worst == 0.0, f"all weights are 0 but something is {worst:.3g}")
+    demand(worst == 0.0, f"all weights are 0 but something is {worst:.3g}")
 
 
 def check_invariance(engine: Engine, system: System, tolerance: Tolerance) -> None:
@@ -269,7 +186,7 @@ def check_one_atom(engine: Engine, system: System, tolerance: Tolerance) -> None
     """A single atom works; by symmetry it feels no force."""
     one = replace(system, positions=system.positions[:1], numbers=system.numbers[:1])
     answer = evaluate(engine, one)
-    _near(answer.forces, 0.0, tolerance.difference, "forces on a single atom")
+    near(answer.forces, 0.0, tolerance.difference, "forces on a single atom")
 
 
 def check_refusals(engine: Engine, system: System) -> None:
@@ -299,7 +216,7 @@ def check_criterion(engine: Engine, system: System, cutoff: float = 2.9) -> None
         apart = inside[None] + np.array(image) @ system.cell - inside[:, None]
         expected += (np.linalg.norm(apart, axis=2) < cutoff).sum(axis=1)
     wrong = int(np.count_nonzero(np.asarray(got) != expected))
-    _demand(wrong == 0, f"coord/atom cutoff {cutoff}: {wrong} atoms have another count")
+    demand(wrong == 0, f"coord/atom cutoff {cutoff}: {wrong} atoms have another count")
     _refused(engine, system, "an unknown criterion", criterion="no-such-compute/atom 3.0")
 
 
@@ -334,29 +251,6 @@ def check_engine(
     check_criterion(engine, system)
 
 
-def same_as(got: Answer, expected: Answer, tolerance: Tolerance, case: str) -> None:
-    """Demand that two answers are the same but for rounding.
-
-    Raises:
-        ConformanceError: they are not.
-    """
-    room = _room(tolerance, expected)
-    _near(got.energy, expected.energy, room, f"energy ({case})")
-    _near(got.forces, expected.forces, room / max(1, len(got.forces)), f"forces ({case})")
-    _near(got.virial, expected.virial, room, f"virial ({case})")
-    if got.energies is not None and expected.energies is not None:
-        _near(got.energies, expected.energies, 10 * tolerance.same, f"site energies ({case})")
-
-
-_jobs: Final = itertools.count(1)
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
-
-
 def _weights(engine: Engine, system: System) -> Scalars | None:
     """Random site weights, some of them 0, if the engine takes any."""
     if not engine.card.weights:
@@ -384,25 +278,9 @@ def _slope(energy: Callable[[float], float], step: float) -> float:
     return (8.0 * near - far) / (12.0 * step)
 
 
-def _room(tolerance: Tolerance, answer: Answer) -> float:
-    """How far apart two extensive results may be (eV)."""
-    largest = float(np.abs(answer.forces).max(initial=0.0))
-    return tolerance.same * max(1.0, largest) * len(answer.forces)
-
-
-def _near(got: object, expected: object, room: float, name: str) -> None:
-    apart = float(np.abs(np.asarray(got) - np.asarray(expected)).max(initial=0.0))
-    _demand(apart <= room, f"{name}: off by {apart:.3g}, allowed is {room:.3g}")
-
-
 def _refused(engine: Engine, system: System, what: str, criterion: str = "") -> None:
     try:
         evaluate(engine, system, criterion=criterion)
     except BadInput:
         return
     raise ConformanceError(f"{what} was evaluated instead of refused with BadInput")
-
-
-def _demand(kept: bool | np.bool_, broken: str) -> None:
-    if not kept:
-        raise ConformanceError(broken)

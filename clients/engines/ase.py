@@ -27,7 +27,7 @@ class AseEngine:
     """An ASE calculator as a worker.
 
     Args:
-        path: what makes it: "package.module:Name", or the name of one of ASE's own ("emt").
+        path: what makes it: "package.module:Name" (or with a dot), or one of ASE's own: "emt".
         settings: its keyword arguments.
         cutoff: Å that one layer of the model looks, if known.
         receptive_field: Å that a site energy looks, if known; None takes the cutoff.
@@ -142,8 +142,8 @@ class AseEngine:
 
 def _found(path: str) -> Any:
     """The class or function that makes the calculator."""
-    module, _, name = path.partition(":")
-    if not name:
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    if not module:
         from ase.calculators.calculator import get_calculator_class, names
 
         if path not in names:
@@ -165,7 +165,8 @@ def _found(path: str) -> Any:
 def _fingerprint(path: str, settings: Mapping[str, Any]) -> str:
     """sha256 of what made the calculator, the package's version, and every file it names."""
     digest = hashlib.sha256()
-    package = path.partition(":")[0].partition(".")[0] if ":" in path else "ase"
+    dotted = path.replace(":", ".")
+    package = dotted.partition(".")[0] if "." in dotted else "ase"
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -40,8 +40,9 @@ def refuse_nonsense(job: Evaluate, species: Collection[int] | None, model: str) 
     ):
         raise BadInput(f"job {job.job}: the cell has no volume: {job.cell.tolist()} (Å)")
     if species is not None:
-        unknown = sorted({int(z) for z in np.unique(job.numbers)} - set(species))
-        if unknown:
+        known = np.isin(job.numbers, sorted(species))
+        if not known.all():
+            unknown = sorted({int(z) for z in job.numbers[~known]})
             raise BadInput(
                 f"job {job.job}: model {model} knows the atomic numbers {sorted(species)}, "
                 f"not {unknown}. Give mixserver a model that knows every element of the system."

@@ -64,7 +64,7 @@ def test_lennard_jones_conforms() -> None:
 
 def test_answers_are_those_of_ase() -> None:
     system = copper()
-    answer = evaluate(AseEngine("ase.calculators.emt:EMT"), system)
+    answer = evaluate(AseEngine("ase.calculators.emt.EMT"), system)
     atoms = bulk("Cu", cubic=True)
     atoms.set_cell(system.cell)
     atoms.set_positions(system.positions)
@@ -104,6 +104,7 @@ def test_a_free_system_needs_no_cell() -> None:
 @pytest.mark.parametrize(
     ("path", "settings", "match"),
     [
+        ("emt.EMT", {}, "is the package installed here"),
         ("no-such", {}, "neither package.module:Name nor"),
         ("no.such.module:Thing", {}, "is the package installed here"),
         ("ase.calculators.emt:ETM", {}, "there is no ETM"),

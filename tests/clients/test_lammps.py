@@ -157,6 +157,13 @@ def test_a_long_walk_out_of_the_box_is_what_fresh_instances_say(engine: Make) ->
             assert answer.energy == pytest.approx(fresh.energy, abs=1e-9)
 
 
+def test_where_the_fast_loop_is_not_trusted_full_set_ups_say_the_same(engine: Make) -> None:
+    one, system = engine(), deformed(crystal(), GENERAL)
+    evaluate(one, system)
+    one._instances[0]._lean = False
+    check_engine(one, system)
+
+
 def test_lattice_jumps_do_not_move_atoms_inside_lammps(engine: Make) -> None:
     one, system = engine(), deformed(crystal(2), GENERAL)
     evaluate(one, system)
