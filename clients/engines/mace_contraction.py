@@ -60,7 +60,6 @@ class ElementContraction:
         self._inputs = int(lowest[0].shape[-2])
         self._widths = tuple(u.numel() // (u.shape[-1] * u.shape[-2]) for u in lowest)
         self._elements = int(module.contractions[0].weights_max.shape[0])
-        self._pairs = torch.triu_indices(self._inputs, self._inputs, device=device)
         self._known: dict[int, torch.Tensor] = {}
 
     def __call__(self, x: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
@@ -76,9 +75,7 @@ class ElementContraction:
         if self._elements == 1:
             groups = ((0, None),)
         work = [(self._known[element], rows) for element, rows in groups]
-        outputs: torch.Tensor = _Evaluate.apply(x, self._pairs, sum(self._widths), work)
-        parts = outputs.split(self._widths, dim=2)
-        return torch.cat([part.flatten(1) for part in parts], dim=1)
+        return _evaluated(x, self._widths, work)
 
     def prepare(self, elements: Iterable[int]) -> None:
         """Make what is needed for these elements.
@@ -112,10 +109,8 @@ class ElementContraction:
         x = torch.randn(3, coefficients.shape[0], self._inputs, generator=dice, dtype=torch.float64)
         attributes = torch.zeros(3, self._elements, dtype=torch.float64)
         attributes[:, element] = 1.0
-        pairs = self._pairs.cpu()
-        outputs: torch.Tensor = _Evaluate.apply(x, pairs, sum(self._widths), [(coefficients, None)])
-        got = torch.cat([p.flatten(1) for p in outputs.split(self._widths, dim=2)], dim=1)
-        expected = self._module(x, attributes)
+        got = _evaluated(x, self._widths, [(coefficients, None)])
+        expected = self._module(x, attributes).detach()
         apart = float((got - expected).abs().max())
         if not apart <= _AGREEMENT * float(expected.abs().max()):
             raise NotPolynomialError(f"element {element}: off by {apart}")
@@ -144,6 +139,19 @@ def _tensor(part: Any, element: int, degree: int, width: int, n: int) -> torch.T
     return packed * twice[:, None, None]
 
 
+def _evaluated(
+    x: torch.Tensor,
+    widths: tuple[int, ...],
+    work: list[tuple[torch.Tensor, torch.Tensor | None]],
+) -> torch.Tensor:
+    """(b, sum of channels x outputs), irrep by irrep as mace has it."""
+    outputs: torch.Tensor = _Evaluate.apply(  # type: ignore[no-untyped-call]
+        x, sum(widths), work
+    )
+    parts = torch.split_with_sizes(outputs, widths, 2)
+    return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
 class _Evaluate(torch.autograd.Function):
     """P_w(x) of every row and channel, (b, channels, outputs); keeps the Jacobian."""
 
@@ -151,7 +159,6 @@ class _Evaluate(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        pairs: torch.Tensor,
         width: int,
         work: list[tuple[torch.Tensor, torch.Tensor | None]],
     ) -> torch.Tensor:
@@ -160,8 +167,9 @@ class _Evaluate(torch.autograd.Function):
         slopes = []
         for coefficients, which in work:
             mine = (x if which is None else x[which]).transpose(0, 1).contiguous()
-            pairwise = mine[:, :, pairs[0]] * mine[:, :, pairs[1]]
-            features = torch.cat((torch.ones_like(mine[:, :, :1]), mine, pairwise), dim=2)
+            # x_j x_k, j <= k, row by row: picking both by index is many times slower
+            pairwise = [mine[:, :, j, None] * mine[:, :, j:] for j in range(inputs)]
+            features = torch.cat((torch.ones_like(mine[:, :, :1]), mine, *pairwise), dim=2)
             both = torch.bmm(features, coefficients).view(channels, -1, 2, width, inputs)
             value = torch.matmul(both[:, :, 0], mine[:, :, :, None]).squeeze(3)
             slopes.append(both[:, :, 1])
@@ -174,7 +182,7 @@ class _Evaluate(torch.autograd.Function):
         return outputs.transpose(0, 1)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         gradient = gradients[0].transpose(0, 1)
         back = gradient.new_empty(*gradient.shape[:2], ctx.slopes[0].shape[3])
         for slope, which in zip(ctx.slopes, ctx.rows, strict=True):
@@ -184,4 +192,4 @@ class _Evaluate(torch.autograd.Function):
                 back = part
             else:
                 back[:, which] = part
-        return back.transpose(0, 1), None, None, None
+        return back.transpose(0, 1), None, None

@@ -110,18 +110,18 @@ class Convolution(torch.nn.Module):
         every = torch.arange(edges, device=receiver.device)
         slots = receiver * longest + every - starts[receiver]
         sent: dict[int, torch.Tensor] = {}
-        by_path = weights.split([path.channels for path in self._paths], dim=1)
-        by_irrep = harmonics.split(self._edge_irreps, dim=1)
+        by_path = torch.split_with_sizes(weights, [path.channels for path in self._paths], 1)
+        by_irrep = torch.split_with_sizes(harmonics, self._edge_irreps, 1)
         messages = []
         for at, path in enumerate(self._paths):
             d1, _, d3 = path.sizes
             if path.first.start not in sent:
-                own = features[:, path.first].unflatten(1, (path.channels, d1)).transpose(1, 2)
+                own = features[:, path.first].reshape(-1, path.channels, d1).transpose(1, 2)
                 sent[path.first.start] = own.contiguous().index_select(0, sender)
             weighted = by_path[at][:, None] * sent[path.first.start]
             coupled = by_irrep[path.edge] @ self.get_buffer(f"coupling_{at}")
-            coupled = coupled.unflatten(1, (d1, d3))
-            message: torch.Tensor = _SumEdges.apply(weighted, coupled, slots, len(counts), longest)
+            coupled = coupled.view(-1, d1, d3)
+            message = _sum_edges(weighted, coupled, slots, len(counts), longest)
             messages.append(message.flatten(1))
         total = torch.cat(messages, dim=1)
         return torch.nn.functional.pad(total, (0, 0, 0, len(features) - len(total)))
@@ -156,12 +156,26 @@ def _probed(product: Any, path: _Path, message: slice) -> torch.Tensor:
         second[:, m, seconds.start + m] = 1.0
     weights[:, path.weights.start] = 1.0
     out = product(first.flatten(0, 1), second.flatten(0, 1), weights).detach()
-    own = out[:, message.start : message.start + d3].unflatten(0, (d1, d2))
-    return own.transpose(0, 1).flatten(1).contiguous()
+    own: torch.Tensor = out[:, message.start : message.start + d3]
+    return own.reshape(d1, d2, d3).transpose(0, 1).flatten(1).contiguous()
+
+
+def _sum_edges(
+    weighted: torch.Tensor,
+    coupled: torch.Tensor,
+    slots: torch.Tensor,
+    receivers: int,
+    longest: int,
+) -> torch.Tensor:
+    """(receivers, c, d3): sum of weighted (E, d1, c) x coupled (E, d1, d3) over edges and m1."""
+    total: torch.Tensor = _SumEdges.apply(  # type: ignore[no-untyped-call]
+        weighted, coupled, slots, receivers, longest
+    )
+    return total
 
 
 class _SumEdges(torch.autograd.Function):
-    """sum over the edges of a receiver and m1 of weighted (E, d1, c) x coupled (E, d1, d3)."""
+    """The product of two matrices per receiver, and back."""
 
     @staticmethod
     def forward(
@@ -201,4 +215,4 @@ def _filled(
 def _picked(values: torch.Tensor, slots: torch.Tensor, d1: int) -> torch.Tensor:
     """(receivers, longest x d1, k) -> (E, d1, k)."""
     width = values.shape[2]
-    return values.reshape(-1, d1 * width).index_select(0, slots).unflatten(1, (d1, width))
+    return values.reshape(-1, d1 * width).index_select(0, slots).view(-1, d1, width)

@@ -10,6 +10,7 @@ Imports torch; knows nothing of jobs, files and streams. Units: Å, eV.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from clients.engines.mace_contraction import ElementContraction, Group, NotPolynomialError
 from clients.engines.mace_convolution import Convolution, NotUvuError
+from clients.engines.mace_elements import ElementLinear, NotElementwiseError
 from clients.engines.mace_graph import Graph
 from mixserver.arrays import Matrix, Scalars, Vectors
 
@@ -83,7 +85,7 @@ class SiteModel:
         module = module.to(device="cpu", dtype=torch.float64).eval().requires_grad_(False)
         self._contractions = [_contraction(product, device, dtype) for product in module.products]
         for interaction in module.interactions:
-            _fuse(interaction)
+            _speed_up(interaction)
         self._module = module.to(device=device, dtype=dtype)
         self._device = device
         self._dtype = dtype
@@ -102,7 +104,7 @@ class SiteModel:
             numbers: (n,) atomic numbers of all atoms sent, each known to the model.
         """
         places = self._index[numbers[graph.order]]
-        self._prepare(places[: graph.atoms[-2]])
+        self._prepare(places)
         elements = self._tensor(places)
         attributes = torch.nn.functional.one_hot(elements, len(self.species)).to(self._dtype)
         ends = self._tensor(np.stack((graph.sender, graph.receiver)))
@@ -221,13 +223,17 @@ class SiteModel:
         return energy
 
     def _prepare(self, elements: NDArray[np.intp]) -> None:
-        """Make the fast contractions ready, or do without where they do not agree."""
+        """Make the fast parts ready, or do without where they do not agree."""
+        present = np.unique(elements).tolist()
         for depth, fast in enumerate(self._contractions):
             try:
                 if fast is not None:
-                    fast.prepare(np.unique(elements).tolist())
+                    fast.prepare(present)
             except NotPolynomialError:
                 self._contractions[depth] = None
+        for module in self._module.modules():
+            if isinstance(module, ElementLinear):
+                module.announce(present)
 
     def _groups(self, elements: NDArray[np.intp]) -> tuple[Group, ...]:
         present = np.unique(elements).tolist()
@@ -248,12 +254,12 @@ def _contraction(
         return None
 
 
-def _fuse(interaction: Any) -> None:
-    """Give a block our convolution where mace would put a fused one of its own."""
+def _speed_up(interaction: Any) -> None:
+    """Put our convolution where mace would put a fused one, and a skip connection by element."""
     if type(interaction).__module__ != "mace.modules.blocks" or hasattr(interaction, "conv_fusion"):
         return
-    try:
+    with suppress(NotUvuError):
         interaction.conv_tp = Convolution(interaction.conv_tp)
-    except NotUvuError:
-        return
-    interaction.conv_fusion = True
+        interaction.conv_fusion = True
+    with suppress(NotElementwiseError, AttributeError):
+        interaction.skip_tp = ElementLinear(interaction.skip_tp)

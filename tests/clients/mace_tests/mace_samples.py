@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from clients.engine import Answer
 from clients.engines.mace_model import import_mace
 from clients.testing import System
+from mixserver.wire.worker import Evaluate
+
+AGREES = 1e-12
+"""Relative to the largest number: the same sums in another order."""
 
 SPECIES = (1, 6, 14)
 CUTOFF = 3.6
@@ -114,3 +119,27 @@ def system(case: str, seed: int = 0) -> System:
     places += (dice.integers(-1, 2, places.shape) * np.array(pbc)) @ cell
     numbers = dice.choice(SPECIES, count).astype(np.int32)
     return System(places, numbers, cell.copy(), pbc)
+
+
+def job(system: System, weight: Any = None, stream: int = 1, **more: Any) -> Evaluate:
+    return Evaluate(
+        job=7,
+        stream=stream,
+        positions=system.positions,
+        numbers=system.numbers,
+        cell=system.cell,
+        pbc=system.pbc,
+        weight=weight,
+        energies=True,
+        **more,
+    )
+
+
+def agree(got: Answer, expected: Answer, *, virial: bool = True, room: float = AGREES) -> None:
+    scale = max(1.0, np.abs(expected.forces).max(), np.abs(expected.energies).max())
+    assert abs(got.energy - expected.energy) < room * scale * len(got.forces)
+    np.testing.assert_allclose(got.forces, expected.forces, rtol=0, atol=room * scale)
+    if virial:
+        np.testing.assert_allclose(
+            got.virial, expected.virial, rtol=0, atol=10 * room * scale * len(got.forces)
+        )
