@@ -123,9 +123,9 @@ async def test_a_worker_killed_in_mid_evaluation_hands_its_job_to_another(
     scene = stage(patience_s=30.0)
     async with scene.serving() as dispatcher:
         await scene.start("a", "good", "--slow", LONG)
+        await scene.start("b")  # idle for a shorter time, so the job goes to the other one
         asking = asyncio.create_task(dispatcher.run([("cheap", question())]))
         await scene.evaluating("a")
-        await scene.start("b")
         scene.signal("a", signal.SIGKILL)
         async with asyncio.timeout(5.0):  # long before its silence could be noticed
             replies = await asking
@@ -167,12 +167,12 @@ async def test_stop_gives_up_when_the_only_worker_is_killed(stage: Callable[...,
 async def test_a_stopped_worker_is_given_up_and_is_back_when_it_goes_on(
     stage: Callable[..., Scene],
 ) -> None:
-    scene = stage(patience_s=0.6)
+    scene = stage(patience_s=0.8)
     async with scene.serving() as dispatcher:
-        await scene.start("a", "good", "--slow", "0.5")
+        await scene.start("a", "good", "--slow", "1.0")
+        await scene.start("b")  # idle for a shorter time, so the job goes to the other one
         asking = asyncio.create_task(dispatcher.run([("cheap", question())]))
         await scene.evaluating("a")
-        await scene.start("b")
         scene.signal("a", signal.SIGSTOP)
         (reply,) = await asking
         assert reply.worker == "b"
@@ -190,10 +190,10 @@ async def test_a_late_answer_after_a_short_stop_changes_nothing(
 ) -> None:
     scene = stage(job_timeout_s=0.4, patience_s=30.0)
     async with scene.serving() as dispatcher:
-        await scene.start("a", "good", "--slow", "1.0")
+        await scene.start("a", "good", "--slow", "2.0")
+        await scene.start("b")  # idle for a shorter time, so the job goes to the other one
         asking = asyncio.create_task(dispatcher.run([("cheap", question())]))
         await scene.evaluating("a")
-        await scene.start("b")
         (reply,) = await asking
         assert reply.worker == "b"
         assert scene.names("overdue") == ["a"]
