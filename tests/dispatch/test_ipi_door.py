@@ -1,0 +1,337 @@
+"""The door for stock i-PI clients, against a hand-written client on its own thread."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixserver import units
+from mixserver.dispatch.events import Answered, Failed, Heard, Joined, Left
+from mixserver.dispatch.ipi_door import IpiDoor
+from mixserver.errors import ConfigError
+from mixserver.wire.worker import Evaluate, ModelCard
+
+pytestmark = pytest.mark.timeout(30)
+
+EXACT = 1e-12
+
+CARD = ModelCard(engine="ipi-client", name="stock", fingerprint="f" * 64, cutoff=5.0)
+CELL = np.array([[9.0, 0.0, 0.0], [1.0, 8.0, 0.0], [2.0, 3.0, 7.0]])
+
+
+def job(n=3, number=1, **more):
+    values = {
+        "job": number,
+        "stream": 0,
+        "positions": np.random.default_rng(5).uniform(0, 6, (n, 3)),
+        "numbers": np.full(n, 14, np.int32),
+        "cell": CELL,
+        "pbc": (True, True, True),
+        **more,
+    }
+    return Evaluate(**values)
+
+
+def pairs(positions):
+    """A rotation-invariant energy without a cell: sum of squared distances (any unit)."""
+    apart = positions[:, None] - positions[None, :]
+    energy = 0.5 * float((apart**2).sum())
+    forces = -2.0 * apart.sum(axis=1)
+    return energy, forces, positions.T @ forces
+
+
+class FakeClient:
+    """Blocking; speaks what LAMMPS and ASE speak."""
+
+    def __init__(self, address, status="READY"):
+        if address.startswith("/"):
+            self.connection = socket.socket(socket.AF_UNIX)
+            self.connection.connect(address)
+        else:
+            host, port = address.rsplit(":", 1)
+            self.connection = socket.create_connection((host, int(port)))
+        self.connection.settimeout(10)
+        self.status = status
+        self.initialised = status == "READY"
+        self.seen = []
+
+    def read(self, n):
+        data = b""
+        while len(data) < n:
+            chunk = self.connection.recv(n - len(data))
+            if not chunk:
+                raise EOFError
+            data += chunk
+        return data
+
+    def serve(self, jobs, extras=b"{}\0", every_time=False):
+        """Answer so many jobs, then return the first header that follows (or "EOF")."""
+        try:
+            while True:
+                word = self.read(12).decode().strip()
+                if word == "STATUS":
+                    said = "READY" if self.initialised else "NEEDINIT"
+                    self.connection.sendall(said.ljust(12).encode())
+                elif word == "INIT":
+                    self.read(4)
+                    self.read(struct.unpack("<i", self.read(4))[0])
+                    self.initialised = True
+                elif word == "POSDATA" and jobs:
+                    jobs -= 1
+                    cell = np.frombuffer(self.read(72)).reshape(3, 3)
+                    self.read(72)
+                    (n,) = struct.unpack("<i", self.read(4))
+                    positions = np.frombuffer(self.read(24 * n)).reshape(n, 3)
+                    self.seen.append((cell, positions))
+                    energy, forces, virial = pairs(positions)
+                    assert self.read(12) == b"GETFORCE    "
+                    # in small pieces, as ASE does
+                    for piece in (
+                        b"FORCEREADY  ",
+                        struct.pack("<d", energy),
+                        struct.pack("<i", n),
+                        forces.tobytes(),
+                        virial.T.tobytes(),
+                        struct.pack("<i", len(extras)),
+                        extras,
+                    ):
+                        self.connection.sendall(piece)
+                    self.initialised = not every_time
+                else:
+                    return word
+        except (EOFError, OSError):
+            return "EOF"
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)  # wakes `serve`, if it runs
+        self.connection.close()
+
+
+class Events:
+    def __init__(self):
+        self.queue = asyncio.Queue()
+
+    def report(self, door, event):
+        self.queue.put_nowait(event)
+
+    async def next(self, kind):
+        async with asyncio.timeout(5):
+            while not isinstance(event := await self.queue.get(), kind):
+                assert isinstance(event, Heard), event
+        return event
+
+
+@pytest.fixture
+def events():
+    return Events()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+async def door(request, events):
+    address = f"unix:mix_{uuid.uuid4().hex[:8]}" if request.param == "unix" else "127.0.0.1:0"
+    door = IpiDoor(address, "cheap", card=CARD, heartbeat_s=0.1)
+    files = len(os.listdir("/proc/self/fd"))
+    await door.open(events.report)
+    yield door
+    await door.close("the test ends")
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) <= 2  # this fixture and the test
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert not Path(door.address).exists()  # noqa: ASYNC240
+
+
+@pytest.fixture
+def connect(door):
+    made = []
+
+    def make(**settings):
+        made.append(FakeClient(door.address, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.mark.parametrize("every_time", [False, True])
+@pytest.mark.parametrize("status", ["READY", "NEEDINIT"])
+async def test_a_client_joins_and_answers_jobs(door, events, connect, status, every_time):
+    client = connect(status=status)
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 3, every_time=every_time))
+    joined = await events.next(Joined)
+    assert (joined.role, joined.card) == ("cheap", CARD)
+    door.welcome(joined.worker)
+    for number in range(3):
+        asked = job(number=number, weight=np.ones(3) if number else None)
+        door.send(joined.worker, asked)
+        answer = await events.next(Answered)
+        assert answer.worker == joined.worker
+        result = answer.result
+        assert (result.job, result.extras) == (number, "{}")
+        # the client reckons in bohr and hartree
+        energy, forces, virial = pairs(asked.positions * units.ANGSTROM)
+        np.testing.assert_allclose(result.energy, energy * units.HARTREE, rtol=EXACT)
+        np.testing.assert_allclose(result.forces, forces * units.HARTREE_PER_BOHR, rtol=EXACT)
+        np.testing.assert_allclose(result.virial, virial * units.HARTREE, rtol=EXACT)
+        assert result.seconds > 0.0
+    np.testing.assert_allclose(client.seen[0][0], CELL.T * units.ANGSTROM, rtol=EXACT)
+    await asyncio.sleep(0.05)  # it still says that it is ready again
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
+
+
+async def test_any_cell_reaches_a_client_as_ipi_would_send_it(door, events, connect):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 1))
+    joined = await events.next(Joined)
+    random, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    asked = job(cell=CELL @ random)
+    door.send(joined.worker, asked)
+    result = (await events.next(Answered)).result
+    columns, placed = client.seen[0]
+    assert columns[1, 0] == columns[2, 0] == columns[2, 1] == 0.0
+    np.testing.assert_allclose(columns.T, CELL * units.ANGSTROM, atol=1e-12)
+    inside = placed @ np.linalg.inv(columns.T)
+    np.testing.assert_allclose(inside, asked.positions @ np.linalg.inv(asked.cell), atol=1e-12)
+    _, forces, virial = pairs(asked.positions * units.ANGSTROM)
+    np.testing.assert_allclose(result.forces, forces * units.HARTREE_PER_BOHR, atol=1e-9)
+    np.testing.assert_allclose(result.virial, virial * units.HARTREE, atol=1e-9)
+    client.close()
+    await served
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"weight": np.array([1.0, 0.5, 0.0])}, "site weights"),
+        ({"criterion": "coord/atom cutoff 3"}, "criterion"),
+        ({"energies": True}, "site energies"),
+    ],
+)
+async def test_a_job_no_client_can_do_is_blamed_on_the_input(door, events, connect, more, message):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job(number=7, **more))
+    failed = await events.next(Failed)
+    assert (failed.job, failed.blame) == (7, "input")
+    assert message in failed.message
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
+
+
+async def test_a_client_keeps_its_number_of_atoms(door, events, connect):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 1))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job(3))
+    await events.next(Answered)
+    door.send(joined.worker, job(4))
+    assert "had 3 atoms, this one has 4" in (await events.next(Failed)).message
+    client.close()
+    await served
+
+
+async def test_a_client_that_dies_in_mid_job_has_left(door, events, connect):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job())
+    assert await served == "POSDATA"
+    client.close()
+    left = await events.next(Left)
+    assert left.worker == joined.worker
+    assert left.reason
+    door.send(joined.worker, job(number=2))
+    assert (await events.next(Left)).worker == joined.worker
+
+
+async def test_a_client_that_answers_for_other_atoms_has_left(door, events, connect):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job(3))
+    await served
+    client.connection.sendall(b"FORCEREADY  " + bytes(8) + struct.pack("<i", 5))
+    assert "asked an i-PI client for 3 atoms" in (await events.next(Left)).reason
+
+
+async def test_an_open_connection_is_a_sign_of_life(door, events, connect):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
+    joined = await events.next(Joined)
+    async with asyncio.timeout(2):
+        for _ in range(3):
+            assert await events.queue.get() == Heard(joined.worker)
+    client.close()
+    await served
+
+
+async def test_garbage_on_the_port_is_dropped_and_the_door_lives_on(door, events, connect):
+    liar = connect()
+    liar.connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises((EOFError, ConnectionResetError)):
+        await asyncio.to_thread(lambda: [liar.read(12), liar.read(12), liar.read(12)])
+    silent = connect()
+    hasty = connect()
+    hasty.close()
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 1))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job())
+    await events.next(Answered)
+    silent.close()
+    client.close()
+    await served
+
+
+async def test_closing_says_exit_to_everybody(door, events, connect):
+    clients = [connect() for _ in range(3)]
+    served = [asyncio.create_task(asyncio.to_thread(client.serve, 0)) for client in clients]
+    for _ in clients:
+        await events.next(Joined)
+    await door.close("over")
+    assert await asyncio.gather(*served) == ["EXIT"] * 3
+
+
+async def test_a_stale_socket_is_replaced_and_a_live_one_is_not(events):
+    name = f"mix_{uuid.uuid4().hex[:8]}"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"/tmp/ipi_{name}")
+    door = IpiDoor(f"unix:{name}", "cheap", card=CARD)
+    await door.open(events.report)
+    try:
+        with pytest.raises(ConfigError, match="somebody listens at"):
+            await IpiDoor(f"unix:{name}", "cheap", card=CARD).open(events.report)
+    finally:
+        await door.close("over")
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(events, tmp_path):
+    file = tmp_path / "precious"
+    file.write_text("data")
+    with pytest.raises(ConfigError, match="is no socket"):
+        await IpiDoor(f"unix:{file}", "cheap", card=CARD).open(events.report)
+    assert file.read_text() == "data"
+
+
+async def test_a_port_in_use_is_the_users_to_cure(events):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="cannot listen at"):
+            await IpiDoor(address, "cheap", card=CARD).open(events.report)
+
+
+def test_a_card_that_promises_too_much_is_refused():
+    card = ModelCard(engine="ipi-client", name="stock", fingerprint="", weights=True)
+    with pytest.raises(ConfigError, match="site weights"):
+        IpiDoor("unix:x", "cheap", card=card)
