@@ -6,11 +6,12 @@ Neither knows a socket: who asks and who evaluates are given to them.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 import numpy as np
@@ -49,14 +50,65 @@ class _Stopwatch:
 
     started: float
     waiting: float = 0.0
+    _idle: float = 0.0
 
-    def waited(self, answers: Sequence[Answer]) -> None:
-        """Count the wait for answers that were asked for together."""
-        self.waiting += max((a.waited_s + a.took_s for a in answers), default=0.0)
+    def idle(self) -> None:
+        """From now on the server has nothing to do but to wait for workers."""
+        self._idle = time.perf_counter()
+
+    def waited(self, *jobs: tuple[float, Sequence[Answer]]) -> None:
+        """Count the wait for jobs: when they were asked for, and their answers.
+
+        It lasts from `idle` until the last of them was answered. What the server does with an
+        answer after that, and before `idle`, is its own time.
+        """
+        ends = [asked + a.waited_s + a.took_s for asked, answers in jobs for a in answers]
+        self.waiting += max(0.0, max(ends, default=0.0) - self._idle)
 
     @property
     def total(self) -> float:
         return time.perf_counter() - self.started
+
+
+class _Asking:
+    """Jobs that are on their way while the server does something else.
+
+    Leaving the context withdraws whatever has not been answered.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, watch: _Stopwatch) -> None:
+        self._dispatcher = dispatcher
+        self._watch = watch
+        self._sent: list[tuple[float, asyncio.Task[list[Answer]]]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [task for _, task in self._sent if not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def send(self, questions: Sequence[tuple[Role, Evaluate]]) -> None:
+        """Send jobs off; returns once they have left."""
+        if questions:
+            task = asyncio.ensure_future(self._dispatcher.run(questions))
+            self._sent.append((time.perf_counter(), task))
+            await asyncio.sleep(0)  # the dispatcher runs up to its own waiting
+
+    async def answers(self) -> list[Answer]:
+        """Wait for all that was sent since the last call; the answers in order of sending."""
+        sent, self._sent = self._sent, []
+        self._watch.idle()
+        try:
+            answers = await asyncio.gather(*(task for _, task in sent))
+        except BaseException:
+            self._sent = sent
+            raise
+        jobs = zip((asked for asked, _ in sent), answers, strict=True)
+        self._watch.waited(*jobs)
+        return [answer for batch in answers for answer in batch]
 
 
 class MixedStep:
@@ -93,27 +145,27 @@ class MixedStep:
         )
         mixer = self._mixer or await self._meet(watch)
         due = self._selector.due(frame.bead)
-        cheap: Answer | None = None
-        if due.choose:  # the seeds depend on what the cheap model's worker measures first
-            (cheap,) = await self._ask(watch, [("cheap", mixer.cheap(frame, due.criterion))])
-            self._observe(frame, cheap)
-        region = self._selector.select(frame)
-        clusters = mixer.carve(frame, region)
-        questions: list[tuple[Role, Evaluate]] = [
-            ("expensive", job) for job in mixer.expensive(frame, clusters)
-        ]
-        ask_cheap = cheap is None and (mixer.needs_cheap(region) or bool(due.criterion))
-        if ask_cheap:
-            questions.append(("cheap", mixer.cheap(frame, due.criterion)))
-        answers = await self._ask(watch, questions)
-        if ask_cheap:
-            cheap = answers.pop()
-            if due.criterion:
+        async with _Asking(self._dispatcher, watch) as asking:
+            if due.choose:  # the seeds depend on what the cheap model's worker measures first
+                await asking.send([("cheap", mixer.cheap(frame, due.criterion))])
+                (cheap,) = await asking.answers()
                 self._observe(frame, cheap)
+            region = self._selector.select(frame)
+            ask_cheap = not due.choose and (mixer.needs_cheap(region) or bool(due.criterion))
+            if ask_cheap:  # on its way before the clusters are carved: it evaluates meanwhile
+                await asking.send([("cheap", mixer.cheap(frame, due.criterion))])
+            clusters = mixer.carve(frame, region)
+            await asking.send([("expensive", job) for job in mixer.expensive(frame, clusters)])
+            answers = await asking.answers()
+        whole: Answer | None = cheap if due.choose else None
+        if ask_cheap:
+            whole, answers = answers[0], answers[1:]
+            if due.criterion:
+                self._observe(frame, whole)
         mixed = mixer.mix(
-            frame, region, clusters, cheap.result if cheap else None, [a.result for a in answers]
+            frame, region, clusters, whole.result if whole else None, [a.result for a in answers]
         )
-        report = self._report(frame, region, clusters, mixed, cheap, answers, watch)
+        report = self._report(frame, region, clusters, mixed, whole, answers, watch)
         reply = Reply(
             energy=mixed.energy,
             forces=mixed.forces,
@@ -129,13 +181,6 @@ class MixedStep:
         self._mixer = self._mixer_for(await self._dispatcher.card("expensive"))
         watch.waiting += time.perf_counter() - started
         return self._mixer
-
-    async def _ask(
-        self, watch: _Stopwatch, questions: Sequence[tuple[Role, Evaluate]]
-    ) -> list[Answer]:
-        answers = await self._dispatcher.run(questions)
-        watch.waited(answers)
-        return answers
 
     def _observe(self, frame: Frame, cheap: Answer) -> None:
         values = cheap.result.values
@@ -218,8 +263,9 @@ class PlainStep:
             cell=frame.cell,
             pbc=self._topology.pbc,
         )
-        answers = await self._dispatcher.run([(self._role, question)])
-        watch.waited(answers)
+        async with _Asking(self._dispatcher, watch) as asking:
+            await asking.send([(self._role, question)])
+            answers = await asking.answers()
         result = answers[0].result
         total = watch.total
         report = Report(
