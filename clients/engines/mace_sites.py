@@ -261,5 +261,6 @@ def _speed_up(interaction: Any) -> None:
     with suppress(NotUvuError):
         interaction.conv_tp = Convolution(interaction.conv_tp)
         interaction.conv_fusion = True
-    with suppress(NotElementwiseError, AttributeError):
-        interaction.skip_tp = ElementLinear(interaction.skip_tp)
+    with suppress(NotElementwiseError):
+        if hasattr(interaction, "skip_tp"):
+            interaction.skip_tp = ElementLinear(interaction.skip_tp)
