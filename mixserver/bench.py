@@ -25,10 +25,9 @@ import msgspec
 import numpy as np
 
 from mixserver.arrays import Matrix, Vectors
-from mixserver.build import build
 from mixserver.config import load_case
 from mixserver.errors import UpstreamError
-from mixserver.launch import local_workers
+from mixserver.launch import build_local, local_workers
 from mixserver.service import Service
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request, Say
@@ -148,7 +147,7 @@ async def _serve(
     folder: Path, positions: Vectors, cell: Matrix, evaluations: int
 ) -> tuple[list[float], list[float], list[float], int]:
     case = load_case(folder)
-    parts = build(case, folder, sockets_prefix=f"{folder}/")
+    parts = build_local(case, folder, str(folder))
     service = Service(parts)
     whole: list[float] = []
     own: list[float] = []

@@ -57,20 +57,24 @@ class Parts:
     """Where mixserver's own workers connect."""
 
 
-def build(case: Case, folder: Path, *, sockets_prefix: str | None = None) -> Parts:
+def build(
+    case: Case, folder: Path, *, sockets_prefix: str | None = None, door_address: str | None = None
+) -> Parts:
     """Make the objects a case asks for; opens files of `folder`, but no socket.
 
     Args:
         case: the case.
         folder: where records go.
         sockets_prefix: instead of the configured one.
+        door_address: instead of the configured one.
 
     Raises:
         ConfigError: the structure cannot be read, or the settings do not fit it.
     """
     config = case.config
     topology, start = read_structure(case.structure)
-    door = ZmqDoor(config.workers.door, policy := _policy(config))
+    policy = _policy(config)
+    door = ZmqDoor(door_address or config.workers.door, policy)
     doors: list[Door] = [door]
     prefix = sockets_prefix or config.upstream.sockets_prefix
     if config.workers.clients:

@@ -22,7 +22,7 @@ import structlog
 
 from mixserver.build import Parts, build
 from mixserver.children import Child, start
-from mixserver.config import Case, Local
+from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, MixserverError, UpstreamError, WorkerFault
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.service import Service
@@ -46,6 +46,21 @@ class Run:
     ipi: IpiInput
     service: Service
     stage: str = "starting"
+
+
+def build_local(case: Case, folder: Path, private: str) -> Parts:
+    """Build a case for workers of this machine: its sockets are in a private folder.
+
+    Local workers are faster over ZeroMQ's ipc than over tcp, so the default door becomes one;
+    a door that mix.toml names stays, for workers from elsewhere.
+    """
+    named = case.config.workers.door != Workers().door
+    return build(
+        case,
+        folder,
+        sockets_prefix=f"{private}/",
+        door_address=None if named else f"ipc://{private}/door",
+    )
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +129,7 @@ async def run_case(
     _agree(case, ipi)
     input_file = _lay_out(case, folder, source)
     with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
-        parts = build(case, folder, sockets_prefix=f"{private}/")
+        parts = build_local(case, folder, private)
         service = Service(parts)
         run = Run(folder, case, ipi, service)
         if shown is not None:

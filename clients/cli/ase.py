@@ -21,6 +21,8 @@ from mixserver.errors import ConfigError
 )
 @click.option("--cutoff", type=float, help="Å, how far it looks, if you know.")
 @click.option("--receptive-field", type=float, help="Å, how far a site energy looks.")
+@click.option("--species", help="Elements it knows, if you want them checked, e.g. Si,C.")
+@click.option("--no-virial", is_flag=True, help="Accept a calculator without stress: no pressure.")
 @worker_options("expensive")
 def ase(
     serve: Serve,
@@ -28,6 +30,8 @@ def ase(
     settings: tuple[str, ...],
     cutoff: float | None,
     receptive_field: float | None,
+    species: str | None,
+    no_virial: bool,
 ) -> None:
     """Evaluate CALCULATOR, an ASE calculator by its import path, e.g. ase.calculators.emt.EMT.
 
@@ -37,7 +41,26 @@ def ase(
     """
     from clients.engines.ase import AseEngine
 
-    serve(AseEngine(calculator, keywords(settings), cutoff=cutoff, receptive_field=receptive_field))
+    serve(
+        AseEngine(
+            calculator,
+            keywords(settings),
+            cutoff=cutoff,
+            receptive_field=receptive_field,
+            species=_numbers(species) if species else None,
+            no_virial=no_virial,
+        )
+    )
+
+
+def _numbers(species: str) -> list[int]:
+    from clients.engines.elements import NUMBERS
+
+    names = [name.strip() for name in species.split(",")]
+    unknown = [name for name in names if name not in NUMBERS]
+    if unknown:
+        raise ConfigError(f"--species {species}: {unknown[0]!r} is no element symbol")
+    return [NUMBERS[name] for name in names]
 
 
 def keywords(settings: tuple[str, ...]) -> dict[str, Any]:

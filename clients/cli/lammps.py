@@ -22,9 +22,22 @@ from mixserver.errors import MixserverError
     default="",
     help='Switches for LAMMPS in one word, e.g. "-k on g 1 -sf kk" on a Kokkos build.',
 )
-@click.option("--skin", default=2.0, show_default=True, help="Neighbour list skin, Å.")
+@click.option("--skin", default=1.0, show_default=True, help="Neighbour list skin, Å.")
+@click.option("--elements", help="Of atom types 1, 2, ..., if COMMANDS does not say, e.g. Si,C.")
+@click.option(
+    "--receptive-field",
+    type=float,
+    help="Å, how far a site energy looks, if you know better than the engine.",
+)
 @worker_options("cheap")
-def lammps(serve: Serve, commands: Path, lmp_args: str, skin: float) -> None:
+def lammps(
+    serve: Serve,
+    commands: Path,
+    lmp_args: str,
+    skin: float,
+    elements: str | None,
+    receptive_field: float | None,
+) -> None:
     """Evaluate the potential in COMMANDS, a file of LAMMPS commands (pair_style, pair_coeff ...).
 
     \b
@@ -43,7 +56,14 @@ def lammps(serve: Serve, commands: Path, lmp_args: str, skin: float) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
     with _together(comm):
-        engine = LammpsEngine(commands, lmp_args=shlex.split(lmp_args), skin=skin, comm=comm)
+        engine = LammpsEngine(
+            commands,
+            lmp_args=shlex.split(lmp_args),
+            skin=skin,
+            elements=elements.split(",") if elements else None,
+            receptive_field=receptive_field,
+            comm=comm,
+        )
         if leads:
             serve(engine)
         else:

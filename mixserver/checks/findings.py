@@ -7,7 +7,6 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-
 Level: TypeAlias = Literal["ok", "warning", "error"]
 
 

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from mixserver.build import Parts, build
+from mixserver.build import Parts
 from mixserver.config import Case
 from mixserver.errors import ConfigError
-from mixserver.launch import local_workers
+from mixserver.launch import build_local, local_workers
 from mixserver.service import Service
 
 
@@ -29,6 +29,6 @@ async def pool(case: Case) -> AsyncIterator[Parts]:
         )
     with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
         folder = Path(name)
-        parts = build(case, folder, sockets_prefix=f"{folder}/")
+        parts = build_local(case, folder, name)
         async with Service(parts).doors(), local_workers(case, parts, folder):
             yield parts

@@ -319,7 +319,8 @@ class Dispatcher:
                     worker, f"{reason}. Restart the worker to have it back."
                 )
             case Lost(worker, reason, job):
-                log.warning("worker lost", worker=worker, reason=reason, job=job)
+                tell = log.info if job is None else log.warning
+                tell("worker lost", worker=worker, reason=reason, job=job)
             case Back(worker):
                 log.info("worker is back", worker=worker)
             case Overdue(worker, job):
