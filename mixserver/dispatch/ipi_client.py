@@ -77,10 +77,13 @@ class Connection:
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
-            if not self._sending:
-                with contextlib.suppress(OSError):
-                    self._connection.send(EXIT)
             self.close()
+
+    def leave(self) -> None:
+        """Say EXIT, if it can be said without waiting; then cancel `serve`."""
+        if not self._sending:
+            with contextlib.suppress(OSError):
+                self._connection.send(EXIT)
 
     def close(self) -> None:
         """Close the socket, if it is open."""

