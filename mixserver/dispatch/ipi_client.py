@@ -11,7 +11,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 
@@ -131,7 +131,7 @@ class Connection:
             positions, cell = positions @ self._turn, np.tril(cell @ self._turn)
         self._outbox.put_nowait(self._client.ask(positions, cell))
 
-    async def _read(self) -> None:
+    async def _read(self) -> NoReturn:
         loop = asyncio.get_running_loop()
         tcp = self._connection.family != socket.AF_UNIX
         while True:

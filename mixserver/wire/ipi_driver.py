@@ -110,7 +110,7 @@ class Driver(Reader):
             raise ValueError(f"expected {self._slots} replies to one open request")
         self._reply = self._encode(replies)
         if self._asked_forces:
-            return self._send_reply()
+            return self._send(self._reply)
         return self._say_status() if self._asked_status else []
 
     def refuse(self, error: MixserverError) -> Bytes:
@@ -171,7 +171,7 @@ class Driver(Reader):
                     raise ProtocolError("GETFORCE came without POSDATA")
                 self._asked_forces = True
                 if self._reply is not None:
-                    self._events += self._send_reply()
+                    self._events += self._send(self._reply)
             elif word == EXIT:
                 self._events.append(Exit(self._busy))
             else:
@@ -254,9 +254,7 @@ class Driver(Reader):
             return [Say(HAVEDATA)]
         return [Say(READY if self._initialised else NEEDINIT)]
 
-    def _send_reply(self) -> list[Event]:
-        data = self._reply
-        assert data is not None  # noqa: S101 - for the type checker
+    def _send(self, data: Bytes) -> list[Event]:
         self._reply, self._busy = None, False
         if self._announce:
             self._initialised, self._bead = False, None
