@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,12 +28,15 @@ from mixserver.arrays import Matrix, Vectors
 from mixserver.config import load_case
 from mixserver.errors import UpstreamError
 from mixserver.launch import build_local, local_workers
+from mixserver.record.plots import read_reports
 from mixserver.service import Service
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request, Say
 from mixserver.wire.ipi_server import Client, Forces, Free
 
 _WARM_UP = 5
+_PAUSE_S = 1e-3
+"""Between two requests: i-PI's integrator takes about that long."""
 _SPACING = 3.0
 """Å between the atoms of the simple cubic test crystal."""
 _MIX = """
@@ -107,8 +110,9 @@ async def measure(atoms: int, evaluations: int) -> Figures:
         folder = Path(name)
         positions, cell = _crystal(side)
         _write_xyz(folder / "init.xyz", positions, cell)
+        np.savez(folder / "init.npz", positions=positions, cell=cell)
         (folder / "mix.toml").write_text(_MIX, encoding="utf-8")
-        whole, own, inside, carved = await _serve(folder, positions, cell, evaluations)
+        whole, own, inside, carved = await _serve(folder, evaluations)
         floor = await _floor(folder, evaluations)
     return Figures(
         atoms=len(positions),
@@ -144,50 +148,55 @@ def to_json(figures: Sequence[Figures]) -> str:
 
 
 async def _serve(
-    folder: Path, positions: Vectors, cell: Matrix, evaluations: int
+    folder: Path, evaluations: int
 ) -> tuple[list[float], list[float], list[float], int]:
     case = load_case(folder)
     parts = build_local(case, folder, str(folder))
     service = Service(parts)
-    whole: list[float] = []
-    own: list[float] = []
-    inside: list[float] = []
+    async with service.doors(), local_workers(case, parts, folder):
+        serving = asyncio.ensure_future(service.serve())
+        try:
+            # asked from another process, as i-PI would: here it would compete for the interpreter
+            count = _WARM_UP + evaluations
+            command = [sys.executable, "-m", "mixserver.bench", str(folder / "bench"), str(count)]
+            child = await asyncio.create_subprocess_exec(
+                *command, str(folder / "init.npz"), stdout=subprocess.PIPE
+            )
+            printed, _ = await child.communicate()
+            if child.returncode != 0:
+                raise UpstreamError("the benchmark's own side of the socket failed")
+        finally:
+            service.stop()
+            await asyncio.gather(serving, return_exceptions=True)
+    took = [1e3 * seconds for seconds in msgspec.json.decode(printed, type=list[float])]
+    reports = read_reports(folder)
+    whole = took[_WARM_UP:]
+    own = [t - r.ms_waiting for t, r in zip(took, reports, strict=True)][_WARM_UP:]
+    inside = [r.ms_own for r in reports][_WARM_UP:]
+    last = reports[-1]
+    return whole, own, inside, last.core + last.blend + last.buffer + last.halo
+
+
+def _ask(path: Path, evaluations: int, structure: Path) -> list[float]:
+    """i-PI's side of one connection, reduced to asking for forces; seconds per evaluation."""
+    with np.load(structure) as arrays:
+        positions, cell = arrays["positions"], arrays["cell"]
     rng = np.random.default_rng(1)
-    loop = asyncio.get_running_loop()
-    with _listening(folder / "bench") as listener:
-        async with service.doors(), local_workers(case, parts, folder):
-            serving = asyncio.ensure_future(service.serve())
-            try:
-                asking = await loop.run_in_executor(None, _Asking, listener)
-                for _ in range(_WARM_UP + evaluations):
-                    moved = positions + rng.normal(scale=0.01, size=positions.shape)
-                    took = await loop.run_in_executor(None, asking.ask, moved, cell)
-                    report = parts.recorder.latest
-                    if report is None:
-                        raise UpstreamError("an evaluation left no report")
-                    whole.append(1e3 * took)
-                    own.append(1e3 * took - report.ms_waiting)
-                    inside.append(report.ms_own)
-                await loop.run_in_executor(None, asking.close)
-            finally:
-                service.stop()
-                await asyncio.gather(serving, return_exceptions=True)
-        last = parts.recorder.latest
-    carved = last.core + last.blend + last.buffer + last.halo if last is not None else 0
-    return whole[_WARM_UP:], own[_WARM_UP:], inside[_WARM_UP:], carved
-
-
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(1)
         listener.settimeout(60.0)
-        yield listener
+        asking = _Asking(listener)
+    took = []
+    for _ in range(evaluations):
+        took.append(asking.ask(positions + rng.normal(scale=0.01, size=positions.shape), cell))
+        time.sleep(_PAUSE_S)
+    asking.close()
+    return took
 
 
 class _Asking:
-    """i-PI's side of one connection, reduced to asking for forces."""
+    """One connection, answered by a server."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._socket, _ = listener.accept()
@@ -270,3 +279,8 @@ def _write_xyz(file: Path, positions: Vectors, cell: Matrix) -> None:
     rows = "\n".join(f"Ar {x:.6f} {y:.6f} {z:.6f}" for x, y, z in positions)
     comment = f"# CELL(abcABC): {lengths} 90.0 90.0 90.0 positions{{angstrom}} cell{{angstrom}}"
     file.write_text(f"{len(positions)}\n{comment}\n{rows}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    figures = _ask(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    sys.stdout.write(msgspec.json.encode(figures).decode())

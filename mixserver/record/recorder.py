@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
@@ -25,6 +26,7 @@ REPORTS: Final = "mixserver.jsonl"
 COLUMN_FILE: Final = "mixserver.out"
 REGIONS: Final = "regions.xyz"
 
+_LEISURE_S: Final = 0.005
 _Job = Callable[[], None]
 
 
@@ -76,6 +78,8 @@ class Recorder:
     def _write(self) -> None:
         broken = False
         while (job := self._jobs.get()) is not None:
+            if self._jobs.empty():
+                time.sleep(_LEISURE_S)  # the reply this is about is still on its way out
             if broken:
                 continue
             try:
