@@ -105,7 +105,13 @@ def check_site_energies(engine: Engine, system: System, tolerance: Tolerance) ->
         weighted = evaluate(engine, system, weight=weight)
         expected = weight @ energies
         near(weighted.energy, expected, tolerance.same * len(system), "sum of w_i e_i")
-        near(_energies(weighted), energies, tolerance.same * 10, "unweighted site energies")
+        asked = weight != 0.0  # others may be left out: nobody needs them
+        near(
+            _energies(weighted)[asked],
+            energies[asked],
+            tolerance.same * 10,
+            "unweighted site energies",
+        )
 
 
 def check_weights(engine: Engine, system: System, tolerance: Tolerance) -> None:

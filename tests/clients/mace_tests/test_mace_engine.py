@@ -20,13 +20,9 @@ from clients.engines.mace_model import read_model
 from clients.testing import (
     System,
     Tolerance,
+    check_engine,
     check_forces,
-    check_invariance,
-    check_memory,
-    check_one_atom,
-    check_refusals,
     check_virial,
-    check_weights,
 )
 from mixserver.errors import BadInput, WorkerFault
 
@@ -121,17 +117,7 @@ def test_weighted_and_pruned_agrees_with_mace_unpruned(
 )
 def test_conforms(engine: Make, name: str, case: str) -> None:
     made, atoms, tolerance = engine(name), system(case), Tolerance()
-    check_refusals(made, atoms)
-    # not check_site_energies: it asks for those of sites without weight, which pruning leaves out
-    for check in (
-        check_forces,
-        check_virial,
-        check_weights,
-        check_invariance,
-        check_memory,
-        check_one_atom,
-    ):
-        check(made, atoms, tolerance)
+    check_engine(made, atoms, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("name", ["one layer", "attention", "nonlinear", "last readout"])
