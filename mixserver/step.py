@@ -6,19 +6,19 @@ Neither knows a socket: who asks and who evaluates are given to them.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
 from mixserver.cluster import Cluster
+from mixserver.dispatch.batch import Batch
+from mixserver.dispatch.batch import Reply as Answer
 from mixserver.dispatch.dispatcher import Dispatcher
-from mixserver.dispatch.dispatcher import Reply as Answer
 from mixserver.frame import Frame, Topology
 from mixserver.mixing.mixer import ForceMixer, Mixed
 from mixserver.record.recorder import Recorder
@@ -46,69 +46,25 @@ class Step(Protocol):
 
 @dataclass(slots=True)
 class _Stopwatch:
-    """Where the time of one evaluation went, in seconds."""
+    """Where the time of one evaluation went, in seconds, on the event loop's clock."""
 
     started: float
     waiting: float = 0.0
-    _idle: float = 0.0
 
-    def idle(self) -> None:
-        """From now on the server has nothing to do but to wait for workers."""
-        self._idle = time.perf_counter()
+    async def answers(self, batch: Batch) -> list[Answer]:
+        """Wait for a batch's answers, when the server has nothing else to do; count the wait.
 
-    def waited(self, *jobs: tuple[float, Sequence[Answer]]) -> None:
-        """Count the wait for jobs: when they were asked for, and their answers.
-
-        It lasts from `idle` until the last of them was answered. What the server does with an
-        answer after that, and before `idle`, is its own time.
+        It lasts until the last of them was answered. What the server does with an answer after
+        that is its own time.
         """
-        ends = [asked + a.waited_s + a.took_s for asked, answers in jobs for a in answers]
-        self.waiting += max(0.0, max(ends, default=0.0) - self._idle)
+        idle = time.monotonic()
+        answers = await batch.answers()
+        self.waiting += max(0.0, batch.last_answer - idle)
+        return answers
 
     @property
     def total(self) -> float:
-        return time.perf_counter() - self.started
-
-
-class _Asking:
-    """Jobs that are on their way while the server does something else.
-
-    Leaving the context withdraws whatever has not been answered.
-    """
-
-    def __init__(self, dispatcher: Dispatcher, watch: _Stopwatch) -> None:
-        self._dispatcher = dispatcher
-        self._watch = watch
-        self._sent: list[tuple[float, asyncio.Task[list[Answer]]]] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        tasks = [task for _, task in self._sent if not task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def send(self, questions: Sequence[tuple[Role, Evaluate]]) -> None:
-        """Send jobs off; returns once they have left."""
-        if questions:
-            task = asyncio.ensure_future(self._dispatcher.run(questions))
-            self._sent.append((time.perf_counter(), task))
-            await asyncio.sleep(0)  # the dispatcher runs up to its own waiting
-
-    async def answers(self) -> list[Answer]:
-        """Wait for all that was sent since the last call; the answers in order of sending."""
-        sent, self._sent = self._sent, []
-        self._watch.idle()
-        try:
-            answers = await asyncio.gather(*(task for _, task in sent))
-        except BaseException:
-            self._sent = sent
-            raise
-        jobs = zip((asked for asked, _ in sent), answers, strict=True)
-        self._watch.waited(*jobs)
-        return [answer for batch in answers for answer in batch]
+        return time.monotonic() - self.started
 
 
 class MixedStep:
@@ -132,11 +88,11 @@ class MixedStep:
         self._recorder = recorder
         self._with_extras = with_extras
         self._numbers = itertools.count()
-        self._began = time.perf_counter()
+        self._began = time.monotonic()
 
     async def answer(self, request: Request) -> Reply:
         """One energy, one force field, one virial for one request; see `Step.answer`."""
-        watch = _Stopwatch(time.perf_counter())
+        watch = _Stopwatch(time.monotonic())
         frame = self._topology.frame(
             request.positions,
             request.cell,
@@ -145,18 +101,19 @@ class MixedStep:
         )
         mixer = self._mixer or await self._meet(watch)
         due = self._selector.due(frame.bead)
-        async with _Asking(self._dispatcher, watch) as asking:
+        with self._dispatcher.batch() as batch:
             if due.choose:  # the seeds depend on what the cheap model's worker measures first
-                await asking.send([("cheap", mixer.cheap(frame, due.criterion))])
-                (cheap,) = await asking.answers()
+                batch.ask("cheap", mixer.cheap(frame, due.criterion))
+                (cheap,) = await watch.answers(batch)
                 self._observe(frame, cheap)
             region = self._selector.select(frame)
             ask_cheap = not due.choose and (mixer.needs_cheap(region) or bool(due.criterion))
             if ask_cheap:  # on its way before the clusters are carved: it evaluates meanwhile
-                await asking.send([("cheap", mixer.cheap(frame, due.criterion))])
+                batch.ask("cheap", mixer.cheap(frame, due.criterion))
             clusters = mixer.carve(frame, region)
-            await asking.send([("expensive", job) for job in mixer.expensive(frame, clusters)])
-            answers = await asking.answers()
+            for job in mixer.expensive(frame, clusters):
+                batch.ask("expensive", job)
+            answers = await watch.answers(batch)
         whole: Answer | None = cheap if due.choose else None
         if ask_cheap:
             whole, answers = answers[0], answers[1:]
@@ -177,9 +134,9 @@ class MixedStep:
 
     async def _meet(self, watch: _Stopwatch) -> ForceMixer:
         """Wait for the expensive model to introduce itself: its reach decides the buffers."""
-        started = time.perf_counter()
+        started = time.monotonic()
         self._mixer = self._mixer_for(await self._dispatcher.card("expensive"))
-        watch.waiting += time.perf_counter() - started
+        watch.waiting += time.monotonic() - started
         return self._mixer
 
     def _observe(self, frame: Frame, cheap: Answer) -> None:
@@ -202,7 +159,7 @@ class MixedStep:
         return Report(
             evaluation=frame.number,
             bead=frame.bead,
-            time_s=time.perf_counter() - self._began,
+            time_s=time.monotonic() - self._began,
             energy=mixed.energy,
             energy_is=mixed.energy_is,
             seeds=len(region.seeds),
@@ -244,11 +201,11 @@ class PlainStep:
         self._recorder = recorder
         self._with_extras = with_extras
         self._numbers = itertools.count()
-        self._began = time.perf_counter()
+        self._began = time.monotonic()
 
     async def answer(self, request: Request) -> Reply:
         """What the one model says, unchanged; see `Step.answer`."""
-        watch = _Stopwatch(time.perf_counter())
+        watch = _Stopwatch(time.monotonic())
         frame = self._topology.frame(
             request.positions,
             request.cell,
@@ -263,15 +220,15 @@ class PlainStep:
             cell=frame.cell,
             pbc=self._topology.pbc,
         )
-        async with _Asking(self._dispatcher, watch) as asking:
-            await asking.send([(self._role, question)])
-            answers = await asking.answers()
+        with self._dispatcher.batch() as batch:
+            batch.ask(self._role, question)
+            answers = await watch.answers(batch)
         result = answers[0].result
         total = watch.total
         report = Report(
             evaluation=frame.number,
             bead=frame.bead,
-            time_s=time.perf_counter() - self._began,
+            time_s=time.monotonic() - self._began,
             energy=result.energy,
             energy_is=self._role,
             ms_total=1e3 * total,

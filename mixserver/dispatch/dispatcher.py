@@ -35,25 +35,14 @@ from mixserver.dispatch.actions import (
     TurnAway,
     Withdrawn,
 )
+from mixserver.dispatch.batch import Batch, Reply
 from mixserver.dispatch.board import Board, Stimulus
 from mixserver.dispatch.events import Answered, Door, Event, Failed, Joined, Left
 from mixserver.dispatch.policy import Policy
 from mixserver.errors import BadInput, NoWorkerError
-from mixserver.wire.worker import Evaluate, ModelCard, Result, Role
+from mixserver.wire.worker import Evaluate, ModelCard, Role
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A checked result, and how it came about."""
-
-    result: Result
-    worker: str
-    waited_s: float
-    """From the question to its hand-out to this worker."""
-    took_s: float
-    """From the hand-out to the answer, on the server's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +59,10 @@ class WorkerView:
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Questions that were asked together."""
-
-    done: asyncio.Future[None]
-    unanswered: int
-    replies: dict[int, Reply] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class _Question:
     role: Role
     evaluate: Evaluate
-    batch: _Batch
+    batch: Batch
     asked: float
     handed: dict[str, float] = field(default_factory=dict)
     """When it was handed to which worker."""
@@ -133,7 +113,7 @@ class Dispatcher:
         for number in list(self._questions):
             question = self._questions.pop(number)
             self._feed(Withdrawn(number))
-            _fail(question.batch.done, error)
+            question.batch.failed(error)
         for futures in self._joining.values():
             for future in futures:
                 _fail(future, error)
@@ -167,28 +147,30 @@ class Dispatcher:
             BadInput: a question is at fault; the others are withdrawn.
             NoWorkerError: nobody is left for one (only under "stop"), or the dispatcher closed.
         """
-        loop = self._running()
         for role, _ in questions:
             self._known(role)
-        if not questions:
-            return []
-        batch = _Batch(loop.create_future(), len(questions))
-        batch.done.add_done_callback(_look_at)
-        numbers: list[int] = []
-        now = loop.time()
-        try:
+        with self.batch() as batch:
             for role, evaluate in questions:
-                number = next(self._numbers)
-                numbers.append(number)
-                numbered = msgspec.structs.replace(evaluate, job=number)
-                self._questions[number] = _Question(role, numbered, batch, now)
-                self._feed(Submitted(number, role, evaluate.stream))
-            await batch.done
-        finally:
-            for number in numbers:
-                if self._questions.pop(number, None) is not None:
-                    self._feed(Withdrawn(number))
-        return [batch.replies[number] for number in numbers]
+                batch.ask(role, evaluate)
+            return await batch.answers()
+
+    def batch(self) -> Batch:
+        """Questions that are asked one after the other and answered together; see `Batch`."""
+        self._running()
+        return Batch(self._submit, self._withdraw)
+
+    def _submit(self, role: Role, evaluate: Evaluate, batch: Batch) -> int:
+        asked = self._running().time()
+        self._known(role)
+        number = next(self._numbers)
+        numbered = msgspec.structs.replace(evaluate, job=number)
+        self._questions[number] = _Question(role, numbered, batch, asked)
+        self._feed(Submitted(number, role, evaluate.stream))
+        return number
+
+    def _withdraw(self, number: int) -> None:
+        if self._questions.pop(number, None) is not None:
+            self._feed(Withdrawn(number))
 
     async def card(self, role: Role) -> ModelCard:
         """What the model of a role says of itself; waits for the first worker of the role.
@@ -286,17 +268,13 @@ class Dispatcher:
             case Finish(job, worker, result):
                 question = self._questions.pop(job)
                 handed = question.handed[worker]
-                batch = question.batch
-                batch.replies[job] = Reply(result, worker, handed - question.asked, now - handed)
-                batch.unanswered -= 1
-                if not batch.unanswered and not batch.done.done():
-                    batch.done.set_result(None)
+                reply = Reply(result, worker, handed - question.asked, now - handed)
+                question.batch.answered(job, reply, now)
             case GiveUp(job, kind, reason):
                 question = self._questions.pop(job)
                 log.error("job given up", job=job, reason=reason)
-                _fail(
-                    question.batch.done,
-                    BadInput(reason) if kind == "input" else self._nobody(reason, question.role),
+                question.batch.failed(
+                    BadInput(reason) if kind == "input" else self._nobody(reason, question.role)
                 )
             case TakeIn(worker, role, card):
                 log.info("worker joined", worker=worker, role=role, model=card.name)
@@ -342,9 +320,3 @@ class Dispatcher:
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def _look_at(future: asyncio.Future[None]) -> None:
-    """Whoever asked may be cancelled in the same moment; its error is then nobody's loss."""
-    if not future.cancelled():
-        future.exception()
