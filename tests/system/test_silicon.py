@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import shutil
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -18,6 +20,7 @@ from mixserver.build import build
 from mixserver.config import load_case
 from mixserver.frame import Frame
 from mixserver.launch import local_workers
+from mixserver.record.plots import read_reports
 from mixserver.service import Service
 from mixserver.wire.ipi import Reply, Request
 
@@ -124,3 +127,53 @@ def test_blended_forces_are_those_of_the_assembly_by_hand(tmp_path: Path) -> Non
     assert np.abs(expensive - cheap).max() > 0.1  # the two models do differ
     np.testing.assert_allclose(reply.forces, by_hand, atol=ASSEMBLY, rtol=0)
     np.testing.assert_allclose(reply.forces.sum(axis=0), cheap.sum(axis=0), atol=ASSEMBLY)
+
+
+def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("mixserver"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_the_case_runs_with_lammps_on_two_ranks(tmp_path: Path) -> None:
+    folder = _case(tmp_path, ("float64", "float32"), ('role = "cheap"', 'role = "cheap"\nmpi = 2'))
+    text = (folder / "input.xml").read_text()
+    (folder / "input.xml").write_text(text.replace("<total_steps> 200", "<total_steps> 3"))
+    done = _mixserver("run", folder)
+    assert done.returncode == 0, done.stderr
+    reports = read_reports(folder / "runs/latest")
+    assert len(reports) == 4
+    assert all(r.core > 0 and r.blend > 0 and r.halo + r.buffer > 0 for r in reports)
+    assert all(r.ms_cheap > 0 and r.ms_expensive > 0 for r in reports)
+    assert reports[0].cheap_worker != reports[0].expensive_workers[0]
+
+
+def test_check_knows_an_element_the_models_lack(tmp_path: Path) -> None:
+    folder = _case(tmp_path)
+    lines = (folder / "init.xyz").read_text().splitlines()
+    lines[9] = lines[9].replace("Si", "Ge")
+    (folder / "init.xyz").write_text("\n".join(lines) + "\n")
+    done = _mixserver("check", folder)
+    assert done.returncode == 1
+    assert "si_mace does not know Z = [32]; it knows [14]" in done.stdout
+    assert "expensive elements" in done.stdout
+    assert "cheap elements" in done.stdout
+    ran = _mixserver("run", folder)
+    assert ran.returncode == 1
+    assert "Ge" in ran.stderr
+    assert (folder / "runs/0001/failed.xyz").exists()
+
+
+def test_check_finds_the_silicon_case_in_order(tmp_path: Path) -> None:
+    findings = json.loads(_mixserver("check", _case(tmp_path), "--json").stdout)
+    by_name = {finding["what"]: finding for finding in findings}
+    assert not [f for f in findings if f["level"] == "error"], findings
+    for role in ("cheap", "expensive"):
+        assert by_name[f"forces of {role}"]["figure"] < 1e-6
+        assert by_name[f"virial of {role}"]["figure"] < 1e-6
+    assert "receptive field 10 Å" in by_name["expensive"]["message"]
+    assert by_name["cost"]["figure"] > 0

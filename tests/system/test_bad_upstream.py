@@ -1,0 +1,156 @@
+"""What upstream may send that cannot be answered: `mixserver serve` says so and ends."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixserver.wire.ipi import Say
+from mixserver.wire.ipi_server import Client, Forces, Free
+
+BIN = Path(sys.executable).parent
+N, SIDE = 27, 12.0
+POSITIONS = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1, 3) + 1.0
+
+
+class Served:
+    """A server with toy workers, and this test as its i-PI."""
+
+    def __init__(self, folder: Path) -> None:
+        rows = "\n".join(f"Ar {x} {y} {z}" for x, y, z in POSITIONS)
+        named = "positions{angstrom} cell{angstrom}"
+        (folder / "init.xyz").write_text(
+            f"{N}\n# CELL(abcABC): {SIDE} {SIDE} {SIDE} 90 90 90 {named}\n{rows}\n"
+        )
+        door = f"ipc://{folder}/door"
+        (folder / "mix.toml").write_text(
+            f'[upstream]\naddress = "unix:up"\nstructure = "init.xyz"\n'
+            f'sockets_prefix = "{folder}/"\n[models.cheap]\n[workers]\ndoor = "{door}"\n'
+        )
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(folder / "up"))
+        self.listener.listen(4)
+        self.listener.settimeout(30)
+        self.server = subprocess.Popen(
+            [BIN / "mixserver", "serve", folder, "--quiet"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.worker = subprocess.Popen(
+            [BIN / "mixserver-worker", "toy", "--server", door, "--sigma", "3.4"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.folder = folder
+        self.client = Client()
+        self.connection, _ = self.listener.accept()
+        self.connection.settimeout(30)
+        self.connection.sendall(self.client.greeting())
+        self._until(Free)
+
+    def ask(self, positions: np.ndarray, cell: np.ndarray | None = None) -> Forces:
+        self.connection.sendall(
+            self.client.ask(positions, np.eye(3) * SIDE if cell is None else cell)
+        )
+        forces = self._until(Forces)
+        self._until(Free)
+        return forces
+
+    def _until(self, kind: type) -> Forces:
+        while True:
+            n = self.connection.recv_into(self.client.want())
+            if n == 0:
+                raise EOFError
+            events = self.client.filled(n)
+            for event in events:
+                if isinstance(event, Say):
+                    self.connection.sendall(event.data)
+            found = [event for event in events if isinstance(event, kind)]
+            if found:
+                return found[0]
+
+    def ended(self) -> str:
+        output, _ = self.server.communicate(timeout=30)
+        return output
+
+    def close(self) -> None:
+        self.connection.close()
+        self.listener.close()
+        for process in (self.server, self.worker):
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    yield served
+    served.close()
+
+
+def test_a_good_request_is_answered(served: Served) -> None:
+    forces = served.ask(POSITIONS)
+    assert forces.reply.forces.shape == (N, 3)
+    assert forces.reply.energy < 0
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "said"),
+    [
+        (np.where(POSITIONS == POSITIONS[5], np.nan, POSITIONS), None, "not finite"),
+        (np.where(POSITIONS > 8.0, np.inf, POSITIONS), None, "not finite"),
+        (POSITIONS[:-1], None, "i-PI sent 26 atoms but the structure that names them has 27"),
+        (POSITIONS, np.diag([12.0, 12.0, 1e-9]), "a cell without a volume"),
+        (
+            np.vstack([POSITIONS[:1], POSITIONS[:-1]]),
+            None,
+            "cannot be evaluated: job 1: atoms 0 and 1 are 0.0e+00",
+        ),
+    ],
+    ids=["nan", "inf", "too few atoms", "flat cell", "coincident atoms"],
+)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_what_cannot_be_answered_ends_the_server_with_the_reason(
+    served: Served, positions: np.ndarray, cell: np.ndarray | None, said: str
+) -> None:
+    started = time.monotonic()
+    with pytest.raises((EOFError, ConnectionError, Exception)):
+        served.ask(positions, cell)
+    output = served.ended()
+    assert served.server.returncode == 1
+    assert said in output
+    assert time.monotonic() - started < 20
+    saved = served.folder / "runs/0001/failed.xyz"
+    assert saved.exists() == (len(positions) == N)
+
+
+def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        (tmp_path / "init.xyz").write_text(
+            "1\n# CELL(abcABC): 9 9 9 90 90 90 positions{angstrom} cell{angstrom}\nAr 0 0 0\n"
+        )
+        (tmp_path / "mix.toml").write_text(
+            '[upstream]\naddress = "unix:up"\nstructure = "init.xyz"\n[models.cheap]\n'
+            f'[workers]\ndoor = "tcp://127.0.0.1:{port}"\n'
+        )
+        done = subprocess.run(
+            [BIN / "mixserver", "serve", tmp_path],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "in use" in done.stderr
