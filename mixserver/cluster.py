@@ -13,9 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from mixserver.arrays import Indices, Scalars, Vectors
+from mixserver.arrays import Indices, Mask, Scalars, Vectors
 from mixserver.frame import Frame
-from mixserver.geometry import connected, within
+from mixserver.geometry import Drift, Nearby, connected
 from mixserver.region.region import Region
 
 _NEARLY_ALL: Final = 0.9
@@ -66,7 +66,8 @@ class Carver:
         self.buffer_width = buffer_width
         self.halo_width = halo_width
         self._streams = Streams()
-        self._witnesses: dict[int, Indices] = {}
+        self._drifts: dict[int, Drift] = {}
+        self._shells: dict[int, dict[int, tuple[Nearby, Nearby]]] = {}
 
     def carve(self, frame: Frame, region: Region) -> tuple[Cluster, ...]:
         """Carve one frame."""
@@ -76,31 +77,37 @@ class Carver:
         else:
             groups = connected(frame, active, 2.0 * self.buffer_width)
         streams = self._streams.number(frame.bead, groups, count)
+        reference = self._drifts.setdefault(frame.bead, Drift()).follow(frame)
+        before = self._shells.get(frame.bead, {})
+        shells = self._shells[frame.bead] = {
+            stream: before.get(stream) or (Nearby(self.buffer_width), Nearby(self.halo_width))
+            for stream in streams
+        }
         return tuple(
-            self._around(frame, group, stream)
+            self._around(frame, reference, group, stream, *shells[stream])
             for group, stream in zip(groups, streams, strict=True)
         )
 
-    def _around(self, frame: Frame, group: Indices, stream: int) -> Cluster:
+    def _around(
+        self,
+        frame: Frame,
+        reference: Frame | None,
+        group: Indices,
+        stream: int,
+        near: Nearby,
+        far: Nearby,
+    ) -> Cluster:
         count = len(frame)
-        near, far = self._witness(frame)
-        site = within(frame, group, self.buffer_width, witness=near)
-        site[group] = True
+        among: Mask = np.zeros(count, dtype=np.bool_)
+        among[group] = True
+        site = among | near.mask(frame, reference, group, among)
         sites = np.flatnonzero(site)
         atoms = np.arange(count)
         if len(sites) <= _NEARLY_ALL * count:
-            halo = within(frame, sites, self.halo_width, skip=site, witness=far)
-            sent = np.flatnonzero(site | halo)
+            sent = np.flatnonzero(site | far.mask(frame, reference, sites, site))
             atoms = sent if len(sent) <= _NEARLY_ALL * count else atoms
         keep = group if len(atoms) == count else np.searchsorted(atoms, group)
         return Cluster(atoms, site[atoms].astype(np.float64), keep, stream)
-
-    def _witness(self, frame: Frame) -> Indices:
-        """(2, N) which atom proved last that an atom is in the buffer, or in the halo."""
-        witness = self._witnesses.get(frame.bead)
-        if witness is None or witness.shape[1] != len(frame):
-            witness = self._witnesses[frame.bead] = np.full((2, len(frame)), -1)
-        return witness
 
 
 def scatter(clusters: Sequence[Cluster], forces: Sequence[Vectors], count: int) -> Vectors:

@@ -14,10 +14,13 @@ from mixserver.geometry.distances import (
     within,
 )
 from mixserver.geometry.groups import connected
+from mixserver.geometry.nearby import Drift, Nearby
 from mixserver.geometry.window import heights
 
 __all__ = [
+    "Drift",
     "Near",
+    "Nearby",
     "connected",
     "heights",
     "near_atoms",

@@ -12,7 +12,7 @@ import numpy as np
 
 from mixserver.arrays import Indices, Mask, Scalars, Vectors
 from mixserver.frame import Frame
-from mixserver.geometry.window import Window, heights, squares
+from mixserver.geometry.window import Window, heights
 
 
 class Near(NamedTuple):
@@ -56,65 +56,11 @@ def nearest(frame: Frame, sources: Indices, reach: float) -> Scalars:
     return near_atoms(frame, sources, reach).dense(len(frame))
 
 
-def within(
-    frame: Frame,
-    sources: Indices,
-    reach: float,
-    *,
-    skip: Mask | None = None,
-    witness: Indices | None = None,
-) -> Mask:
-    """Tell which atoms lie within `reach` (Å, inclusive) of the atoms `sources`.
-
-    Args:
-        frame: the atoms.
-        sources: (s,) distinct atoms.
-        reach: Å.
-        skip: (N,) atoms that need not be looked at; the answer is no for them.
-        witness: (N,) for each atom one that was a source in its reach when last asked, or -1; kept
-            up to date. From one step to the next most of them still are, and that is proof enough:
-            it saves the search, and changes no answer.
-    """
+def within(frame: Frame, sources: Indices, reach: float) -> Mask:
+    """Tell which atoms lie within `reach` (Å, inclusive) of the atoms `sources`: (N,)."""
     mask = np.zeros(len(frame), dtype=np.bool_)
-    if not len(sources) or reach <= 0.0:
-        mask[near_atoms(frame, sources, reach, skip=skip).atoms] = True
-        return mask
-    window = Window(frame, frame.fractional[sources], frame.positions[sources], reach)
-    atoms, targets = window.targets(frame, skip)
-    if witness is not None and len(atoms):
-        proven = _proven(frame, sources, window, atoms, targets, witness)
-        mask[atoms[proven]] = True
-        atoms, targets = atoms[~proven], targets[~proven]
-    if len(atoms):
-        distance, image = window.search(targets)
-        found = distance <= reach
-        mask[atoms[found]] = True
-        if witness is not None:
-            witness[atoms[found]] = sources[window.owner[image[found]]]
+    mask[near_atoms(frame, sources, reach).atoms] = True
     return mask
-
-
-def _proven(
-    frame: Frame,
-    sources: Indices,
-    window: Window,
-    atoms: Indices,
-    targets: Vectors,
-    witness: Indices,
-) -> Mask:
-    """Tell which of the atoms (at `targets`, Å) are clearly in reach of their witness."""
-    row = np.full(len(frame) + 1, -1)  # the last one is for atoms without a witness
-    row[sources] = np.arange(len(sources))
-    seen = row.take(witness.take(atoms), mode="wrap")
-    known = np.flatnonzero(seen >= 0)
-    apart = targets.take(known, axis=0) - window.sources.take(seen.take(known), axis=0)
-    if window.repeated:  # any image will do; the nearest by fractions is a good guess
-        turns = np.rint(apart @ frame.inverse) * np.array(frame.topology.pbc)
-        apart -= turns @ frame.cell
-    proven = np.zeros(len(atoms), dtype=np.bool_)
-    limit = (window.reach * (1.0 - 1e-12)) ** 2  # at the very edge the search decides
-    proven[known] = squares(apart) <= limit
-    return proven
 
 
 def near_sphere(frame: Frame, centre: Vectors, radius: float, reach: float) -> Near:
