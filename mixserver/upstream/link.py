@@ -2,7 +2,9 @@
 
 i-PI drops a driver that does not take positions within 0.1 s, and everything waits for a STATUS
 that is not answered, so neither may depend on the event loop. What arrives is told through
-`notify`; what is to leave is posted. Connects again, slower and slower, until told to stop.
+`notify`. A reply is sent by whoever has it, as far as the socket takes it at once, because waking a
+thread takes longer; the rest, and what comes while the thread is at work, is posted to it. Connects
+again, slower and slower, until told to stop.
 """
 
 from __future__ import annotations
@@ -93,6 +95,10 @@ class Link:
         self._parting: float | None = None
         self._serial = 0
         self._pause_s = _FIRST_PAUSE_S
+        self._turn = threading.Lock()
+        """Held by whoever uses the connection; the thread lets go of it only while it waits for
+        i-PI and nothing is half sent."""
+        self._talking: _Talk | None = None
         self._thread = threading.Thread(target=self._run, name=f"i-PI {address}", daemon=True)
 
     def start(self) -> None:
@@ -100,7 +106,13 @@ class Link:
         self._thread.start()
 
     def reply(self, serial: int, replies: Sequence[Reply]) -> None:
-        """Post the checked replies to a `Wanted`."""
+        """Send the checked replies to a `Wanted`; never waits."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._talking is None or self._talking.answer(serial, replies):
+                    return
+            finally:
+                self._turn.release()
         self._posted.append((serial, replies))
         self._ring()
 
@@ -183,26 +195,28 @@ class Link:
     def _talk(self, connection: socket.socket) -> bool:
         """Serve one connection until it ends; True if i-PI said EXIT."""
         driver = Driver(announce_beads=self._announce_beads)
-        talk = _Talk(self, connection, driver)
-        self.connected = True
-        self._notify(Contact())
-        try:
-            return talk.run()
-        except (PeerGone, OSError) as problem:
-            log.info("i-PI hung up", address=str(self._address), why=str(problem))
-            # i-PI hangs up without EXIT on drivers it never used
-            return self._deserted
-        except ProtocolError as problem:
-            log.warning("i-PI dropped", address=str(self._address), why=str(problem))
-            return False
-        except MixserverError as problem:
-            log.warning("request refused", address=str(self._address), why=str(problem))
-            return False
-        finally:
-            self.connected = False
-            talk.close()
-            if driver.busy:
-                self._notify(Lost(self._serial))
+        with self._turn:
+            talk = self._talking = _Talk(self, connection, driver)
+            self.connected = True
+            self._notify(Contact())
+            try:
+                return talk.run()
+            except (PeerGone, OSError) as problem:
+                log.info("i-PI hung up", address=str(self._address), why=str(problem))
+                # i-PI hangs up without EXIT on drivers it never used
+                return self._deserted
+            except ProtocolError as problem:
+                log.warning("i-PI dropped", address=str(self._address), why=str(problem))
+                return False
+            except MixserverError as problem:
+                log.warning("request refused", address=str(self._address), why=str(problem))
+                return False
+            finally:
+                self.connected = False
+                self._talking = None
+                talk.close()
+                if driver.busy:
+                    self._notify(Lost(self._serial))
 
     def _hush(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -218,6 +232,32 @@ class _Talk:
         self._connection = connection
         self._driver = driver
         self._segments: Segments | None = None
+        self._unsent: memoryview | None = None
+        """The rest of a reply that the socket did not take at once; goes before all else."""
+        self._idle = select.poll()
+        self._idle.register(connection, select.POLLIN)
+        self._idle.register(link._bell, select.POLLIN)
+
+    def answer(self, serial: int, replies: Sequence[Reply]) -> bool:
+        """Send a reply as far as that needs no waiting, if it is due; False if it must be posted.
+
+        Called off the thread, with the turn held.
+        """
+        link = self._link
+        if link._posted or self._unsent is not None:
+            return False
+        if serial != link._serial or not self._driver.busy:
+            return True
+        link._pause_s = _FIRST_PAUSE_S
+        for event in self._driver.answer(replies):
+            if isinstance(event, Say):
+                rest = memoryview(event.data)
+                with contextlib.suppress(OSError):  # full; or gone, which the thread notices
+                    rest = rest[self._connection.send(rest) :]
+                if rest:
+                    self._unsent = rest
+                    link._ring()
+        return True
 
     def run(self) -> bool:
         link, driver, connection = self._link, self._driver, self._connection
@@ -225,12 +265,14 @@ class _Talk:
             try:
                 n = connection.recv_into(driver.want())
             except BlockingIOError:
-                if link._posted:
+                if self._unsent is not None:
+                    self._send(b"")
+                elif link._posted:
                     self._send_posted()
                 elif link._closing:
                     return False
                 else:
-                    self._wait(select.POLLIN, None)
+                    self._rest()
                 continue
             if n == 0:
                 raise PeerGone("end of stream")
@@ -282,6 +324,9 @@ class _Talk:
             link._pause_s = _FIRST_PAUSE_S
 
     def _send(self, data: Bytes) -> None:
+        if self._unsent is not None:
+            before, self._unsent = self._unsent, None
+            self._send(before)
         rest = memoryview(data)
         until = time.monotonic() + _SEND_S
         while rest:
@@ -292,14 +337,23 @@ class _Talk:
                     until = min(until, time.monotonic() + _LAST_WORDS_S)
                 if (left := until - time.monotonic()) <= 0:
                     raise PeerGone("it does not take what we send") from None
-                self._wait(select.POLLOUT, left)
+                poll = select.poll()
+                poll.register(self._connection, select.POLLOUT)
+                poll.register(self._link._bell, select.POLLIN)
+                self._heed(poll.poll(1000 * left))
 
-    def _wait(self, direction: int, seconds: float | None) -> None:
-        poll = select.poll()
-        poll.register(self._connection, direction)
-        poll.register(self._link._bell, select.POLLIN)
-        ready = poll.poll(None if seconds is None else 1000 * seconds)
-        if any(fd == self._link._bell.fileno() for fd, _ in ready):
+    def _rest(self) -> None:
+        """Wait for i-PI or for the bell, and let others have a turn meanwhile."""
+        self._link._turn.release()
+        try:
+            ready = self._idle.poll()
+        finally:
+            self._link._turn.acquire()
+        self._heed(ready)
+
+    def _heed(self, ready: list[tuple[int, int]]) -> None:
+        bell = self._link._bell.fileno()
+        if any(fd == bell for fd, _ in ready):
             self._link._hush()
 
 

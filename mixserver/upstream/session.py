@@ -6,9 +6,8 @@ Knows neither bytes nor physics: what a request is worth is up to `answer`.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 import numpy as np
 import structlog
@@ -66,9 +65,10 @@ class Upstream:
         self._failures_in_a_row = 0
         self._stopped = False
         self._contact = asyncio.Event()
-        self._inboxes = [_Inbox() for _ in range(connections)]
+        self._connections = connections
         self._announce_beads = announce_beads
         self._links: list[Link] = []
+        self._desks: list[_Desk] = []
 
     @property
     def connected(self) -> bool:
@@ -91,22 +91,22 @@ class Upstream:
             MixserverError: several answers failed in a row; the last one's error.
         """
         loop = asyncio.get_running_loop()
-        for inbox in self._inboxes:
+        for _ in range(self._connections):
+            desk = _Desk(self._evaluate, self._contact)
 
-            def notify(notice: Notice, inbox: _Inbox = inbox) -> None:
-                loop.call_soon_threadsafe(inbox.put, notice)
+            def notify(notice: Notice, desk: _Desk = desk) -> None:
+                loop.call_soon_threadsafe(desk.hear, notice)
 
-            self._links.append(
-                Link(self.address, announce_beads=self._announce_beads, notify=notify)
-            )
+            desk.link = Link(self.address, announce_beads=self._announce_beads, notify=notify)
+            self._desks.append(desk)
+            self._links.append(desk.link)
         try:
             async with asyncio.TaskGroup() as tasks:
                 if self._first_contact_s > 0:
                     tasks.create_task(self._expect_contact())
-                for link, inbox in zip(self._links, self._inboxes, strict=True):
-                    link.start()
-                    inbox.ended.clear()
-                    tasks.create_task(self._serve(link, inbox))
+                for desk in self._desks:
+                    desk.open()
+                    tasks.create_task(self._serve(desk))
                 if self._stopped:
                     self.stop()
         except ExceptionGroup as group:
@@ -125,8 +125,8 @@ class Upstream:
         for link in self._links:
             link.close()
         try:
-            for inbox in self._inboxes:
-                await inbox.ended.wait()
+            for desk in self._desks:
+                await desk.ended.wait()
         finally:
             for link in self._links:
                 link.join()
@@ -142,26 +142,12 @@ class Upstream:
                 "address and mode?"
             ) from None
 
-    async def _serve(self, link: Link, inbox: _Inbox) -> None:
-        evaluation: asyncio.Task[None] | None = None
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                match await inbox.notices.get():
-                    case Contact():
-                        self._contact.set()
-                    case Wanted() as wanted:
-                        evaluation = tasks.create_task(self._evaluate(link, wanted))
-                    case Lost():
-                        if evaluation is not None:
-                            evaluation.cancel()
-                    case Ended(exited, error):
-                        if evaluation is not None:
-                            evaluation.cancel()
-                        if error is not None:
-                            raise error
-                        if exited:
-                            self._one_exited(link)
-                        return
+    async def _serve(self, desk: _Desk) -> None:
+        try:
+            if await desk.over:
+                self._one_exited(desk.link)
+        finally:
+            await desk.clear()
 
     def _one_exited(self, link: Link) -> None:
         self._contact.set()
@@ -170,7 +156,6 @@ class Upstream:
                 other.part()
 
     async def _evaluate(self, link: Link, wanted: Wanted) -> None:
-        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._force_timeout_s):
                 replies = await self._answer_all(wanted.requests)
@@ -185,7 +170,6 @@ class Upstream:
             link.reply(wanted.serial, replies)
             self.requests += len(replies)
             self._failures_in_a_row = 0
-            log.debug("answered", slots=len(replies), seconds=time.perf_counter() - started)
             return
         link.refuse(wanted.serial, error)
         self.failures += 1
@@ -219,18 +203,67 @@ class Upstream:
         return check_reply(await self._answer(request), len(request.positions))
 
 
-class _Inbox:
-    """What a link told and nobody looked at yet."""
+class _Desk:
+    """One link's desk on the event loop, where what it tells is begun at once.
 
-    def __init__(self) -> None:
-        self.notices: asyncio.Queue[Notice] = asyncio.Queue()
+    Args:
+        evaluate: answers what a link wants.
+        contact: is set when there was contact.
+    """
+
+    link: Link
+
+    def __init__(
+        self, evaluate: Callable[[Link, Wanted], Coroutine[Any, Any, None]], contact: asyncio.Event
+    ) -> None:
+        self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Whether i-PI said EXIT, once the link's thread is done; or why it cannot go on."""
         self.ended = asyncio.Event()
         self.ended.set()
+        self._evaluate = evaluate
+        self._contact = contact
+        self._running: set[asyncio.Task[None]] = set()
 
-    def put(self, notice: Notice) -> None:
-        self.notices.put_nowait(notice)
-        if isinstance(notice, Ended):
-            self.ended.set()
+    def open(self) -> None:
+        """Begin to connect."""
+        self.link.start()
+        self.ended.clear()
+
+    def hear(self, notice: Notice) -> None:
+        """Do what a notice asks for."""
+        match notice:
+            case Contact():
+                self._contact.set()
+            case Wanted() if not self.over.done():
+                task = asyncio.ensure_future(self._evaluate(self.link, notice))
+                self._running.add(task)
+                task.add_done_callback(self._done)
+            case Lost():
+                self._cancel()
+            case Ended(exited, error):
+                self.ended.set()
+                self._cancel()
+                if self.over.done():
+                    return
+                if error is not None:
+                    self.over.set_exception(error)
+                else:
+                    self.over.set_result(exited)
+
+    async def clear(self) -> None:
+        """End what is still being evaluated."""
+        self.over.cancel()
+        self._cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not self.over.done():
+            self.over.set_exception(error)
 
 
 def _same(one: Request, other: Request) -> bool:
