@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
+import structlog
 from ase.data import atomic_numbers
 
 from mixserver.config import (
@@ -39,6 +42,8 @@ from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import ModelCard, Role
 
+log = structlog.get_logger(__name__)
+
 Answering = Callable[[Request], Awaitable[Reply]]
 
 
@@ -55,10 +60,17 @@ class Parts:
     upstreams: Sequence[Callable[[Answering], Upstream]]
     door: Door
     """Where mixserver's own workers connect."""
+    selector: Selector | None
+    """Remembers what regions remember; None without a region."""
 
 
 def build(
-    case: Case, folder: Path, *, sockets_prefix: str | None = None, door_address: str | None = None
+    case: Case,
+    folder: Path,
+    *,
+    sockets_prefix: str | None = None,
+    door_address: str | None = None,
+    memory: Path | None = None,
 ) -> Parts:
     """Make the objects a case asks for; opens files of `folder`, but no socket.
 
@@ -67,6 +79,7 @@ def build(
         folder: where records go.
         sockets_prefix: instead of the configured one.
         door_address: instead of the configured one.
+        memory: file with what the regions of an earlier run remembered.
 
     Raises:
         ConfigError: the structure cannot be read, or the settings do not fit it.
@@ -98,7 +111,34 @@ def build(
         role: Role = "cheap" if config.models.cheap is not None else "expensive"
         step = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
     upstreams = [_upstream(config, address, prefix) for address in case.addresses]
-    return Parts(topology, start, step, dispatcher, recorder, upstreams, door)
+    if selector is not None and memory is not None:
+        recall(selector, memory)
+    return Parts(topology, start, step, dispatcher, recorder, upstreams, door, selector)
+
+
+def remember(selector: Selector, file: Path) -> None:
+    """Write down what regions remember (hysteresis, seeds, samples), for a restart.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    file.write_bytes(msgspec.json.encode(selector.state()))
+
+
+def recall(selector: Selector, file: Path) -> None:
+    """Take back what `remember` wrote; without the file, regions start anew.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+    try:
+        state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        log.warning("regions start anew: their memory was not saved", file=str(file))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{file} is no memory of regions: {error}; delete it") from error
+    else:
+        selector.restore(state)
 
 
 def build_selector(table: RegionTable, topology: Topology) -> Selector:

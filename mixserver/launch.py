@@ -25,7 +25,7 @@ from mixserver.children import Child, start
 from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, MixserverError, UpstreamError, WorkerFault
 from mixserver.ipi_input import IpiInput, read_input
-from mixserver.service import Service
+from mixserver.service import MEMORY, Service
 from mixserver.upstream import parse_address
 from mixserver.wire.worker import Role
 
@@ -48,7 +48,7 @@ class Run:
     stage: str = "starting"
 
 
-def build_local(case: Case, folder: Path, private: str) -> Parts:
+def build_local(case: Case, folder: Path, private: str, memory: Path | None = None) -> Parts:
     """Build a case for workers of this machine: its sockets are in a private folder.
 
     Local workers are faster over ZeroMQ's ipc than over tcp, so the default door becomes one;
@@ -60,6 +60,7 @@ def build_local(case: Case, folder: Path, private: str) -> Parts:
         folder,
         sockets_prefix=f"{private}/",
         door_address=None if named else f"ipc://{private}/door",
+        memory=memory,
     )
 
 
@@ -129,7 +130,9 @@ async def run_case(
     _agree(case, ipi)
     input_file = _lay_out(case, folder, source)
     with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
-        parts = build_local(case, folder, private)
+        parts = build_local(
+            case, folder, private, memory=restart.with_name(MEMORY) if restart else None
+        )
         service = Service(parts)
         run = Run(folder, case, ipi, service)
         if shown is not None:

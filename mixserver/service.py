@@ -9,15 +9,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
 
-from mixserver.build import Parts
+from mixserver.build import Parts, remember
 from mixserver.errors import MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import write_frame
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
+
+MEMORY: Final = "region.json"
+"""What regions remember at the end of a run; a restart begins with it."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +49,7 @@ class Service:
         finally:
             await self.parts.dispatcher.close("the server ends")
             self.parts.recorder.close()
+            self._remember()
 
     async def serve(self) -> None:
         """Answer upstream until i-PI says EXIT or `stop` is called.
@@ -97,6 +102,15 @@ class Service:
                 raise
 
         return guarded
+
+    def _remember(self) -> None:
+        """Write down what regions remember, for a restart."""
+        if self.parts.selector is not None:
+            file = self.parts.recorder.folder / MEMORY
+            try:
+                remember(self.parts.selector, file)
+            except OSError as problem:
+                log.warning("regions' memory was not saved", file=str(file), error=str(problem))
 
     def _keep(self, request: Request) -> None:
         """Save the frame that failed, where it can be looked at."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from mixserver.ipi_input import PropertiesTail
 from mixserver.launch import Run
@@ -35,19 +37,22 @@ async def _bar(run: Run, tail: PropertiesTail, console: Console) -> None:
         TaskProgressColumn("{task.completed:.0f}/{task.total:.0f}"),
         TextColumn("ETA"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[state]}"),
         console=console,
     )
-    with bar:
-        task = bar.add_task(run.stage, total=run.ipi.total_steps, state="")
+    task = bar.add_task(run.stage, total=run.ipi.total_steps)
+
+    def shown() -> Group:
+        step, words = _state(run, tail)
+        bar.update(task, description=run.stage, completed=step)
+        return Group(bar, *(Text(word, style="dim", no_wrap=True) for word in words))
+
+    with Live(shown(), console=console, auto_refresh=False) as live:
         try:
             while True:
-                step, state = _state(run, tail)
-                bar.update(task, description=run.stage, completed=step, state=state)
+                live.update(shown(), refresh=True)
                 await asyncio.sleep(0.25)
         finally:
-            step, state = _state(run, tail)
-            bar.update(task, description=run.stage, completed=step, state=state)
+            live.update(shown(), refresh=True)
 
 
 async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
@@ -56,10 +61,10 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
     began = time.monotonic()
 
     def say() -> None:
-        step, state = _state(run, tail)
+        step, words = _state(run, tail)
         console.print(
             f"{time.monotonic() - began:7.1f} s  {run.stage}  step {step:.0f}/{run.ipi.total_steps}"
-            f"  {state}",
+            f"  {'  '.join(words)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -76,27 +81,29 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
         say()
 
 
-def _state(run: Run, tail: PropertiesTail) -> tuple[float, str]:
-    """The step, and what else there is to say."""
+def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:
+    """The step, and what else there is to say, a line or two."""
     properties = tail.last()
     report = run.service.parts.recorder.latest
     step = properties.get("step", float(report.evaluation) if report else 0.0)
     words = []
-    if "temperature" in properties:
-        words.append(f"T {properties['temperature']:.0f} K")
+    kelvin = f"T {properties['temperature']:.0f} K  " if "temperature" in properties else ""
     if report is not None:
-        words += _words(report)
+        mixed = run.case.config.region is not None
+        words += _words(kelvin, report, mixed=mixed)
     elif run.stage == "running":
         words.append("waiting for i-PI's first request")
-    return step, "  ".join(words)
+    return step, words
 
 
-def _words(report: Report) -> list[str]:
-    words = []
-    if report.clusters or report.core or report.blend:
-        words.append(f"core {report.core} blend {report.blend} buffer {report.buffer}")
-    words.append(
-        f"ms: cheap {report.ms_cheap:.0f} expensive {report.ms_expensive:.0f} "
-        f"waiting {report.ms_waiting:.0f} own {report.ms_own:.2f}"
+def _words(kelvin: str, report: Report, *, mixed: bool) -> list[str]:
+    sizes = (
+        f"core {report.core}  blend {report.blend}  buffer {report.buffer}  halo {report.halo}"
+        if report.clusters or report.core
+        else "no atom is expensive"
     )
-    return words
+    return [
+        f"{kelvin}{sizes if mixed else ''}",
+        f"ms: cheap {report.ms_cheap:.0f}  expensive {report.ms_expensive:.0f}  "
+        f"waiting {report.ms_waiting:.0f}  own {report.ms_own:.2f}",
+    ]

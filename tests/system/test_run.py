@@ -163,6 +163,34 @@ def test_ctrl_c_ends_all_in_order_and_a_restart_goes_on(long_case: Path) -> None
     assert steps[0] >= step
 
 
+def test_a_restart_goes_on_with_what_regions_remember(long_case: Path) -> None:
+    text = (
+        (long_case / "mix.toml")
+        .read_text()
+        .replace(
+            'seeds = { kind = "atoms", indices = [132] }',
+            "hysteresis = { time_in = 40.0, time_out = 40.0 }\n"
+            'seeds = { kind = "criterion", compute = "coord/atom cutoff 4.5", low = 99.0, every = 5, '
+            "initial = [132] }",
+        )
+    )
+    (long_case / "mix.toml").write_text(text)  # after 5 evaluations the region only fades
+    first = Running(long_case)
+    first.until(15)
+    first.process.send_signal(signal.SIGINT)
+    assert first.end()[0] == 130
+    last = read_reports(long_case / "runs/0001")[-1]
+    assert 0 < last.blend
+    assert last.seeds == last.core == 0
+    second = Running(long_case, "--restart")
+    second.until(3)
+    second.process.send_signal(signal.SIGINT)
+    assert second.end()[0] == 130
+    reports = read_reports(long_case / "runs/0002")
+    assert reports[0].seeds == reports[0].core == 0  # not the initial seeds again
+    assert abs(reports[0].blend - last.blend) < 6
+
+
 def test_a_killed_ipi_ends_the_run_with_its_status(long_case: Path) -> None:
     running = Running(long_case)
     running.until(5)
