@@ -75,7 +75,8 @@ class Carver:
         if len(active) > _NEARLY_ALL * count:
             groups = [active]
         else:
-            groups = connected(frame, active, 2.0 * self.buffer_width)
+            hub = int(region.seeds[0]) if len(region.seeds) else None
+            groups = connected(frame, active, 2.0 * self.buffer_width, hub=hub)
         streams = self._streams.number(frame.bead, groups, count)
         reference = self._drifts.setdefault(frame.bead, Drift()).follow(frame)
         before = self._shells.get(frame.bead, {})
@@ -102,12 +103,34 @@ class Carver:
         among[group] = True
         site = among | near.mask(frame, reference, group, among)
         sites = np.flatnonzero(site)
-        atoms = np.arange(count)
         if len(sites) <= _NEARLY_ALL * count:
-            sent = np.flatnonzero(site | far.mask(frame, reference, sites, site))
-            atoms = sent if len(sent) <= _NEARLY_ALL * count else atoms
-        keep = group if len(atoms) == count else np.searchsorted(atoms, group)
+            atoms = np.flatnonzero(site | far.mask(frame, reference, sites, site))
+            if len(atoms) <= _NEARLY_ALL * count:
+                keep = atoms.searchsorted(group)
+                return Cluster(atoms, site.take(atoms).astype(np.float64), keep, stream)
+        atoms, keep = np.arange(count), group
         return Cluster(atoms, site[atoms].astype(np.float64), keep, stream)
+
+
+def gather(clusters: Sequence[Cluster], forces: Sequence[Vectors]) -> tuple[Indices, Vectors]:
+    """Pick the forces that are used.
+
+    Args:
+        clusters: as carved.
+        forces: for each, (n, 3) eV/Å.
+
+    Returns:
+        The core and blend atoms of all clusters, ascending, and their forces.
+    """
+    atoms = [cluster.atoms.take(cluster.keep) for cluster in clusters]
+    kept = [f.take(c.keep, axis=0) for c, f in zip(clusters, forces, strict=True)]
+    if len(clusters) == 1:
+        return atoms[0], kept[0]
+    if not clusters:
+        return np.empty(0, dtype=np.intp), np.empty((0, 3))
+    together = np.concatenate(atoms)
+    order = together.argsort()
+    return together[order], np.concatenate(kept)[order]
 
 
 def scatter(clusters: Sequence[Cluster], forces: Sequence[Vectors], count: int) -> Vectors:
@@ -122,8 +145,8 @@ def scatter(clusters: Sequence[Cluster], forces: Sequence[Vectors], count: int) 
         (N, 3) eV/Å, 0 outside core and blend.
     """
     scattered = np.zeros((count, 3))
-    for cluster, force in zip(clusters, forces, strict=True):
-        scattered[cluster.atoms[cluster.keep]] = force[cluster.keep]
+    atoms, kept = gather(clusters, forces)
+    scattered[atoms] = kept
     return scattered
 
 
@@ -139,6 +162,9 @@ class Streams:
 
     def number(self, bead: int, groups: Sequence[Indices], count: int) -> list[int]:
         """Number the groups of core and blend atoms of a bead with `count` atoms."""
+        if len(groups) == 1 and [number for number, _ in self._last.get(bead, ())] == [1]:
+            self._last[bead] = [(1, groups[0])]  # the old one, or the first free number
+            return [whole_stream(bead) + 1]
         slot = np.zeros(count, dtype=np.intp)
         for number, atoms in self._last.get(bead, ()):
             slot[atoms] = number

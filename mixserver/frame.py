@@ -5,6 +5,7 @@ Knows nothing of sockets, regions or workers.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -52,7 +53,7 @@ class Topology:
                 f"i-PI sent a position that is not finite (atom {atom}, bead {bead}): its "
                 "integrator has blown up. Look at the last steps: time step, thermostat, overlaps."
             )
-        if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-6:
+        if _inverse(cell.tobytes()) is None:
             raise UpstreamError(f"i-PI sent a cell without a volume: {cell.tolist()} (Å)")
         return Frame(self, positions, cell, bead, number)
 
@@ -77,8 +78,8 @@ class Frame:
     @cached_property
     def inverse(self) -> Matrix:
         """(3, 3) 1/Å: cartesian -> fractional is ``positions @ inverse``."""
-        inverse: Matrix = np.linalg.inv(self.cell).astype(np.float64)
-        return inverse
+        known = _inverse(self.cell.tobytes())
+        return np.linalg.inv(self.cell).astype(np.float64) if known is None else known
 
     @cached_property
     def fractional(self) -> Vectors:
@@ -90,7 +91,7 @@ class Frame:
     def wrapped(self) -> Vectors:
         """(N, 3) Å: every atom moved by lattice vectors into the cell (periodic axes only)."""
         shift = np.floor(self.fractional)
-        shift *= np.asarray(self.topology.pbc, dtype=np.float64)
+        shift *= self.topology.pbc
         if not shift.any():
             return self.positions
         moved: Vectors = self.positions - shift @ self.cell
@@ -100,3 +101,14 @@ class Frame:
     def volume(self) -> float:
         """Å³ of the cell."""
         return float(abs(np.linalg.det(self.cell)))
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse(raw: bytes) -> Matrix | None:
+    """Inverse of a cell given as bytes, read-only; None if it has no volume."""
+    cell = np.frombuffer(raw, np.float64).reshape(3, 3)
+    if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-6:
+        return None
+    inverse: Matrix = np.linalg.inv(cell).astype(np.float64)
+    inverse.flags.writeable = False
+    return inverse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cells import brute_distances, frame_of, frames, silicon
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixserver.cluster import Carver
@@ -18,6 +18,7 @@ def _moved(frame: Frame, positions: np.ndarray, cell: np.ndarray | None = None) 
     return Frame(frame.topology, positions, frame.cell if cell is None else cell)
 
 
+@settings(deadline=None)  # brute force over many images
 @given(
     frames(),
     st.integers(0, 1 << 32),

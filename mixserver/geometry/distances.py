@@ -6,13 +6,16 @@ left meets a KD-tree.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from mixserver.arrays import Indices, Mask, Scalars, Vectors
 from mixserver.frame import Frame
-from mixserver.geometry.window import Window, heights
+from mixserver.geometry.window import Window, heights, squares
+
+_FEW: Final = 4000
+"""Up to so many atoms it costs less to look at all of them than to cull."""
 
 
 class Near(NamedTuple):
@@ -42,6 +45,8 @@ def near_atoms(frame: Frame, sources: Indices, reach: float, *, skip: Mask | Non
     if not len(sources) or reach <= 0.0:
         kept = np.sort(sources) if skip is None else np.sort(sources[~skip[sources]])
         return Near(kept, np.zeros(len(kept)))
+    if len(sources) == 1 and skip is None and _lone(frame, reach):
+        return _near_one(frame, frame.fractional[sources[0]], frame.positions[sources[0]], reach)
     window = Window(frame, frame.fractional[sources], frame.positions[sources], reach)
     return _near(frame, window, skip)
 
@@ -118,6 +123,24 @@ def _around(frame: Frame, points: Vectors, reach: float, along: int | None = Non
     if reach < 0.0 or not len(points):
         return Near(np.empty(0, dtype=np.intp), np.empty(0))
     return _near(frame, Window(frame, points @ frame.inverse, points, reach, along), None)
+
+
+def _lone(frame: Frame, reach: float) -> bool:
+    """Tell whether no atom has two images in reach of a point, and atoms are too few to cull."""
+    if len(frame) > _FEW:
+        return False
+    sides = zip(heights(frame.inverse).tolist(), frame.topology.pbc, strict=True)
+    return all(reach < 0.499 * height for height, periodic in sides if periodic)
+
+
+def _near_one(frame: Frame, fractional: Vectors, position: Vectors, reach: float) -> Near:
+    """Find the atoms within reach of one point, given both ways; where `_lone` says so."""
+    turns = frame.fractional - fractional
+    np.rint(turns, out=turns)
+    turns *= frame.topology.pbc
+    distance = np.sqrt(squares(frame.positions - turns @ frame.cell - position))
+    atoms = np.flatnonzero(distance <= reach)
+    return Near(atoms, distance.take(atoms))
 
 
 def _near(frame: Frame, window: Window, skip: Mask | None) -> Near:

@@ -17,19 +17,24 @@ _FEW_GROUPS: Final = 32
 """Up to so many groups are compared one with the others; more, and all pairs are listed."""
 
 
-def connected(frame: Frame, atoms: Indices, link: float) -> list[Indices]:
+def connected(
+    frame: Frame, atoms: Indices, link: float, *, hub: int | None = None
+) -> list[Indices]:
     """Part atoms into groups such that atoms of different groups are more than `link` apart.
 
     Args:
         frame: the atoms.
         atoms: (n,) the atoms to part, ascending.
         link: Å.
+        hub: one of `atoms` that may well be in reach of all others; saves time if it is.
 
     Returns:
         Groups of ascending indices, ordered by their first atom; together all of `atoms`.
     """
     if len(atoms) < 2:
         return [atoms] if len(atoms) else []
+    if hub is not None and _around(frame, atoms, hub, link):
+        return [atoms]
     fractional, positions = frame.fractional[atoms], frame.positions[atoms]
     window = Window(frame, fractional, positions, min(link, _NARROW))
     hub = window.sources[squares(window.sources - window.centre).argmin()]
@@ -44,6 +49,19 @@ def connected(frame: Frame, atoms: Indices, link: float) -> list[Indices]:
     if count == 1:
         return [atoms]
     return [atoms[label == group] for group in range(count)]
+
+
+def _around(frame: Frame, atoms: Indices, hub: int, link: float) -> bool:
+    """Tell whether all atoms are clearly linked to the hub, which must be among them."""
+    at = int(atoms.searchsorted(hub))
+    if at == len(atoms) or atoms[at] != hub:
+        return False
+    turns = np.rint(frame.fractional.take(atoms, axis=0) - frame.fractional[hub])
+    turns *= frame.topology.pbc
+    # any image will do; the nearest by fractions is a good guess
+    apart = frame.positions.take(atoms, axis=0) - frame.positions[hub]
+    apart -= turns @ frame.cell
+    return bool(squares(apart).max() <= link * link * (1.0 - 1e-12))
 
 
 def _linked(window: Window) -> Indices:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mixserver.arrays import Scalars, Vectors
+from mixserver.arrays import Indices, Scalars, Vectors
 
 ZeroNet: TypeAlias = Literal["blended", "all", "off"]
 
@@ -42,21 +42,54 @@ def blend(
     References:
         N. Bernstein, J. R. Kermode, G. Csányi, Rep. Prog. Phys. 72, 026501 (2009).
     """
-    mixed = cheap.copy()
     seen = np.flatnonzero(weight > 0.0)
-    if not len(seen):
-        return mixed
-    share = weight[seen, None]
-    mixed[seen] = share * expensive[seen] + (1.0 - share) * cheap[seen]
-    if zero_net == "blended":
-        mixed[seen] -= share * (net_force(cheap, expensive, weight) / share.sum())
-    elif zero_net == "all":
-        mixed -= mixed.mean(axis=0)
-    return mixed
+    return blend_rows(cheap, seen, expensive[seen], weight[seen], zero_net=zero_net).forces
+
+
+class Blended(NamedTuple):
+    """Blended forces, and what came up on the way."""
+
+    forces: Vectors
+    """(N, 3) eV/Å."""
+    net_force: Vectors
+    """(3,) eV/Å; see `net_force`."""
+    mismatch: Vectors
+    """(n, 3) eV/Å, F_expensive - F_cheap of the atoms that are not all cheap."""
+
+
+def blend_rows(
+    cheap: Vectors,
+    atoms: Indices,
+    expensive: Vectors,
+    weight: Scalars,
+    *,
+    zero_net: ZeroNet = "blended",
+) -> Blended:
+    """Do what `blend` does, given expensive forces where they matter only.
+
+    Args:
+        cheap: (N, 3) eV/Å.
+        atoms: (n,) those with a weight above 0.
+        expensive: (n, 3) eV/Å, theirs.
+        weight: (n,) theirs.
+        zero_net: see `blend`.
+    """
+    mixed = cheap.copy()
+    before = cheap.take(atoms, axis=0)
+    mismatch = expensive - before
+    net: Vectors = weight @ mismatch
+    if len(atoms):
+        share = weight[:, None]
+        rows = share * expensive + (1.0 - share) * before
+        if zero_net == "blended":
+            rows -= share * (net / weight.sum())
+        mixed[atoms] = rows
+        if zero_net == "all":
+            mixed -= mixed.mean(axis=0)
+    return Blended(mixed, net, mismatch)
 
 
 def net_force(cheap: Vectors, expensive: Vectors, weight: Scalars) -> Vectors:
     r"""Net force that blending creates: :math:`\sum_i \lambda_i (F_i^e - F_i^c)`, (3,) eV/Å."""
     seen = np.flatnonzero(weight > 0.0)
-    net: Vectors = weight[seen] @ (expensive[seen] - cheap[seen])
-    return net
+    return blend_rows(cheap, seen, expensive[seen], weight[seen]).net_force

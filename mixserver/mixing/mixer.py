@@ -9,11 +9,11 @@ from typing import Final, Literal
 
 import numpy as np
 
-from mixserver.arrays import Indices, Matrix, Vectors
-from mixserver.cluster import Carver, Cluster, scatter, whole_stream
+from mixserver.arrays import Matrix, Scalars, Vectors
+from mixserver.cluster import Carver, Cluster, gather, whole_stream
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.mixing.force import ZeroNet, blend, net_force
+from mixserver.mixing.force import ZeroNet, blend_rows
 from mixserver.region.region import Region
 from mixserver.wire.worker import Evaluate, Result
 
@@ -182,26 +182,27 @@ class ForceMixer:
             raise ValueError("part of the system is cheap, but the cheap model did not answer")
         if not clusters:
             return Mixed(cheap.energy, cheap.forces, cheap.virial, "cheap", np.zeros(3), *sizes)
-        theirs = scatter(clusters, [result.forces for result in expensive], count)
-        weight = region.expensive
+        atoms, theirs = gather(clusters, [result.forces for result in expensive])
+        weight = region.expensive.take(atoms)
+        blended = blend_rows(cheap.forces, atoms, theirs, weight, zero_net=self._zero_net)
+        mismatch = np.einsum("ij,ij->i", blended.mismatch, blended.mismatch)
+        core = weight == 1.0
         return Mixed(
             cheap.energy,
-            blend(cheap.forces, theirs, weight, zero_net=self._zero_net),
+            blended.forces,
             cheap.virial,
             "cheap",
-            net_force(cheap.forces, theirs, weight),
+            blended.net_force,
             *sizes,
-            *_mismatch(cheap.forces, theirs, np.flatnonzero((weight > 0.0) & (weight < 1.0))),
-            *_mismatch(cheap.forces, theirs, np.flatnonzero(weight == 1.0)),
+            *_summary(mismatch[~core]),
+            *_summary(mismatch[core]),
         )
 
 
-def _mismatch(cheap: Vectors, expensive: Vectors, atoms: Indices) -> tuple[float, float]:
-    """Largest and root mean square |F_expensive - F_cheap| (eV/Å) over some atoms."""
-    if not len(atoms):
+def _summary(squared: Scalars) -> tuple[float, float]:
+    """Largest and root mean square of some lengths, given squared."""
+    if not len(squared):
         return 0.0, 0.0
-    difference = expensive[atoms] - cheap[atoms]
-    squared = np.einsum("ij,ij->i", difference, difference)
     return math.sqrt(squared.max()), math.sqrt(squared.mean())
 
 

@@ -25,10 +25,11 @@ class Region:
     """Why the whole system is expensive for now (no criterion evaluated yet), or ""."""
 
     def __post_init__(self) -> None:
-        if self.expensive.ndim != 1 or not np.isfinite(self.expensive).all():
-            raise ValueError("Region.expensive must be (N,) finite numbers")
+        if self.expensive.ndim != 1:
+            raise ValueError(f"Region.expensive must be (N,), got {self.expensive.shape}")
+        # NaN is the least and the greatest of all numbers here, and lies in no interval
         if self.expensive.size and not 0.0 <= self.expensive.min() <= self.expensive.max() <= 1.0:
-            raise ValueError("Region.expensive must lie in [0, 1]")
+            raise ValueError("Region.expensive must be finite numbers in [0, 1]")
 
     @cached_property
     def active(self) -> Indices:

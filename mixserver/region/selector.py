@@ -173,7 +173,7 @@ class Selector:
         share = np.zeros(len(near.atoms))
         blend = ~core & (depth < width)
         # 0 <= t <= 1: rounding must not leave an atom beyond either end of the profile
-        share[blend] = self._profile.value(np.clip(depth[blend] / width, 0.0, 1.0))
+        share[blend] = self._profile.value(np.minimum(np.maximum(depth[blend] / width, 0.0), 1.0))
         share[core] = 1.0
         return near, share
 
