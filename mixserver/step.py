@@ -7,13 +7,13 @@ Neither knows a socket: who asks and who evaluates are given to them.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
 from mixserver.cluster import Cluster
 from mixserver.dispatch.batch import Batch
@@ -177,7 +177,7 @@ class MixedStep:
             mismatch_rms=mixed.mismatch_rms,
             core_mismatch_max=mixed.core_mismatch_max,
             core_mismatch_rms=mixed.core_mismatch_rms,
-            net_force=float(np.linalg.norm(mixed.net_force)),
+            net_force=math.hypot(*mixed.net_force.tolist()),
             cheap_worker=cheap.worker if cheap else "",
             expensive_workers=tuple(a.worker for a in expensive),
         )

@@ -97,9 +97,10 @@ class Nearby:
         if reference is not self._reference:
             self._begin(reference, sources)
             return
-        new = sources[~self._known.take(sources)]
-        if not len(new):
+        known = self._known.take(sources)
+        if known.all():
             return
+        new = sources[~known]
         self._count += len(new)
         if self._count > 1.25 * len(sources) + 32:  # too many pairs are with sources no more
             self._begin(reference, sources)
@@ -126,9 +127,10 @@ class Nearby:
 
     def _doubt(self, among: Mask) -> None:
         """List the sure atoms whose witness is a source no more."""
-        lost = np.flatnonzero(~among.take(self._witness))
-        if not len(lost) or self._reference is None:
+        counts = among.take(self._witness)
+        if self._reference is None or counts.all():
             return
+        lost = np.flatnonzero(~counts)
         reference, atoms = self._reference, self._sure[lost]
         self._sure = np.delete(self._sure, lost)
         self._witness = np.delete(self._witness, lost)

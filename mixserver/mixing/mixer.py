@@ -203,7 +203,7 @@ def _summary(squared: Scalars) -> tuple[float, float]:
     """Largest and root mean square of some lengths, given squared."""
     if not len(squared):
         return 0.0, 0.0
-    return math.sqrt(squared.max()), math.sqrt(squared.mean())
+    return math.sqrt(squared.max()), math.sqrt(squared.sum() / len(squared))
 
 
 def _sizes(region: Region, clusters: Sequence[Cluster], count: int) -> tuple[int, int, int, int]:

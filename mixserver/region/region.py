@@ -34,7 +34,7 @@ class Region:
     @cached_property
     def active(self) -> Indices:
         """(n,) atoms with lambda > 0: core and blend."""
-        return np.flatnonzero(self.expensive > 0.0)
+        return np.flatnonzero(self.expensive)
 
     @cached_property
     def core(self) -> int:

@@ -157,24 +157,24 @@ class Selector:
 
     def _target(self, frame: Frame, seeds: Seeds) -> tuple[Near, Scalars]:
         """Atoms near the seeds, and their lambda without memory (0 for some of them)."""
-        width = self._blend_width
+        radius, width = self._core_radius, self._blend_width
         atoms = seeds.atoms(frame)
-        body = not len(atoms)
-        near = seeds.near(frame, self._core_radius + (0.0 if self._from_core else width))
-        core = near.distance < self._core_radius
-        core |= near.distance == 0.0 if body else _among(near.atoms, atoms, len(frame))
-        if self._from_core:
-            inside = near.atoms[core]
-            near = near_atoms(frame, inside, width)
-            core = _among(near.atoms, inside, len(frame))
-            depth = near.distance
-        else:
-            depth = near.distance - self._core_radius
-        share = np.zeros(len(near.atoms))
-        blend = ~core & (depth < width)
-        # 0 <= t <= 1: rounding must not leave an atom beyond either end of the profile
-        share[blend] = self._profile.value(np.minimum(np.maximum(depth[blend] / width, 0.0), 1.0))
-        share[core] = 1.0
+        near = seeds.near(frame, radius + (0.0 if self._from_core else width))
+        if self._from_core or not width:
+            core = near.distance < radius
+            core |= _among(near.atoms, atoms, len(frame)) if len(atoms) else near.distance == 0.0
+            if not width:
+                return near, core.astype(np.float64)
+            atoms, radius = near.atoms[core], 0.0
+            near = near_atoms(frame, atoms, width)
+        # nearer than the radius is 1 and beyond the width is 0, as exactly as b(0) and b(1) are
+        depth = near.distance - radius
+        depth /= width
+        np.maximum(depth, 0.0, out=depth)
+        np.minimum(depth, 1.0, out=depth)
+        share = self._profile.value(depth)
+        if not radius and len(atoms):  # rounding of an atom's distance to itself
+            share[_among(near.atoms, atoms, len(frame))] = 1.0
         return near, share
 
     def _remember(self, memory: Memory, expensive: Scalars) -> None:
