@@ -91,7 +91,8 @@ class Frame:
     def wrapped(self) -> Vectors:
         """(N, 3) Å: every atom moved by lattice vectors into the cell (periodic axes only)."""
         shift = np.floor(self.fractional)
-        shift *= self.topology.pbc
+        if not all(self.topology.pbc):
+            shift *= self.topology.pbc
         if not shift.any():
             return self.positions
         moved: Vectors = self.positions - shift @ self.cell

@@ -137,7 +137,8 @@ def _near_one(frame: Frame, fractional: Vectors, position: Vectors, reach: float
     """Find the atoms within reach of one point, given both ways; where `_lone` says so."""
     turns = frame.fractional - fractional
     np.rint(turns, out=turns)
-    turns *= frame.topology.pbc
+    if not all(frame.topology.pbc):
+        turns *= frame.topology.pbc
     distance = np.sqrt(squares(frame.positions - turns @ frame.cell - position))
     atoms = np.flatnonzero(distance <= reach)
     return Near(atoms, distance.take(atoms))

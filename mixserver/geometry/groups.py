@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from mixserver.arrays import Indices
 from mixserver.frame import Frame
-from mixserver.geometry.window import EDGE, Window, squares
+from mixserver.geometry.window import EDGE, Window, rough_squares, squares
 
 _NARROW: Final = 4.0
 """Å. Groups are linked at this distance first: few pairs, and mostly one group is left."""
@@ -57,11 +57,12 @@ def _around(frame: Frame, atoms: Indices, hub: int, link: float) -> bool:
     if at == len(atoms) or atoms[at] != hub:
         return False
     turns = np.rint(frame.fractional.take(atoms, axis=0) - frame.fractional[hub])
-    turns *= frame.topology.pbc
+    if not all(frame.topology.pbc):
+        turns *= frame.topology.pbc
     # any image will do; the nearest by fractions is a good guess
     apart = frame.positions.take(atoms, axis=0) - frame.positions[hub]
     apart -= turns @ frame.cell
-    return bool(squares(apart).max() <= link * link * (1.0 - 1e-12))
+    return bool(rough_squares(apart).max() <= link * link * (1.0 - 1e-12))
 
 
 def _linked(window: Window) -> Indices:

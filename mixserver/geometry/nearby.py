@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from mixserver.arrays import Indices, Mask, Vectors
 from mixserver.frame import Frame
 from mixserver.geometry.distances import within
-from mixserver.geometry.window import Window, squares
+from mixserver.geometry.window import Window, rough_squares
 
 _SKIN: Final = 0.3
 """Å that every atom may move from the reference: some ten steps of hydrogen, hundreds of tungsten.
@@ -81,7 +81,7 @@ class Nearby:
         apart = place.take(self._atom, axis=0)
         apart -= place.take(self._source, axis=0)
         apart += self._shift
-        lengths = squares(apart)
+        lengths = rough_squares(apart)
         limit = self._reach * self._reach
         hit = lengths <= limit * (1.0 - _EDGE)
         if np.count_nonzero(hit) != np.count_nonzero(lengths <= limit * (1.0 + _EDGE)):
@@ -166,7 +166,7 @@ def _still(before: Frame | None, after: Frame, limit: float) -> bool:
         or not np.array_equal(before.cell, after.cell)
     ):
         return False
-    return bool(squares(after.positions - before.positions).max() <= limit * limit)
+    return bool(rough_squares(after.positions - before.positions).max() <= limit * limit)
 
 
 def _window(frame: Frame, sources: Indices, reach: float) -> Window:
