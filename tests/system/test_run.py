@@ -170,8 +170,8 @@ def test_a_restart_goes_on_with_what_regions_remember(long_case: Path) -> None:
         .replace(
             'seeds = { kind = "atoms", indices = [132] }',
             "hysteresis = { time_in = 40.0, time_out = 40.0 }\n"
-            'seeds = { kind = "criterion", compute = "coord/atom cutoff 4.5", low = 99.0, every = 5, '
-            "initial = [132] }",
+            'seeds = { kind = "criterion", compute = "coord/atom cutoff 4.5", low = 99.0, '
+            "every = 5, initial = [132] }",
         )
     )
     (long_case / "mix.toml").write_text(text)  # after 5 evaluations the region only fades
