@@ -79,7 +79,7 @@ def blend_rows(
     mismatch = expensive - before
     net: Vectors = weight @ mismatch
     if len(atoms):
-        share = weight[:, None]
+        share = weight.repeat(3).reshape(-1, 3)
         rows = share * expensive + (1.0 - share) * before
         if zero_net == "blended":
             rows -= share * (net / weight.sum())

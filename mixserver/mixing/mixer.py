@@ -146,8 +146,8 @@ class ForceMixer:
         return Evaluate(
             job=0,
             stream=cluster.stream,
-            positions=frame.wrapped if whole else frame.wrapped[cluster.atoms],
-            numbers=topology.numbers if whole else topology.numbers[cluster.atoms],
+            positions=frame.wrapped if whole else frame.wrapped.take(cluster.atoms, axis=0),
+            numbers=topology.numbers if whole else topology.numbers.take(cluster.atoms),
             cell=frame.cell,
             pbc=topology.pbc,
             weight=cluster.sites if weighted else None,

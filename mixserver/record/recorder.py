@@ -26,7 +26,10 @@ REPORTS: Final = "mixserver.jsonl"
 COLUMN_FILE: Final = "mixserver.out"
 REGIONS: Final = "regions.xyz"
 
-_LEISURE_S: Final = 0.005
+_LEISURE_S: Final = 0.05
+"""How long writing may wait, so that it seldom meets an evaluation."""
+_BREATH_S: Final = 1e-4
+"""Between two records, so that whoever waits for the interpreter gets it."""
 _Job = Callable[[], None]
 
 
@@ -78,8 +81,8 @@ class Recorder:
     def _write(self) -> None:
         broken = False
         while (job := self._jobs.get()) is not None:
-            if self._jobs.empty():
-                time.sleep(_LEISURE_S)  # the reply this is about is still on its way out
+            # the reply this is about is still on its way out; more of them cost one awakening
+            time.sleep(_LEISURE_S if self._jobs.empty() else _BREATH_S)
             if broken:
                 continue
             try:
