@@ -90,8 +90,8 @@ class Peer:
         head = count + cell * slots if slots else cell + count
         self.send("POSDATA", head + positions.tobytes() + (b"GETFORCE    " if getforce else b""))
 
-    def forces(self, n):
-        assert self.read(12) == b"FORCEREADY  "
+    def forces(self, n, begun=False):
+        assert self.read(11 if begun else 12) == b"FORCEREADY  "[begun:]
         (energy,) = struct.unpack("<d", self.read(8))
         assert struct.unpack("<i", self.read(4)) == (n,)
         forces = np.frombuffer(self.read(24 * n)).reshape(n, 3)
@@ -207,6 +207,35 @@ async def test_status_and_large_positions_are_taken_while_the_event_loop_is_busy
     status, waited = await play(Upstream(ipi.address, slow, connections=2), scene)
     assert status == "READY"
     assert waited < 0.1
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_a_large_reply_arrives_whole_however_slowly_it_is_taken(tcp):
+    fake = FakeIpi(tcp)
+    positions = np.random.default_rng(0).normal(size=(400_000, 3))  # more than any buffer takes
+    upstream = Upstream(fake.address, at_once)
+
+    def scene():
+        fake.listen()
+        peer = fake.accept()
+        answers = []
+        for _ in range(2):
+            peer.ready()
+            peer.ask(positions)
+            assert peer.read(1) == b"F"
+            time.sleep(0.2)
+            peer.send("STATUS")  # its answer must not come between the pieces
+            time.sleep(0.1)
+            answers.append(peer.forces(len(positions), begun=True))
+            assert peer.read(12) == b"READY       "
+        peer.exit()
+        return answers
+
+    try:
+        for _, forces, _ in await play(upstream, scene):
+            np.testing.assert_allclose(forces, -2.0 * positions * 0.036749326 / 1.8897261**2)
+    finally:
+        fake.close()
 
 
 async def test_ipi_may_come_late_vanish_and_come_again(ipi):
