@@ -16,57 +16,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import structlog
 
 from mixserver.errors import MixserverError, PeerGone, ProtocolError
+from mixserver.upstream.connect import open_connection
+from mixserver.upstream.notices import Contact, Ended, Lost, Notice, Wanted
 from mixserver.upstream.segments import Segments
 from mixserver.wire.address import Address
-from mixserver.wire.ipi import Bytes, Reply, Request, Say
+from mixserver.wire.ipi import Bytes, Reply, Say
 from mixserver.wire.ipi_driver import Asked, Attach, Driver, Exit
 
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
-_CONNECT_S: Final = 5.0
 _SEND_S: Final = 60.0
 _LAST_WORDS_S: Final = 1.0
 _AFTERWARDS_S: Final = 2.0
-_BUFFER: Final = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """Connected."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """Forces are wanted; answer with `Link.reply` or `Link.refuse` and the same serial."""
-
-    serial: int
-    requests: tuple[Request, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The connection is gone; nobody waits for this request any more."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The thread is done: i-PI said EXIT, we were told to stop, or `error` is a bug."""
-
-    exited: bool
-    error: BaseException | None = None
-
-
-Notice: TypeAlias = Contact | Wanted | Lost | Ended
 
 
 class Link:
@@ -167,7 +135,7 @@ class Link:
         said = ""
         while not self._closing:
             try:
-                connection = _open(self._address)
+                connection = open_connection(self._address)
             except OSError as problem:
                 if self._deserted:
                     return None
@@ -355,23 +323,3 @@ class _Talk:
         bell = self._link._bell.fileno()
         if any(fd == bell for fd, _ in ready):
             self._link._hush()
-
-
-def _open(address: Address) -> socket.socket:
-    if address.unix:
-        connection = socket.socket(socket.AF_UNIX)
-        # TCP grows its window by itself, and stops doing so once this is set.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        connection.setblocking(False)
-        try:
-            connection.connect(address.path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    connection = socket.create_connection((address.host, address.port), _CONNECT_S)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setblocking(False)
-    return connection

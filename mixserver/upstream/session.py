@@ -13,7 +13,8 @@ import numpy as np
 import structlog
 
 from mixserver.errors import ConfigError, EvaluationError, MixserverError, UpstreamError
-from mixserver.upstream.link import Contact, Ended, Link, Lost, Notice, Wanted
+from mixserver.upstream.link import Link
+from mixserver.upstream.notices import Contact, Ended, Lost, Notice, Wanted
 from mixserver.wire.address import SOCKETS_PREFIX, Address, parse_address
 from mixserver.wire.ipi import Reply, Request, check_reply
 

@@ -1,0 +1,36 @@
+"""How a socket to i-PI is opened and set up. Knows nothing of what is said through it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from mixserver.wire.address import Address
+
+_CONNECT_S: Final = 5.0
+_BUFFER: Final = 8 << 20
+
+
+def open_connection(address: Address) -> socket.socket:
+    """Connect to whoever listens at an address; non-blocking from then on.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    if address.unix:
+        connection = socket.socket(socket.AF_UNIX)
+        # TCP grows its window by itself, and stops doing so once this is set.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        connection.setblocking(False)
+        try:
+            connection.connect(address.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    connection = socket.create_connection((address.host, address.port), _CONNECT_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setblocking(False)
+    return connection
