@@ -8,6 +8,8 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase.io import write
+from ipi.utils.io import read_file
 from PIL import Image
 
 from mixserver.errors import ConfigError
@@ -15,8 +17,9 @@ from mixserver.frame import Frame, Topology
 from mixserver.record.plots import draw, read_reports
 from mixserver.record.recorder import Recorder, new_run_folder
 from mixserver.record.report import COLUMNS, SCALARS, Report, columns, extras
-from mixserver.record.structures import read_structure
+from mixserver.record.structures import read_atoms, read_structure
 from mixserver.region.region import Region
+from mixserver.units import BOHR
 
 
 def _frame(number: int = 0) -> Frame:
@@ -126,6 +129,76 @@ def test_ipi_xyz_is_read_with_its_cell(tmp_path: Path, unit: str) -> None:
     assert topology.numbers.tolist() == [74, 2]
     np.testing.assert_allclose(frame.positions[1], [1.5, 0.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(frame.cell, axis=1), [4.0, 5.0, 6.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# CELL(abcABC): 0.4 0.5 0.6 90 90 80 positions{nanometer} cell{nanometer}",
+        "# CELL{abcABC}: 0.4 0.5 0.6 90 90 80 Traj: positions{nanometer} cell{nanometer}",
+        "# CELL(H): 4 0.8682408883346517 0 0 4.92403876506104 0 0 0 6 positions{nanometer} "
+        "cell{angstrom}",
+        # rows, and a along y: i-PI turns the system until a lies along x
+        "# CELL[GENH]: 0 0.4 0 -0.492403876506104 0.08682408883346517 0 0 0 0.6 "
+        "positions{nanometer} cell{nanometer}",
+    ],
+)
+def test_every_cell_and_unit_of_ipi_is_read_as_ipi_reads_it(tmp_path: Path, comment: str) -> None:
+    file = tmp_path / "a.xyz"
+    atom = "0 0.15 0" if "GENH" in comment else "0.15 0 0"
+    file.write_text(f"2\n{comment}\nW 0 0 0\nHe {atom}\n")
+    _, frame = read_structure(file)
+    expected = [[4.0, 0.0, 0.0], [0.8682408883346517, 4.92403876506104, 0.0], [0.0, 0.0, 6.0]]
+    np.testing.assert_allclose(frame.cell, expected, atol=1e-12)
+    with file.open() as handle:
+        theirs = read_file("xyz", handle)
+    np.testing.assert_allclose(frame.cell, theirs["cell"].h.T * BOHR, atol=1e-9)
+    if "GENH" not in comment:  # i-PI means positions there in units of its turned axes
+        np.testing.assert_allclose(frame.positions[1], [1.5, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(frame.positions, theirs["atoms"].q.reshape(-1, 3) * BOHR, atol=1e-9)
+
+
+def test_units_of_the_file_element_count_where_the_comment_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text("1\n# CELL(abcABC): 4 5 6 90 90 90\nW 1 0 0\n")
+    atoms = read_atoms(tmp_path / "a.xyz", units="angstrom", cell_units="nanometer")
+    np.testing.assert_allclose(atoms.positions, [[1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(atoms.cell.lengths(), [40.0, 50.0, 60.0])
+
+
+@pytest.mark.parametrize("comment", ["positions{furlong}", "positions{angstrom} cell{bohr}"])
+def test_an_unknown_unit_is_refused_by_its_name(tmp_path: Path, comment: str) -> None:
+    (tmp_path / "a.xyz").write_text(f"1\n# CELL(abcABC): 4 5 6 90 90 90 {comment}\nW 0 0 0\n")
+    with pytest.raises(ConfigError, match=r"'(furlong|bohr)' is not a unit known here: .*angstrom"):
+        read_structure(tmp_path / "a.xyz")
+
+
+@pytest.mark.parametrize(
+    ("said", "pbc"),
+    [
+        ('pbc="F F F"', (False, False, False)),
+        ('pbc="T T F"', (True, True, False)),
+        ("", (True, True, True)),
+    ],
+)
+def test_what_a_file_says_of_pbc_is_honoured(
+    tmp_path: Path, said: str, pbc: tuple[bool, bool, bool]
+) -> None:
+    (tmp_path / "a.xyz").write_text(
+        f'1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3 {said}\nHe 1 2 3\n'
+    )
+    assert read_structure(tmp_path / "a.xyz")[0].pbc == pbc
+
+
+def test_a_format_that_says_nothing_of_pbc_is_periodic(tmp_path: Path) -> None:
+    (tmp_path / "POSCAR").write_text("x\n1.0\n9 0 0\n0 9 0\n0 0 9\nHe\n1\nDirect\n0 0 0\n")
+    assert read_structure(tmp_path / "POSCAR")[0].pbc == (True, True, True)
+    write(tmp_path / "a.cube", ase.Atoms("He", cell=[9, 9, 9]), data=np.ones((2, 2, 2)))
+    assert read_structure(tmp_path / "a.cube")[0].pbc == (True, True, True)
+
+
+def test_a_folder_is_no_structure(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder"):
+        read_structure(tmp_path)
 
 
 @pytest.mark.parametrize(
