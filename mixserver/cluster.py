@@ -78,21 +78,22 @@ class Carver:
             hub = int(region.seeds[0]) if len(region.seeds) else None
             groups = connected(frame, active, 2.0 * self.buffer_width, hub=hub)
         streams = self._streams.number(frame.bead, groups, count)
-        reference = self._drifts.setdefault(frame.bead, Drift()).follow(frame)
+        drift = self._drifts.setdefault(frame.bead, Drift())
+        drift.follow(frame)
         before = self._shells.get(frame.bead, {})
         shells = self._shells[frame.bead] = {
             stream: before.get(stream) or (Nearby(self.buffer_width), Nearby(self.halo_width))
             for stream in streams
         }
         return tuple(
-            self._around(frame, reference, group, stream, *shells[stream])
+            self._around(frame, drift, group, stream, *shells[stream])
             for group, stream in zip(groups, streams, strict=True)
         )
 
     def _around(
         self,
         frame: Frame,
-        reference: Frame | None,
+        drift: Drift,
         group: Indices,
         stream: int,
         near: Nearby,
@@ -101,10 +102,10 @@ class Carver:
         count = len(frame)
         among: Mask = np.zeros(count, dtype=np.bool_)
         among[group] = True
-        site = among | near.mask(frame, reference, group, among)
+        site = among | near.mask(frame, drift, group, among)
         sites = np.flatnonzero(site)
         if len(sites) <= _NEARLY_ALL * count:
-            atoms = np.flatnonzero(site | far.mask(frame, reference, sites, site))
+            atoms = np.flatnonzero(site | far.mask(frame, drift, sites, site))
             if len(atoms) <= _NEARLY_ALL * count:
                 keep = atoms.searchsorted(group)
                 return Cluster(atoms, site.take(atoms).astype(np.float64), keep, stream)

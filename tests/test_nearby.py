@@ -35,7 +35,8 @@ def test_masks_are_right_all_along_a_trajectory(
     for number in range(12):
         now = _moved(frame, place, cell)
         sources = np.flatnonzero(among)
-        mask = nearby.mask(now, drift.follow(now), sources, among) | among
+        drift.follow(now)
+        mask = nearby.mask(now, drift, sources, among) | among
         inside = _moved(frame, now.wrapped, cell)
         distance = brute_distances(inside, inside.positions, max(reach, 1.0))[:, among]
         wanted = among.copy()
@@ -50,19 +51,39 @@ def test_masks_are_right_all_along_a_trajectory(
         among = among ^ (rng.random(count) < 0.1)
 
 
+def test_a_far_atom_that_moved_more_is_seen_when_a_source_appears_near_it() -> None:
+    place = np.array([[0.0, 0.0, 0.0], [7.7, 0.0, 0.0], [12.0, 0.0, 0.0]])
+    drift, nearby, among = Drift(), Nearby(3.0), np.array([True, False, False])
+    for number in range(8):
+        frame = frame_of(place.copy(), 40.0 * np.eye(3))
+        drift.follow(frame)
+        if number == 7:
+            assert drift.reference is not None, "so far nobody minds how far the third atom is"
+            among = np.array([True, True, False])
+        mask = nearby.mask(frame, drift, np.flatnonzero(among), among)
+        assert mask[2] == (number == 7)
+        place[2, 0] -= 0.2
+
+
 def test_a_reference_lasts_while_atoms_move_a_little_and_not_while_they_jump() -> None:
     frame = silicon(1)
     drift = Drift()
-    assert drift.follow(frame) is None, "nothing is known of how fast this one moves"
-    reference = drift.follow(_moved(frame, frame.positions + 0.05))
+
+    def after(distance: float, cell: np.ndarray | None = None) -> Frame | None:
+        drift.follow(_moved(frame, frame.positions + np.array([distance, 0.0, 0.0]), cell))
+        return drift.reference
+
+    assert after(0.0) is None, "nothing is known of how fast this one moves"
+    reference = after(0.1)
     assert reference is not None
-    for part in (0.10, 0.15, 0.2):
-        assert drift.follow(_moved(frame, frame.positions + part)) is reference
-    later = drift.follow(_moved(frame, frame.positions + 0.24))
+    drift.watch(np.arange(1))
+    assert after(0.3) is after(0.5) is after(0.59) is reference
+    later = after(0.61)
     assert later is not None
     assert later is not reference, "slow, but too far from the old one"
-    assert drift.follow(_moved(frame, frame.positions + 5.0)) is None
-    assert drift.follow(_moved(frame, frame.positions + 5.0, 1.01 * frame.cell)) is None
+    assert after(0.8) is after(1.0) is after(1.2) is later, "nobody watches"
+    assert after(5.0) is None
+    assert after(5.0, 1.01 * frame.cell) is None
 
 
 @pytest.mark.parametrize("away", [-1e-12, 0.0, 1e-12])
@@ -71,7 +92,8 @@ def test_the_edge_is_where_the_search_has_it(away: float) -> None:
     frame = frame_of(place, 20.0 * np.eye(3))
     drift, nearby, among = Drift(), Nearby(3.0), np.array([True, False, False])
     for _ in range(4):
-        mask = nearby.mask(frame, drift.follow(frame), np.array([0]), among)
+        drift.follow(frame)
+        mask = nearby.mask(frame, drift, np.array([0]), among)
         assert mask[1] == (away <= 0.0)
 
 
