@@ -23,6 +23,10 @@ class Socket:
     address: str
     port: int
     parameters: str
+    batch_size: int = 1
+    """How many requests i-PI sends at once."""
+    active: tuple[int, ...] = ()
+    """The atoms i-PI sends, if not all: <activelist>."""
 
     @property
     def as_upstream(self) -> str:
@@ -30,6 +34,29 @@ class Socket:
         if self.mode == "inet":
             return f"{self.address}:{self.port}"
         return f"unix:{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file from which <initialize> takes atoms."""
+
+    file: Path
+    mode: str
+    """"xyz", "pdb", "ase" or "chk"."""
+    units: str
+    cell_units: str
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One <system>: atoms that move, with a number of beads."""
+
+    sources: tuple[Source, ...]
+    labels: tuple[str, ...]
+    """Of the atoms, where the input itself names them, as a RESTART does."""
+    beads: int
+    forces: tuple[tuple[str, int], ...]
+    """(forcefield, beads on which it is evaluated) of each <force>."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +68,10 @@ class IpiInput:
     total_steps: int
     prefix: str
     """Of i-PI's output files."""
-    structures: tuple[Path, ...]
-    """Files of <initialize>, relative to the input's folder made absolute."""
-    beads: int
+    systems: tuple[System, ...]
+    """Without those made from a <system_template>."""
+    forcefields: dict[str, frozenset[str]]
+    """Of each forcefield, the names of the <ffsocket>s it is or is made of."""
     ensembles: tuple[str, ...]
     """Modes of <dynamics> ("nve", "nvt", "npt", ...) or of <motion> ("minimize", "neb", ...)."""
     properties: str
@@ -51,52 +79,126 @@ class IpiInput:
     pbc_wrapped: bool
     """True if some <ffsocket> asks i-PI to wrap positions."""
 
+    @property
+    def structures(self) -> tuple[Path, ...]:
+        """Files of <initialize>, relative to the input's folder made absolute."""
+        return tuple(source.file for system in self.systems for source in system.sources)
+
+    @property
+    def beads(self) -> int:
+        """The most beads of any system."""
+        return max((system.beads for system in self.systems), default=1)
+
 
 def read_input(file: Path) -> IpiInput:
     """Read an i-PI input or RESTART.
 
     Raises:
-        ConfigError: it cannot be read, is no XML, or has no <ffsocket>.
+        ConfigError: it cannot be read, is no XML, has no <ffsocket>, or something else where a
+            number belongs.
     """
-    try:
-        root = ET.parse(file).getroot()  # noqa: S314 - the user's own file
-    except OSError as error:
-        raise ConfigError(f"i-PI's input {file} cannot be read: {error.strerror}") from error
-    except ET.ParseError as error:
-        raise ConfigError(f"i-PI's input {file} is not valid XML: {error}") from error
-    sockets = tuple(
-        Socket(
-            name=node.get("name", "").strip(),
-            mode=node.get("mode", "inet").strip(),
-            address=_text(node, "address", "localhost"),
-            port=int(_text(node, "port", "65535")),
-            parameters=_text(node, "parameters", ""),
-        )
-        for node in root.iter("ffsocket")
-    )
+    root = _parse(file)
+    sockets = tuple(_socket(node, file) for node in root.iter("ffsocket"))
     if not sockets:
         raise ConfigError(f"i-PI's input {file} has no <ffsocket>, so nobody would be asked")
     output = root.find("output")
     properties = root.find("output/properties")
-    nodes = list(root.iter("initialize"))
     return IpiInput(
         file=file,
         sockets=sockets,
-        total_steps=int(_text(root, "total_steps", "1000")),
+        total_steps=_int(_text(root, "total_steps", "1000"), "<total_steps>", file),
         prefix=(output.get("prefix", "i-pi") if output is not None else "i-pi").strip(),
-        structures=tuple(
-            file.parent / (entry.text or "").strip()
-            for node in nodes
-            for entry in node.iter("file")
-            if entry.get("mode", "xyz").strip() in {"xyz", "pdb", "ase", "chk"}
-        ),
-        beads=max((int(node.get("nbeads", "1")) for node in nodes), default=1),
+        systems=tuple(_system(node, file) for node in root.findall("system")),
+        forcefields={
+            node.get("name", "").strip(): frozenset(
+                socket.get("name", "").strip() for socket in node.iter("ffsocket")
+            )
+            for node in root
+            if node.tag.startswith("ff")
+        },
         ensembles=tuple(_mode(motion) for motion in root.iter("motion")),
         properties=(properties.get("filename", "out").strip() if properties is not None else ""),
         pbc_wrapped=any(
             node.get("pbc", "False").strip().lower() == "true" for node in root.iter("ffsocket")
         ),
     )
+
+
+def read_labels(file: Path) -> tuple[str, ...]:
+    """The atoms' labels in an i-PI checkpoint, those of its first system.
+
+    Raises:
+        ConfigError: it cannot be read or is no XML.
+    """
+    return next((labels for node in _parse(file).iter("system") if (labels := _labels(node))), ())
+
+
+def _parse(file: Path) -> ET.Element:
+    try:
+        return ET.parse(file).getroot()  # noqa: S314 - the user's own file
+    except OSError as error:
+        raise ConfigError(f"i-PI's input {file} cannot be read: {error.strerror}") from error
+    except ET.ParseError as error:
+        raise ConfigError(f"i-PI's input {file} is not valid XML: {error}") from error
+
+
+def _socket(node: ET.Element, file: Path) -> Socket:
+    active = _list(_text(node, "activelist", ""))
+    atoms = tuple(_int(atom, "<activelist>", file) for atom in active)
+    return Socket(
+        name=node.get("name", "").strip(),
+        mode=node.get("mode", "inet").strip(),
+        address=_text(node, "address", "localhost"),
+        port=_int(_text(node, "port", "65535"), "<port>", file),
+        parameters=_text(node, "parameters", ""),
+        batch_size=_int(_text(node, "batch_size", "1"), "<batch_size>", file),
+        active=() if atoms[:1] == (-1,) else atoms,  # [-1] is all, i-PI's default
+    )
+
+
+def _system(node: ET.Element, file: Path) -> System:
+    starts = list(node.iter("initialize"))
+    counted = [*starts, *node.findall("beads")]  # a RESTART has <beads> instead of <initialize>
+    beads = max((_int(n.get("nbeads", "1"), f"{n.tag} nbeads", file) for n in counted), default=1)
+    forces = []
+    for force in node.findall("forces/force"):
+        own = _int(force.get("nbeads", "-1"), "force nbeads", file)
+        forces.append((force.get("forcefield", "").strip(), own if own > 0 else beads))
+    return System(
+        sources=tuple(
+            Source(
+                file.parent / (entry.text or "").strip(),
+                entry.get("mode", "chk").strip(),
+                entry.get("units", "automatic").strip(),
+                entry.get("cell_units", "automatic").strip(),
+            )
+            for start in starts
+            for entry in start.iter("file")
+        ),
+        labels=_labels(node),
+        beads=beads,
+        forces=tuple(forces),
+    )
+
+
+def _labels(system: ET.Element) -> tuple[str, ...]:
+    names = system.find("beads/names")
+    return _list(names.text or "") if names is not None else ()
+
+
+def _list(text: str) -> tuple[str, ...]:
+    """The entries of a list as i-PI writes it: [ Ar, Ar ]."""
+    return tuple(entry for entry in text.strip().strip("[]").replace(",", " ").split())
+
+
+def _int(text: str, what: str, file: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"{file}: {what} must be a whole number, written in digits as i-PI reads it, got "
+            f"{text.strip()!r}"
+        ) from None
 
 
 def _text(node: ET.Element, tag: str, default: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mixserver.errors import ConfigError
-from mixserver.ipi_input import PropertiesTail, read_input
+from mixserver.ipi_input import PropertiesTail, read_input, read_labels
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 
@@ -39,6 +39,40 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, text: str, said: str) -> No
     (tmp_path / "input.xml").write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_input(tmp_path / "input.xml")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("<total_steps> 1e3 </total_steps>", "<total_steps> must be a whole number.* got '1e3'"),
+        ("<system><initialize nbeads='x'/></system>", "initialize nbeads must .* got 'x'"),
+        ("<ffsocket><port> http </port></ffsocket>", "<port> must .* got 'http'"),
+        ("<ffsocket><batch_size> two </batch_size></ffsocket>", "<batch_size> must .* got 'two'"),
+    ],
+)
+def test_what_is_no_number_is_said_with_its_tag_and_file(
+    tmp_path: Path, change: str, said: str
+) -> None:
+    (tmp_path / "input.xml").write_text(f"<simulation>{change}<ffsocket/></simulation>")
+    with pytest.raises(ConfigError, match=f"input.xml: {said}"):
+        read_input(tmp_path / "input.xml")
+
+
+def test_a_restart_names_its_atoms_and_beads(tmp_path: Path) -> None:
+    file = tmp_path / "RESTART"
+    file.write_text(
+        "<simulation><ffsocket name='a'><batch_size>2</batch_size>"
+        "<activelist> [ 0, 2 ] </activelist></ffsocket><system>"
+        "<forces><force forcefield='a'/><force forcefield='b' nbeads='1'/></forces>"
+        "<beads natoms='3' nbeads='4'><names shape='(3)'>\n [ W, He,\n  W ]\n</names></beads>"
+        "</system></simulation>"
+    )
+    (system,) = read_input(file).systems
+    assert system.labels == read_labels(file) == ("W", "He", "W")
+    assert system.beads == 4
+    assert system.forces == (("a", 4), ("b", 1))
+    (socket,) = read_input(file).sockets
+    assert (socket.batch_size, socket.active) == (2, (0, 2))
 
 
 def test_a_missing_input_is_said(tmp_path: Path) -> None:
