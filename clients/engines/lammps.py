@@ -1,6 +1,7 @@
 """LAMMPS in this process: any pair style, asked again and again without starting anew.
 
 This file keeps instances, retries and talks to the other MPI ranks; `lammps_instance` evaluates,
+`lammps_weights` does so with site weights,
 `lammps_commands` reads the potential, `lammps_box` turns cells, `lammps_library` is the binding.
 """
 
@@ -22,8 +23,9 @@ from clients.engines.lammps_commands import Commands, read_commands
 from clients.engines.lammps_instance import Evaluated, Instance, LostAtoms, Setup
 from clients.engines.lammps_library import LammpsAbort, LammpsError, potentials
 from clients.engines.lammps_mpi import Order, Ranks
+from clients.engines.lammps_parts import NoWay
+from clients.engines.lammps_weights import Plan, Weighted, plan_weights
 from clients.engines.refuse import refuse_nonsense
-from mixserver.arrays import Numbers
 from mixserver.errors import BadInput, ConfigError, MixserverError, WorkerFault
 from mixserver.wire.worker import Evaluate, ModelCard
 
@@ -83,25 +85,27 @@ class LammpsEngine:
         if not 0.0 < skin < 10.0:
             raise ConfigError(f"the skin of LAMMPS's neighbour lists is {skin} Å; try 1")
         self._ranks = Ranks(comm)
-        self._instances: OrderedDict[int, Instance] = OrderedDict()
+        self._instances: OrderedDict[int | tuple[int, str], Instance | Weighted] = OrderedDict()
         self._most, self._closed = max(1, instances), False
         environment = os.environ.get("LAMMPS_POTENTIALS", "").split(os.pathsep)
         folders = [Path(place) for place in environment if place] + potentials()
         # Rank 0 tries alone: an error while it reads a file would leave the others waiting.
         problem: MixserverError | None = None
-        tried: tuple[Commands, Setup, float | None] | None = None
+        tried: tuple[Commands, Setup, float | None, Plan | str] | None = None
         if self._ranks.rank == 0:
             try:
                 read = read_commands(Path(commands), folders, elements)
-                tried = (read, *_probed(read, lmp_args, skin))
+                setup, cutoff = _probed(read, lmp_args, skin)
+                tried = (read, setup, cutoff, _weighting(setup, cutoff))
             except MixserverError as error:
                 problem = error
         told: str
         tried, told = self._ranks.from_root((tried, str(problem)))
         if tried is None:
             raise problem if problem is not None else ConfigError(told)
-        read, setup, cutoff = tried
+        read, setup, cutoff, weighting = tried
         self._setup: Setup = setup
+        self._weighting: Plan | str = weighting
         self._card = ModelCard(
             engine="lammps",
             name=read.source.name,
@@ -109,6 +113,7 @@ class LammpsEngine:
             species=tuple(sorted(read.numbers)),
             cutoff=cutoff,
             receptive_field=receptive_field or _receptive_field(read.styles, cutoff),
+            weights=isinstance(weighting, Plan),
             energies=self._setup.site_energies,
             criteria=True,
         )
@@ -127,14 +132,19 @@ class LammpsEngine:
         """Evaluate one job; rank 0 only.
 
         Raises:
-            BadInput: NaN, an unknown element, atoms on top of each other, site weights other
-                than 1, a criterion LAMMPS refuses.
+            BadInput: NaN, an unknown element, atoms on top of each other, a criterion LAMMPS
+                refuses, site weights other than 1 for a potential that takes none.
             WorkerFault: LAMMPS failed, in a fresh instance too.
         """
         refuse_nonsense(job, self._card.species, self._card.name)
-        if job.weight is not None and not (job.weight == 1.0).all():
+        weight = job.weight
+        if weight is not None and (weight == 1.0).all():
+            weight = None
+        if weight is not None and isinstance(self._weighting, str):
             raise BadInput(
-                f"job {job.job}: the LAMMPS engine cannot weight site energies (its card says so)"
+                f"job {job.job}: LAMMPS cannot weight site energies of {self._card.name}, because "
+                f"{self._weighting}. It can for SNAP, for pairwise styles, and for their sum in a "
+                "hybrid/overlay; with other potentials use force mixing."
             )
         if not re.fullmatch(r"[\w/.*+:\- ]*", job.criterion):
             raise BadInput(f"job {job.job}: {job.criterion!r} is no LAMMPS compute")
@@ -151,6 +161,7 @@ class LammpsEngine:
             job.pbc,
             job.energies,
             " ".join(job.criterion.split()),
+            weight,
         )
         self._ranks.tell(order)
         result = self._together(order)
@@ -190,19 +201,19 @@ class LammpsEngine:
                 raise
             except LammpsError as error:
                 _log.warning("LAMMPS: %s; trying again with a fresh instance", error)
-            self._forget(order.stream)
+            self._forget(_key(order))
             return self._instance(order).evaluate(order)
         except LammpsAbort as error:
             self._ranks.abort(error)
-            self._forget(order.stream)
+            self._forget(_key(order))
             raise WorkerFault(f"LAMMPS aborted: {error}") from error
         except LostAtoms as error:
-            self._forget(order.stream)
+            self._forget(_key(order))
             raise BadInput(
                 f"{error}, in a fresh instance too: the atoms have flown apart"
             ) from error
         except LammpsError as error:
-            self._forget(order.stream)
+            self._forget(_key(order))
             raise WorkerFault(f"LAMMPS failed, in a fresh instance too: {error}") from error
         except MixserverError:
             raise
@@ -210,34 +221,56 @@ class LammpsEngine:
             self._ranks.abort(error)
             raise
 
-    def _instance(self, order: Order) -> Instance:
+    def _instance(self, order: Order) -> Instance | Weighted:
         """The instance that holds these atoms. Every rank comes to the same choice."""
-        found = self._instances.get(order.stream)
-        if found is not None and _same(found, order.numbers, order.pbc):
-            self._instances.move_to_end(order.stream)
+        key = _key(order)
+        found = self._instances.get(key)
+        if found is not None and _same(found, order):
+            self._instances.move_to_end(key)
             return found
         if found is not None:
-            self._forget(order.stream)
+            self._forget(key)
         if len(self._instances) >= self._most:
-            for stream, instance in self._instances.items():
-                if _same(instance, order.numbers, order.pbc):
-                    self._instances[order.stream] = self._instances.pop(stream)
+            for other, instance in self._instances.items():
+                if _same(instance, order):
+                    self._instances[key] = self._instances.pop(other)
                     return instance
             self._forget(next(iter(self._instances)))
-        made = Instance(self._setup, order, self._ranks)
+        made: Instance | Weighted
+        if order.weight is not None and isinstance(self._weighting, Plan):
+            made = Weighted(self._weighting, order, self._ranks)
+        else:
+            made = Instance(self._setup, order, self._ranks)
         if not made.lean:
             _log.warning("LAMMPS on this device misses new positions; using slow full set-ups")
-        self._instances[order.stream] = made
+        self._instances[key] = made
         return made
 
-    def _forget(self, stream: int) -> None:
-        gone = self._instances.pop(stream, None)
+    def _forget(self, key: int | tuple[int, str]) -> None:
+        gone = self._instances.pop(key, None)
         if gone is not None:
             gone.close()
 
 
-def _same(instance: Instance, numbers: Numbers, pbc: tuple[bool, bool, bool]) -> bool:
-    return instance.pbc == pbc and np.array_equal(instance.numbers, numbers)
+def _key(order: Order) -> int | tuple[int, str]:
+    """What an instance is kept by: weighted and plain ones of a stream live side by side."""
+    return order.stream if order.weight is None else (order.stream, "weighted")
+
+
+def _same(instance: Instance | Weighted, order: Order) -> bool:
+    return (
+        isinstance(instance, Weighted) == (order.weight is not None)
+        and instance.pbc == order.pbc
+        and np.array_equal(instance.numbers, order.numbers)
+    )
+
+
+def _weighting(setup: Setup, cutoff: float | None) -> Plan | str:
+    """How site energies are weighted, or why they cannot be."""
+    try:
+        return plan_weights(setup, cutoff)
+    except NoWay as reason:
+        return str(reason)
 
 
 def _probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup, float | None]:

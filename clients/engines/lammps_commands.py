@@ -132,7 +132,7 @@ def _lines(source: Path, folders: Sequence[Path], depth: int) -> Iterator[tuple[
         if command == "include":
             yield from _lines(Path(words[-1]), (Path(words[-1]).parent, *folders), depth + 1)
             continue
-        yield " ".join(_quoted(word) for word in words), words
+        yield " ".join(quoted(word) for word in words), words
 
 
 def _uncommented(line: str) -> str:
@@ -147,7 +147,8 @@ def _uncommented(line: str) -> str:
     return line
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """A word as LAMMPS reads it back."""
     return f'"{word}"' if not word or any(c.isspace() for c in word) else word
 
 

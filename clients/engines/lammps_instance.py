@@ -69,13 +69,21 @@ class Instance:
         order: the first evaluation, which gives atoms and cell.
         ranks: who evaluates; all of them construct it and call `evaluate` together.
         log: LAMMPS log file, "none" for none.
+        kinds: (n,) atom types; None takes those of the elements.
 
     Raises:
         BadInput: atoms on top of each other.
         LammpsError: LAMMPS refused.
     """
 
-    def __init__(self, setup: Setup, order: Order, ranks: Ranks, log: str = "none") -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        order: Order,
+        ranks: Ranks,
+        log: str = "none",
+        kinds: NDArray[np.int32] | None = None,
+    ) -> None:
         self.numbers: Numbers = order.numbers.copy()
         self.pbc = order.pbc
         self._setup, self._ranks = setup, ranks
@@ -89,7 +97,7 @@ class Instance:
             inside = self._box.inward(order.positions)
             target = self._box.wrapped(inside)
             self._offset: Vectors = target - inside
-            self._create(target)
+            self._create(target, _by_element(setup, self.numbers) if kinds is None else kinds)
             self._fresh = True
             if setup.accelerated:
                 self._prove_fast_loop(order)
@@ -136,7 +144,7 @@ class Instance:
             self._library.command("run 0 post no")  # raises if it was not the criterion
             raise BadInput(f"LAMMPS refuses the criterion {order.criterion!r}: {error}") from error
 
-    def _create(self, target: Vectors) -> None:
+    def _create(self, target: Vectors, kinds: NDArray[np.int32]) -> None:
         command = self._library.command
         setup, box = self._setup, self._box
         for text in ("units metal", "atom_style atomic", "newton on", *setup.before_box):
@@ -152,9 +160,7 @@ class Instance:
         )
         command(f"create_box {len(setup.numbers)} mx_box")
         command("mass * 1.0")  # nothing moves here, but LAMMPS wants masses
-        kinds = np.zeros(max(setup.numbers) + 1, np.int32)
-        kinds[list(setup.numbers)] = np.arange(1, len(setup.numbers) + 1)
-        self._library.create_atoms(kinds[self.numbers], target)
+        self._library.create_atoms(kinds, target)
         if self._library.atoms != len(target):
             raise LostAtoms(f"LAMMPS took {self._library.atoms} of {len(target)} atoms")
         for text in setup.after_box:
@@ -285,6 +291,12 @@ def refuse_touching(order: Order) -> None:
             f"atoms {found.first[0]} and {found.second[0]} are {found.distance[0]:.1e} Å apart: "
             "look for atoms that are twice in the structure, or for a cell that is too small"
         )
+
+
+def _by_element(setup: Setup, numbers: Numbers) -> NDArray[np.int32]:
+    kinds = np.zeros(max(setup.numbers) + 1, np.int32)
+    kinds[list(setup.numbers)] = np.arange(1, len(setup.numbers) + 1)
+    return kinds[numbers]
 
 
 def _changes(box: Box) -> list[str]:

@@ -22,7 +22,9 @@ from mixserver.arrays import Scalars, Vectors
 from mixserver.errors import MissingPackage
 
 _GLOBAL, _ATOM = 0, 1  # LAMMPS's LMP_STYLE_*
-_SCALAR, _VECTOR, _COLUMNS = 0, 1, 5  # LAMMPS's LMP_TYPE_*, LMP_SIZE_COLS
+_LOCAL = 2
+_SCALAR, _VECTOR, _ARRAY = 0, 1, 2  # LAMMPS's LMP_TYPE_*
+_ROWS, _COLUMNS = 4, 5  # LAMMPS's LMP_SIZE_*
 
 
 class LammpsError(Exception):
@@ -86,6 +88,7 @@ class Library:
             ("extract_global", handle, [handle, text]),
             ("extract_setting", number, [handle, text]),
             ("extract_compute", handle, [handle, text, number, number]),
+            ("extract_pair", handle, [handle, text]),
             ("addstep_compute", None, [handle, text, handle]),
             ("has_style", number, [handle, text, text]),
             ("get_natoms", ctypes.c_double, [handle]),
@@ -158,6 +161,26 @@ class Library:
         tags = _view(at if n else None, (n,), self._tag)
         return tags - 1
 
+    def kinds(self) -> NDArray[np.int32]:
+        """View of the atom types of the atoms this rank owns, (nlocal,), counted from 1."""
+        n = self.setting("nlocal")
+        at = self._lib.lammps_extract_atom(self._handle, b"type")
+        kinds: NDArray[np.int32] = _view(at if n else None, (n,), np.int32)
+        return kinds
+
+    def pair_matrix(self, name: str) -> NDArray[np.float64]:
+        """View of a setting of the pair style per pair of atom types, rows and columns from 0.
+
+        Raises:
+            LammpsError: the pair style has no such setting.
+        """
+        at = self._lib.lammps_extract_pair(self._handle, name.encode())
+        self._raise()
+        if not at:
+            raise LammpsError(f"the pair style has no setting {name}")
+        size = self.setting("ntypes") + 1  # LAMMPS counts types from 1; row 0 is unused
+        return _view(ctypes.c_void_p.from_address(at).value, (size, size))
+
     def announce(self, computes: Sequence[str], *, ahead: int) -> None:
         """Have energies and virials tallied for these computes, that many steps ahead."""
         at = self._lib.lammps_extract_global(self._handle, b"ntimestep")
@@ -179,6 +202,16 @@ class Library:
         n = self.setting("nlocal")
         at = self._compute(compute, _ATOM, _VECTOR, empty=n == 0)  # all ranks compute together
         return _view(at if n else None, (n,))
+
+    def local(self, compute: str) -> NDArray[np.float64]:
+        """View of the rows a local compute has on this rank, (rows, columns >= 2)."""
+        at = self._compute(compute, _LOCAL, _ARRAY, empty=True)
+        rows, columns = (
+            int(ctypes.c_int.from_address(self._compute(compute, _LOCAL, what)).value)
+            for what in (_ROWS, _COLUMNS)
+        )
+        first = ctypes.c_void_p.from_address(at).value if at and rows else None
+        return _view(first, (rows, columns))
 
     def columns(self, compute: str) -> int:
         """Number of columns of a per-atom compute; 0 if it is a vector."""

@@ -37,6 +37,8 @@ class Order:
     pbc: tuple[bool, bool, bool]
     energies: bool
     criterion: str
+    weight: Scalars | None = None
+    """(n,) site weights; None means 1 everywhere."""
 
 
 def launched_with_mpi() -> bool:
@@ -74,13 +76,14 @@ class Ranks:
             return
         text = order.criterion.encode()
         flags = sum(1 << axis for axis in range(3) if order.pbc[axis])
-        header = np.array(
-            [_EVALUATE, len(order.positions), flags, order.energies, order.stream, len(text), 0]
-        )
+        counts = [len(order.positions), flags, order.energies, order.stream, len(text)]
+        header = np.array([_EVALUATE, *counts, order.weight is not None])
         self._header(header)
         numbers = np.concatenate([order.numbers, np.frombuffer(text, np.uint8)]).astype(np.int32)
         self.comm.Bcast(np.concatenate([order.positions, order.cell]), root=0)
         self.comm.Bcast(numbers, root=0)
+        if order.weight is not None:
+            self.comm.Bcast(np.ascontiguousarray(order.weight), root=0)
 
     def dismiss(self) -> None:
         """Rank 0: let the others go."""
@@ -91,12 +94,15 @@ class Ranks:
         """Other ranks: wait for what to evaluate; None is the end."""
         header = np.zeros(_HEADER, np.int64)
         self._header(header)
-        kind, n, flags, energies, stream, length, _ = (int(value) for value in header)
+        kind, n, flags, energies, stream, length, weighted = (int(value) for value in header)
         if kind == _END:
             return None
         numbers, floats = np.empty(n + length, np.int32), np.empty((n + 3, 3))
         self.comm.Bcast(floats, root=0)
         self.comm.Bcast(numbers, root=0)
+        weight = np.empty(n) if weighted else None
+        if weight is not None:
+            self.comm.Bcast(weight, root=0)
         return Order(
             stream=stream,
             positions=floats[:n],
@@ -105,6 +111,7 @@ class Ranks:
             pbc=(bool(flags & 1), bool(flags & 2), bool(flags & 4)),
             energies=bool(energies),
             criterion=bytes(numbers[n:].astype(np.uint8)).decode(),
+            weight=weight,
         )
 
     def any(self, here: bool) -> bool:
@@ -139,6 +146,14 @@ class Ranks:
             self.comm.Reduce(every, total, op=_mpi().SUM, root=0)
             return every if total is None else total
         return every
+
+    def total(self, here: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of every rank's array; complete on rank 0."""
+        if self.size == 1:
+            return here
+        whole = np.empty_like(here)
+        self.comm.Reduce(np.ascontiguousarray(here), whole, op=_mpi().SUM, root=0)
+        return whole if self.rank == 0 else here
 
     def from_root(self, here: Any) -> Any:
         """Rank 0's object, on every rank."""

@@ -203,7 +203,7 @@ def test_the_card_says_how_far_it_looks(
     assert card.cutoff == pytest.approx(cutoff, abs=0.3 if name == "eam" else 1e-6)
     assert card.receptive_field == pytest.approx(cutoffs * card.cutoff)
     assert card.energies
-    assert not card.weights
+    assert card.weights == ("snap" in name)
     assert engine(TEXTS[name], receptive_field=11.0).card.receptive_field == 11.0
 
 
@@ -292,7 +292,7 @@ def test_collapsed_atoms_whose_energy_overflows_are_refused(engine: Make) -> Non
         evaluate(one, system)
 
 
-def test_site_weights_are_refused(engine: Make) -> None:
+def test_site_weights_are_refused_where_there_is_no_way(engine: Make) -> None:
     one, system = engine(), crystal()
     plain = evaluate(one, system)
     with pytest.raises(BadInput, match="cannot weight site energies"):

@@ -1,0 +1,78 @@
+"""Pairwise potentials with weighted site energies: half of each pair's energy belongs to each atom.
+
+LAMMPS lists every pair with its energy and force, which the two weights then scale by their mean.
+So any pairwise style will do, without tables or approximations. Knows no many-body potentials: for
+those LAMMPS refuses to list pairs, or the engine's check at start-up finds that it lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from clients.engines.lammps_instance import Evaluated, Instance, Setup
+from clients.engines.lammps_mpi import Order, Ranks
+
+_ENERGY: Final = 0
+_FORCE: Final = slice(1, 4)
+_APART: Final = slice(4, 7)
+
+
+class PairPart(Instance):
+    """LAMMPS with a pairwise potential and atoms whose site energies are weighted.
+
+    Args:
+        setup: as of the plain potential; its commands are not used.
+        commands: of the pairwise potential.
+        order: the first evaluation.
+        ranks: who evaluates.
+
+    Raises:
+        BadInput: atoms on top of each other.
+        LammpsError: LAMMPS refused; it does if the potential is not pairwise.
+    """
+
+    def __init__(self, setup: Setup, commands: tuple[str, ...], order: Order, ranks: Ranks) -> None:
+        super().__init__(replace(setup, after_box=commands, site_energies=False), order, ranks)
+        try:
+            self._library.command("compute mx_who all property/local patom1 patom2")
+            self._library.command("compute mx_pair all pair/local eng fx fy fz dx dy dz")
+        except BaseException:
+            self.close()
+            raise
+
+    def evaluate(self, order: Order) -> Evaluated:
+        """Evaluate positions and weights of the same atoms.
+
+        Raises:
+            BadInput: atoms on top of each other.
+            LammpsError: LAMMPS refused.
+        """
+        self._advance(order, ["thermo_pe"], full=self._fresh or not self._lean)
+        self._fresh = False
+        n = len(order.positions)
+        first, second = self._library.local("mx_who").astype(np.intp).T - 1
+        pair = self._library.local("mx_pair")
+        weight = np.ones(n) if order.weight is None else order.weight
+        mean = 0.5 * (weight[first] + weight[second])
+        force = pair[:, _FORCE] * mean[:, None]
+        sums = np.empty((n + 4, 4))
+        for axis in range(3):
+            along = force[:, axis]
+            sums[:n, axis] = np.bincount(first, along, n) - np.bincount(second, along, n)
+        energy = pair[:, _ENERGY]
+        sums[:n, 3] = 0.5 * (np.bincount(first, energy, n) + np.bincount(second, energy, n))
+        sums[n : n + 3, :3] = pair[:, _APART].T @ force
+        sums[n : n + 3, 3] = 0.0
+        sums[n + 3] = mean @ energy
+        sums = self._ranks.total(sums)
+        virial = sums[n : n + 3, :3]
+        return Evaluated(
+            energy=float(sums[-1, 0]),
+            forces=np.ascontiguousarray(self._box.outward(sums[:n, :3])),
+            virial=self._box.virial_outward(0.5 * (virial + virial.T)),
+            energies=sums[:n, 3].copy() if order.energies else None,
+            values=None,
+        )

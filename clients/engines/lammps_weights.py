@@ -1,0 +1,230 @@
+"""Weighted site energies of a LAMMPS potential: E = sum_i w_i e_i, its gradient and virial.
+
+Holds the parts of a potential together, and checks once, on a few atoms, that their sum is what
+LAMMPS says of the plain potential and that forces are the gradient of the weighted energy. Where
+they are not, the potential is not weighted at all. Knows no jobs or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from clients.engines.lammps_instance import Evaluated, Instance, Setup
+from clients.engines.lammps_library import LammpsError, Library
+from clients.engines.lammps_mpi import Order, Ranks
+from clients.engines.lammps_pairwise import PairPart
+from clients.engines.lammps_parts import NoWay, Parts, parts_of
+from clients.engines.lammps_snap import Crowded, SnapPart
+from mixserver.arrays import Numbers, Scalars, Vectors
+from mixserver.errors import BadInput
+
+_GEOMETRIC: Final = frozenset(
+    {"coord/atom", "centro/atom", "cna/atom", "cnp/atom", "ackland/atom", "cluster/atom"}
+    | {"entropy/atom", "voronoi/atom", "contact/atom"}
+)
+"""Criteria that look at positions only; others need the plain potential."""
+_SAME: Final = 1e-8
+"""eV/Å and eV, between the parts and the plain potential."""
+_SLOPE: Final = 1e-3
+"""Relative; splines of tables are no better, and a potential that is not pairwise is far worse."""
+_STEP: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the site energies of a potential are weighted."""
+
+    setup: Setup
+    """Of the plain potential."""
+    parts: Parts
+    cutoff: float
+    """Å, of the plain potential."""
+
+
+class Weighted:
+    """One set of atoms, in as many LAMMPS instances as the potential has parts.
+
+    Args:
+        plan: the potential.
+        order: the first evaluation, with weights.
+        ranks: who evaluates; all of them construct it and call `evaluate` together.
+
+    Raises:
+        BadInput: atoms on top of each other, or too many different weights.
+        LammpsError: LAMMPS refused.
+    """
+
+    lean: Final = True
+
+    def __init__(self, plan: Plan, order: Order, ranks: Ranks) -> None:
+        self.numbers: Numbers = order.numbers.copy()
+        self.pbc = order.pbc
+        self._plan, self._ranks = plan, ranks
+        self._snaps: list[SnapPart] = []
+        self._pairs: PairPart | None = None
+        self._observers: dict[bool, Instance] = {}
+        parts = plan.parts
+        try:
+            for snap in parts.snaps:
+                self._snaps.append(SnapPart(plan.setup, snap, plan.cutoff, order, ranks))
+            if parts.pairwise is not None:
+                self._pairs = PairPart(plan.setup, parts.pairwise, order, ranks)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End all LAMMPS instances."""
+        for one in (*self._snaps, self._pairs, *self._observers.values()):
+            if one is not None:
+                one.close()
+
+    def evaluate(self, order: Order) -> Evaluated:
+        """Evaluate positions and weights of the same atoms.
+
+        Raises:
+            BadInput: atoms on top of each other, or a criterion LAMMPS refuses.
+            LostAtoms: use a fresh instance.
+            LammpsError: LAMMPS refused.
+        """
+        values = self._observed(order).values if order.criterion else None
+        bare = replace(order, criterion="")
+        found = [self._snap(k, bare) for k in range(len(self._snaps))]
+        if self._pairs is not None:
+            found.append(self._pairs.evaluate(bare))
+        whole = found[0]
+        for one in found[1:]:
+            both = whole.energies is not None and one.energies is not None
+            whole = Evaluated(
+                energy=whole.energy + one.energy,
+                forces=whole.forces + one.forces,
+                virial=whole.virial + one.virial,
+                energies=whole.energies + one.energies if both else None,
+                values=None,
+            )
+        if whole.energies is not None and order.weight is not None:
+            whole = replace(whole, energies=np.where(order.weight == 0.0, 0.0, whole.energies))
+        return replace(whole, values=values)
+
+    def _snap(self, k: int, order: Order) -> Evaluated:
+        try:
+            return self._snaps[k].evaluate(order)
+        except Crowded:
+            plan = self._plan
+            self._snaps[k].close()
+            self._snaps[k] = SnapPart(
+                plan.setup, plan.parts.snaps[k], plan.cutoff, order, self._ranks
+            )
+            return self._snaps[k].evaluate(order)
+
+    def _observed(self, order: Order) -> Evaluated:
+        """The criterion's values, which must not depend on weights."""
+        geometric = order.criterion.split()[0] in _GEOMETRIC
+        setup = self._plan.setup
+        if geometric:
+            text = (f"pair_style zero {self._plan.cutoff!r}", "pair_coeff * *")
+            kept = tuple(line for line in setup.after_box if not line.startswith("pair_"))
+            setup = replace(setup, after_box=(*kept, *text))
+        if geometric not in self._observers:
+            self._observers[geometric] = Instance(setup, order, self._ranks)
+        return self._observers[geometric].evaluate(replace(order, energies=False, weight=None))
+
+
+def plan_weights(setup: Setup, cutoff: float | None) -> Plan:
+    """Find a way to weight the site energies of a potential, and check it. One rank alone.
+
+    Raises:
+        NoWay: there is none, and why.
+    """
+    if not setup.site_energies:
+        raise NoWay("LAMMPS gives no site energies for it")
+    if cutoff is None:
+        raise NoWay("LAMMPS does not say how far it looks")
+    library = Library(["-log", "none", *setup.arguments])
+    try:
+        parts = parts_of(
+            setup.after_box, len(setup.numbers), lambda word: library.has_style("pair", word)
+        )
+    finally:
+        library.close()
+    plan = Plan(setup, parts, cutoff)
+    try:
+        _check(plan)
+    except (LammpsError, BadInput) as error:
+        raise NoWay(str(error)) from error
+    return plan
+
+
+def _check(plan: Plan) -> None:
+    """Compare with the plain potential on a few atoms.
+
+    Raises:
+        NoWay: they differ.
+        LammpsError: LAMMPS refused.
+    """
+    order = _few_atoms(plan)
+    plain = Instance(plan.setup, order, Ranks())
+    try:
+        expected = plain.evaluate(order)
+        e = _energies(expected)
+        dice = np.random.default_rng(4)
+        mixed = dice.random(len(e))
+        mixed[::4], mixed[1::4] = 0.0, 1.0
+        scale = max(1.0, float(np.abs(expected.forces).max()))
+        weighted = Weighted(plan, replace(order, weight=mixed), Ranks())
+        try:
+            ones = weighted.evaluate(replace(order, weight=np.ones(len(e))))
+            some = weighted.evaluate(replace(order, weight=mixed))
+        finally:
+            weighted.close()
+        for what, got, right in (
+            ("energy", ones.energy, expected.energy),
+            ("forces", ones.forces, expected.forces),
+            ("virial", ones.virial, expected.virial),
+            ("site energies", ones.energies, e),
+            ("weighted energy", some.energy, float(mixed @ e)),
+        ):
+            apart = float(np.abs(np.asarray(got) - right).max())
+            if not apart <= _SAME * scale * len(e):
+                raise NoWay(f"its {what} would be off by {apart:.2g} (eV, Å)")
+
+        def energy(positions: Vectors) -> float:
+            return float(mixed @ _energies(plain.evaluate(replace(order, positions=positions))))
+
+        for atom in range(3):
+            along = np.zeros_like(order.positions)
+            along[atom, atom] = _STEP
+            slope = energy(order.positions + along) - energy(order.positions - along)
+            apart = abs(float(some.forces[atom, atom]) + slope / (2.0 * _STEP))
+            if not apart <= _SLOPE * scale:
+                raise NoWay(f"forces would not be the gradient: off by {apart:.2g} eV/Å")
+    finally:
+        plain.close()
+
+
+def _energies(found: Evaluated) -> Scalars:
+    if found.energies is None:
+        raise NoWay("LAMMPS gives no site energies for it")
+    return found.energies
+
+
+def _few_atoms(plan: Plan) -> Order:
+    """A cluster of all elements, close enough for each atom to see several others."""
+    numbers = plan.setup.numbers
+    n = 12 * len(numbers)
+    spacing = min(2.7, 0.6 * plan.cutoff)
+    grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 2, np.arange(float(n)), indexing="ij"), -1)
+    sites = grid.transpose(2, 0, 1, 3).reshape(-1, 3)[:n]
+    dice = np.random.default_rng(3)
+    return Order(
+        stream=0,
+        positions=spacing * (sites + dice.uniform(-0.06, 0.06, sites.shape)),
+        numbers=dice.permutation(np.resize(np.array(numbers, np.int32), n)),
+        cell=np.eye(3) * (40.0 + spacing * n),
+        pbc=(True, True, True),
+        energies=True,
+        criterion="",
+    )
