@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixserver.agreement import address_errors, atom_errors, bead_errors
 from mixserver.build import build_selector
-from mixserver.checks.findings import Finding, Level
+from mixserver.checks.findings import Finding
 from mixserver.config import Case
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
 from mixserver.ipi_input import IpiInput, read_input
-from mixserver.record.structures import read_structure
+from mixserver.record.structures import read_atoms, read_structure
 
 _CELL_TOLERANCE = 1e-3
 _PRESSURE = {"npt", "nst", "sc-npt", "scnpt", "constrained-npt"}
@@ -47,8 +48,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
     except ConfigError as error:
         found.append(Finding("error", "i-PI input", str(error)))
         return found, topology, start
-    found += _sockets(case, ipi)
-    found += _atoms(ipi, topology, start)
+    found += _agreement(case, ipi, topology, start)
     found += _ensemble(case, ipi)
     return found, topology, start
 
@@ -67,21 +67,18 @@ def _positions(start: Frame) -> list[Finding]:
     ]
 
 
-def _sockets(case: Case, ipi: IpiInput) -> list[Finding]:
-    there = {socket.as_upstream: socket for socket in ipi.sockets}
+def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
+    """What a run would refuse, and what of it is in order."""
+    told = (
+        ("address", address_errors(case, ipi), f"{', '.join(case.addresses)}, as in"),
+        ("atoms", atom_errors(case, ipi, topology), "the same atoms in the same order as in"),
+        ("beads", bead_errors(case, ipi), f"{ipi.beads}, as far as regions need to know, in"),
+    )
     found = []
-    for address in case.addresses:
-        if address not in there:
-            found.append(
-                Finding(
-                    "error",
-                    "address",
-                    f"mix.toml has upstream.address = {address!r}, but {ipi.file.name} has "
-                    f"<ffsocket>s at {', '.join(sorted(there))}; make them the same",
-                )
-            )
-        else:
-            found.append(Finding("ok", "address", f"{address}, as in {ipi.file.name}"))
+    for what, errors, fine in told:
+        found += [Finding("error", what, error) for error in errors]
+        if not errors:
+            found.append(Finding("ok", what, f"{fine} {ipi.file.name}"))
     if ipi.pbc_wrapped:
         found.append(
             Finding(
@@ -91,51 +88,30 @@ def _sockets(case: Case, ipi: IpiInput) -> list[Finding]:
                 "itself, so leave it 'False' and save i-PI the time",
             )
         )
-    return found
+    return found + _cells(ipi, start)
 
 
-def _atoms(ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
+def _cells(ipi: IpiInput, start: Frame) -> list[Finding]:
+    """Structures of i-PI in another cell; `run` does not mind."""
     found = []
-    for file in ipi.structures:
-        if file.suffix in {".chk", ""} or not file.exists():
-            level: Level = "error" if not file.exists() else "ok"
-            words = "does not exist" if level == "error" else "is a checkpoint; not looked into"
-            found.append(Finding(level, "atoms", f"i-PI's {file.name} {words}"))
+    for source in (source for system in ipi.systems for source in system.sources):
+        if source.mode == "chk":
             continue
         try:
-            theirs, at = read_structure(file)
+            theirs = read_atoms(source.file, units=source.units, cell_units=source.cell_units)
         except ConfigError as error:
-            found.append(Finding("error", "atoms", f"i-PI's {error}"))
+            found.append(Finding("warning", "cell", f"i-PI's {error}"))
             continue
-        if len(theirs) != len(topology):
-            found.append(
-                Finding(
-                    "error",
-                    "atoms",
-                    f"i-PI starts from {len(theirs)} atoms ({file.name}), mix.toml's structure has "
-                    f"{len(topology)}; they must be the same atoms in the same order",
-                )
-            )
-        elif (differ := np.flatnonzero(theirs.numbers != topology.numbers)).size:
-            found.append(
-                Finding(
-                    "error",
-                    "atoms",
-                    f"atom {differ[0]} has Z = {theirs.numbers[differ[0]]} in i-PI's {file.name} "
-                    f"but Z = {topology.numbers[differ[0]]} in mix.toml's structure "
-                    f"({differ.size} atoms differ); they must be in the same order",
-                )
-            )
-        elif np.abs(at.cell - start.cell).max() > _CELL_TOLERANCE:
+        cell = theirs.cell[:]
+        if cell.any() and np.abs(cell - start.cell).max() > _CELL_TOLERANCE:
             found.append(
                 Finding(
                     "warning",
                     "cell",
-                    f"i-PI's {file.name} has another cell than mix.toml's structure; i-PI's counts",
+                    f"i-PI's {source.file.name} has another cell than mix.toml's structure; "
+                    "i-PI's counts",
                 )
             )
-        else:
-            found.append(Finding("ok", "atoms", f"i-PI's {file.name} names the same atoms"))
     return found
 
 
@@ -178,15 +154,5 @@ def _ensemble(case: Case, ipi: IpiInput) -> list[Finding]:
         else:
             found.append(
                 Finding("ok", "ensemble", f"{mode}: a thermostat takes up what mixing does")
-            )
-    if ipi.beads > 1 and case.config.upstream.beads == "ignored":
-        region = case.config.region
-        if region.hysteresis is not None or hasattr(region.seeds, "compute"):
-            found.append(
-                Finding(
-                    "warning",
-                    "beads",
-                    f"{ipi.beads} beads share one region memory; set upstream.beads = 'announced'",
-                )
             )
     return found

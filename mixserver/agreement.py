@@ -1,0 +1,170 @@
+"""Do mix.toml and i-PI's input speak of the same sockets, atoms and beads? Errors only, in words.
+
+i-PI sends neither elements nor, unless asked, beads: where the two files disagree, forces would be
+wrong without anybody noticing. Reads structures; runs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from mixserver.arrays import Numbers
+from mixserver.config import Case, CriterionSeeds
+from mixserver.errors import ConfigError
+from mixserver.frame import Topology
+from mixserver.ipi_input import IpiInput, Socket, Source, System, read_labels
+from mixserver.record.structures import read_atoms
+
+_ANYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - what i-PI may bind, not what we do
+
+
+def disagreements(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
+    """Everything in which a case and its i-PI input disagree so that no run could be right.
+
+    Args:
+        case: the case.
+        ipi: the input, or the RESTART, that i-PI will read.
+        topology: the atoms of the case's structure.
+
+    Returns:
+        One message per disagreement, with its cure; empty if a run may begin.
+    """
+    return [*address_errors(case, ipi), *atom_errors(case, ipi, topology), *bead_errors(case, ipi)]
+
+
+def address_errors(case: Case, ipi: IpiInput) -> list[str]:
+    """Addresses of mix.toml where i-PI does not listen."""
+    there = ", ".join(sorted(socket.as_upstream for socket in ipi.sockets))
+    return [
+        f"mix.toml has upstream.address = {address!r}, but {ipi.file.name} has <ffsocket>s at "
+        f"{there}; make them the same"
+        for address in case.addresses
+        if not any(_listens(socket, address) for socket in ipi.sockets)
+    ]
+
+
+def atom_errors(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
+    """Atoms that i-PI starts from and that are not those of the case's structure."""
+    found: list[str] = []
+    sockets = _ours(case, ipi)
+    active = next((socket.active for socket in sockets if socket.active), ())
+    for system in _systems(ipi, sockets):
+        if system.labels:
+            found += _differ(_numbers(system.labels), active, topology, ipi.file.name)
+        for source in system.sources:
+            try:
+                theirs = _read(source)
+            except ConfigError as error:
+                found.append(f"i-PI's {error}")
+            else:
+                found += _differ(theirs, active, topology, source.file.name)
+    return found
+
+
+def bead_errors(case: Case, ipi: IpiInput) -> list[str]:
+    """A region with memory whose beads cannot be told apart.
+
+    Only i-PI's number of a request names its bead, and it comes only if it is asked for, and only
+    without batches: i-PI fills a batch with whatever is queued when it looks, so that a slot
+    serves different beads in turn, even if all of them would fit.
+    """
+    region = case.config.region
+    if region is None:
+        return []
+    criterion = isinstance(region.seeds, CriterionSeeds)
+    if region.hysteresis is None and not criterion:
+        return []
+    sockets = _ours(case, ipi)
+    batch = max((socket.batch_size for socket in sockets), default=1)
+    if case.config.upstream.beads == "announced" and batch <= 1:
+        return []
+    names = {socket.name for socket in sockets}
+    streams = sum(
+        beads
+        for system in _systems(ipi, sockets)
+        for forcefield, beads in system.forces
+        if names & ipi.forcefields.get(forcefield, frozenset())
+    )
+    if streams <= 1:
+        return []
+    what = "a criterion" if criterion else "hysteresis"
+    cure = "set upstream.beads = 'announced'" + (
+        f" and leave <batch_size>{batch}</batch_size> out" if batch > 1 else ""
+    )
+    return [
+        f"{ipi.file.name} asks for forces on {streams} beads (of all systems and components), but "
+        f"a region with {what} needs a memory per bead, and they cannot be told apart; {cure}"
+    ]
+
+
+def _ours(case: Case, ipi: IpiInput) -> list[Socket]:
+    return [s for s in ipi.sockets if any(_listens(s, address) for address in case.addresses)]
+
+
+def _listens(socket: Socket, address: str) -> bool:
+    if socket.as_upstream == address:
+        return True
+    host, _, port = address.rpartition(":")
+    bound = socket.mode == "inet" and socket.address in _ANYWHERE
+    return bound and host != "unix" and port == str(socket.port)
+
+
+def _systems(ipi: IpiInput, sockets: list[Socket]) -> list[System]:
+    """The systems whose forces may come from these sockets: all but those that name others."""
+    names = {socket.name for socket in sockets}
+    foreign = {name for name, of in ipi.forcefields.items() if not names & of}
+    return [
+        system
+        for system in ipi.systems
+        if not names or not system.forces or {name for name, _ in system.forces} - foreign
+    ]
+
+
+def _read(source: Source) -> Numbers:
+    """(n,) atomic numbers in a file of <initialize>: 0 where a label is no element, (0,) if none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if not source.file.is_file():
+        raise ConfigError(f"{source.file} (of <initialize>) does not exist")
+    if source.mode == "chk":
+        return _numbers(read_labels(source.file))
+    if source.mode != "xyz":
+        return np.asarray(read_atoms(source.file).numbers, dtype=np.int32)
+    try:
+        with source.file.open(encoding="utf-8") as lines:
+            count = int(next(lines))
+            next(lines)
+            return _numbers([line.split()[0] for line in itertools.islice(lines, count)])
+    except (OSError, ValueError, IndexError, StopIteration) as error:
+        raise ConfigError(f"{source.file} is no xyz file: {error}") from error
+
+
+def _numbers(labels: Sequence[str]) -> Numbers:
+    """(n,) atomic numbers of labels; 0 for those that are no element."""
+    return np.array([atomic_numbers.get(label, 0) for label in labels], dtype=np.int32)
+
+
+def _differ(theirs: Numbers, active: tuple[int, ...], topology: Topology, file: str) -> list[str]:
+    if active and max(active) < len(theirs):
+        theirs = theirs[list(active)]
+    if not theirs.size:
+        return []
+    if len(theirs) != len(topology):
+        return [
+            f"i-PI starts from {len(theirs)} atoms ({file}), mix.toml's structure has "
+            f"{len(topology)}; they must be the same atoms in the same order"
+        ]
+    differ = np.flatnonzero((theirs != topology.numbers) & (theirs != 0))
+    if not differ.size:
+        return []
+    return [
+        f"atom {differ[0]} has Z = {theirs[differ[0]]} in i-PI's {file} but Z = "
+        f"{topology.numbers[differ[0]]} in mix.toml's structure ({differ.size} atoms differ); "
+        "they must be in the same order"
+    ]
