@@ -94,6 +94,8 @@ def build(
         doors.append(_clients(config, config.upstream.sockets_prefix))
     dispatcher = Dispatcher(policy, doors)
     selector = build_selector(config.region, topology) if config.region else None
+    if selector is not None and memory is not None:
+        recall(selector, memory)
     recorder = Recorder(
         folder, every=config.record.every, regions_every=config.record.regions_every
     )
@@ -111,8 +113,6 @@ def build(
         role: Role = "cheap" if config.models.cheap is not None else "expensive"
         step = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
     upstreams = [_upstream(config, address, prefix) for address in case.addresses]
-    if selector is not None and memory is not None:
-        recall(selector, memory)
     return Parts(topology, start, step, dispatcher, recorder, upstreams, door, selector)
 
 

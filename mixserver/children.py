@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -79,20 +81,23 @@ async def start(
     log_file: Path,
     environment: Mapping[str, str],
 ) -> Child:
-    """Start a process with its output going to a file.
+    """Start a process with its output going to a file; it ends when this process dies.
 
     Raises:
         ConfigError: the program does not exist or cannot be run.
     """
+    program = shutil.which(command[0])
+    if program is None:
+        raise ConfigError(f"{name}: there is no program {command[0]!r} on this machine")
     output: IO[bytes] = log_file.open("ab")
     try:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *(sys.executable, "-m", "mixserver.tether", program, *command[1:]),
             cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, "MIXSERVER_PARENT": str(os.getpid())},
             start_new_session=True,
         )
     except OSError as error:

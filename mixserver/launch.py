@@ -13,7 +13,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import structlog
 from mixserver.build import Parts, build
 from mixserver.children import Child, start
 from mixserver.config import Case, Local, Workers
-from mixserver.errors import ConfigError, MixserverError, UpstreamError, WorkerFault
+from mixserver.errors import ConfigError, NoWorkerError, UpstreamError, WorkerFault
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.service import MEMORY, Service
 from mixserver.upstream import parse_address
@@ -34,6 +35,9 @@ log = structlog.get_logger(__name__)
 IPI_GRACE_S = 60.0
 """How long i-PI may take to end after SIGTERM: it finishes its step and writes RESTART."""
 WORKER_GRACE_S = 5.0
+_LAST_FORCE_S = 10.0
+"""How long i-PI's last request may still be answered after SIGTERM."""
+_RUNNING = "running"
 _EARLY = "a worker of this machine ended before it could join"
 
 
@@ -66,15 +70,20 @@ def build_local(case: Case, folder: Path, private: str, memory: Path | None = No
 
 @contextlib.asynccontextmanager
 async def local_workers(
-    case: Case, parts: Parts, folder: Path, *, ready: bool = True
+    case: Case,
+    parts: Parts,
+    folder: Path,
+    *,
+    lost: Callable[[NoWorkerError], None] | None = None,
 ) -> AsyncIterator[list[Child]]:
-    """Start the case's local workers, and keep them running inside this context.
+    """Start the case's local workers, wait for them, and keep them running inside this context.
 
     Args:
         case: the case; its [[local]] tables say what to start.
         parts: whose door they come in by; it must be open.
         folder: where they log.
-        ready: wait until every role that has local workers is served.
+        lost: told when the last local worker of a role is gone for good and nobody else can come
+            in its place, because the door is private.
 
     Raises:
         WorkerFault: one of them ended before it joined; its last words are quoted.
@@ -91,12 +100,11 @@ async def local_workers(
         for local, name in plan:
             child = await _start_worker(case, local, name, parts.door.address, folder)
             children.append(child)
-        if ready:
-            await _until_joined(parts, {local.role for local, _ in plan}, children)
-        for at, (local, name) in enumerate(plan):
-            keepers.append(
-                asyncio.create_task(_keep(children, at, case, local, name, parts, folder))
-            )
+        await _until_joined(parts, {local.role for local, _ in plan}, children)
+        kept = _Kept(case, parts, folder, children, lost, Counter(local.role for local, _ in plan))
+        keepers += [
+            asyncio.create_task(kept.keep(at, local, name)) for at, (local, name) in enumerate(plan)
+        ]
         yield children
     finally:
         for keeper in keepers:
@@ -109,6 +117,7 @@ async def run_case(
     case: Case,
     folder: Path,
     *,
+    stop: asyncio.Event,
     restart: Path | None = None,
     shown: asyncio.Queue[Run] | None = None,
 ) -> None:
@@ -117,35 +126,51 @@ async def run_case(
     Args:
         case: the case.
         folder: this run's own folder, empty.
+        stop: once set, the run ends in order, however often it is set again.
         restart: an i-PI RESTART to start from instead of the case's input.
         shown: gets the run as soon as there is one, for a progress display.
 
     Raises:
         MixserverError: the run could not start or had to stop; i-PI's RESTART is in `folder` if
             i-PI was running.
-        asyncio.CancelledError: after an orderly end, if cancelled from outside.
     """
     source = restart or case.folder / case.config.ipi.input
     ipi = read_input(source)
     _agree(case, ipi)
     input_file = _lay_out(case, folder, source)
     with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
-        parts = build_local(
-            case, folder, private, memory=restart.with_name(MEMORY) if restart else None
-        )
-        service = Service(parts)
+        memory = restart.with_name(MEMORY) if restart else None
+        service = Service(build_local(case, folder, private, memory))
         run = Run(folder, case, ipi, service)
         if shown is not None:
             shown.put_nowait(run)
-        async with service.doors():
-            run.stage = "starting workers"
-            async with local_workers(case, parts, folder):
-                run.stage = "running"
-                await _run_ipi(run, input_file, f"{private}/")
-                run.stage = "done"
+        running = asyncio.ensure_future(_run(run, input_file, f"{private}/", stop))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and run.stage != _RUNNING:
+                running.cancel()  # workers may take long to start; nothing is lost yet
+            await asyncio.wait({running})
+        finally:
+            stopping.cancel()
+            if not running.done():  # cancelled from outside
+                stop.set()
+                await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
 
 
-async def _run_ipi(run: Run, input_file: Path, prefix: str) -> None:
+async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
+    parts, service = run.service.parts, run.service
+    async with service.doors():
+        run.stage = "starting workers"
+        async with local_workers(run.case, parts, run.folder, lost=service.stop):
+            run.stage = _RUNNING
+            await _run_ipi(run, input_file, prefix, stop)
+            run.stage = "stopped" if stop.is_set() else "done"
+
+
+async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
     program = Path(sys.executable).with_name("i-pi")
     child = await start(
         "i-PI",
@@ -156,24 +181,23 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str) -> None:
     )
     serving = asyncio.ensure_future(run.service.serve())
     ending = asyncio.ensure_future(child.wait())
-    try:
-        await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done() and not ending.done() and serving.exception() is None:
-            with contextlib.suppress(TimeoutError):  # EXIT has been said, i-PI is closing its files
-                async with asyncio.timeout(IPI_GRACE_S):
-                    await asyncio.shield(ending)
-    finally:
-        # while i-PI ends, its last request is still answered: it waits for that before RESTART
-        code = await asyncio.shield(child.end(IPI_GRACE_S))
-        run.service.stop()
-        _publish(run, prefix)
-        failure = (await asyncio.gather(serving, return_exceptions=True))[0]
-        ending.cancel()
-    if isinstance(failure, MixserverError):
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({serving, ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done() and serving.exception() is None:  # i-PI said EXIT and closes its files
+        closing = {ending, stopping}
+        await asyncio.wait(closing, timeout=IPI_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+    # i-PI writes its RESTART once its last request is answered, or its connection is gone
+    leaving = asyncio.ensure_future(child.end(IPI_GRACE_S))
+    await asyncio.wait({leaving}, timeout=_LAST_FORCE_S)
+    run.service.stop()
+    code = await leaving
+    failure = (await asyncio.gather(serving, return_exceptions=True))[0]
+    for future in (ending, stopping):
+        future.cancel()
+    _publish(run, prefix)
+    if isinstance(failure, BaseException):
         raise failure
-    if isinstance(failure, Exception):
-        raise failure
-    if code != 0:
+    if code != 0 and not stop.is_set():
         raise UpstreamError(
             f"i-PI ended with status {code}; its last words ({child.log_file}):\n"
             f"{child.last_words(8)}"
@@ -200,28 +224,42 @@ async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child
         await asyncio.gather(joining, *ends, return_exceptions=True)
 
 
-async def _keep(
-    children: list[Child],
-    at: int,
-    case: Case,
-    local: Local,
-    name: str,
-    parts: Parts,
-    folder: Path,
-) -> None:
-    """Start a worker again when it dies, a few times."""
-    for left in range(local.restarts, -1, -1):
-        code = await children[at].wait()
-        if left == 0:
+@dataclass(slots=True)
+class _Kept:
+    """The local workers of a run, started again when they die, a few times."""
+
+    case: Case
+    parts: Parts
+    folder: Path
+    children: list[Child]
+    lost: Callable[[NoWorkerError], None] | None
+    left: Counter[Role]
+    """How many of each role are not gone for good."""
+
+    async def keep(self, at: int, local: Local, name: str) -> None:
+        """Look after one worker."""
+        for starts in range(local.restarts, 0, -1):
+            code = await self.children[at].wait()
             log.warning(
-                "worker ended for good", worker=name, status=code, log=str(children[at].log_file)
+                "worker ended, starting it again", worker=name, status=code, starts_left=starts - 1
             )
-            return
-        log.warning(
-            "worker ended, starting it again", worker=name, status=code, starts_left=left - 1
-        )
-        await children[at].end(WORKER_GRACE_S)
-        children[at] = await _start_worker(case, local, name, parts.door.address, folder)
+            await self.children[at].end(WORKER_GRACE_S)
+            self.children[at] = await _start_worker(
+                self.case, local, name, self.parts.door.address, self.folder
+            )
+        child = self.children[at]
+        code = await child.wait()
+        log.warning("worker ended for good", worker=name, status=code, log=str(child.log_file))
+        self.left[local.role] -= 1
+        private = self.case.config.workers.door == Workers().door
+        if self.lost is not None and private and self.left[local.role] == 0:
+            self.lost(
+                NoWorkerError(
+                    f"the last {local.role} worker, {name}, ended with status {code} for good, "
+                    "after all its restarts, and no other can come: this run's door is private. "
+                    f"Its last words ({child.log_file}):\n{child.last_words()}"
+                )
+            )
 
 
 async def _start_worker(case: Case, local: Local, name: str, door: str, folder: Path) -> Child:
@@ -291,7 +329,7 @@ def _publish(run: Run, prefix: str) -> None:
         file.write_text(text.replace(f"'{prefix}'", f"'{usual}'"), encoding="utf-8")
 
 
-def install_stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    """Make Ctrl-C and SIGTERM end a task in order; a second one does not hurry it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+def install_stop(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
+    """Make Ctrl-C, SIGTERM and a closed terminal call `stop`; a second one does not hurry it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)

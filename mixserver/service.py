@@ -70,6 +70,9 @@ class Service:
                 for task in done - {stop}:
                     task.result()
                 pending -= done
+                if done - {stop}:  # i-PI said EXIT; it never says so where it asked for nothing
+                    for upstream in self.upstreams:
+                        upstream.part()
         finally:
             stop.cancel()
             for upstream in self.upstreams:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+import msgspec
 
 from mixserver.build import Parts
 from mixserver.config import Case
@@ -29,6 +32,10 @@ async def pool(case: Case) -> AsyncIterator[Parts]:
         )
     with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
         folder = Path(name)
+        # a check must end, so a worker that is lost is not waited for
+        workers = msgspec.structs.replace(case.config.workers, when_none="stop")
+        config = msgspec.structs.replace(case.config, workers=workers)
+        case = dataclasses.replace(case, config=config)
         parts = build_local(case, folder, name)
         async with Service(parts).doors(), local_workers(case, parts, folder):
             yield parts

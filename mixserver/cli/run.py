@@ -45,21 +45,23 @@ def run(case: Path, restart: bool, quiet: bool) -> None:
         raise ConfigError(f"no folder for this run in {records}: {error.strerror}") from error
     configure(folder / "server.log")
 
-    async def job() -> None:
+    async def job() -> bool:
         shown: asyncio.Queue[Run] = asyncio.Queue()
-        running = asyncio.create_task(run_case(loaded, folder, restart=source, shown=shown))
-        install_stop(asyncio.get_running_loop(), running)
+        stop = asyncio.Event()
+        install_stop(asyncio.get_running_loop(), stop.set)
         display = asyncio.create_task(show(shown, quiet=quiet))
         try:
-            await running
+            await run_case(loaded, folder, stop=stop, restart=source, shown=shown)
         finally:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
+        return stop.is_set()
 
-    try:
-        asyncio.run(job())
-    except asyncio.CancelledError:
-        click.echo(f"stopped; i-PI's RESTART is in {folder}: mixserver run {case} --restart")
-        raise SystemExit(130) from None
+    if asyncio.run(job()):
+        if (folder / "RESTART").exists():
+            click.echo(f"stopped; i-PI's RESTART is in {folder}: mixserver run {case} --restart")
+        else:
+            click.echo("stopped before i-PI had anything to go on from")
+        raise SystemExit(130)
     if not quiet:
         click.echo(f"done; results in {folder}: mixserver plot {folder}")

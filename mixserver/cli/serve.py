@@ -53,7 +53,7 @@ def serve(case: Path, dry_run: bool, quiet: bool) -> None:
 
     async def stoppable() -> None:
         task = asyncio.create_task(job())
-        install_stop(asyncio.get_running_loop(), task)
+        install_stop(asyncio.get_running_loop(), task.cancel)
         await task
 
     try:

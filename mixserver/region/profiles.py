@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from mixserver.arrays import Scalars
 from mixserver.errors import ConfigError
 
@@ -53,7 +55,8 @@ def _cubic_slope(t: Scalars) -> Scalars:
 
 def _quintic(t: Scalars) -> Scalars:
     s = 1.0 - t
-    return s * s * s * (10.0 - s * (15.0 - 6.0 * s))
+    value: Scalars = s * s * s * (10.0 - s * (15.0 - 6.0 * s))
+    return np.minimum(value, 1.0)  # near t = 0 rounding may go beyond
 
 
 def _quintic_slope(t: Scalars) -> Scalars:

@@ -122,6 +122,11 @@ class Upstream:
         for link in self._links:
             link.close()
 
+    def part(self) -> None:
+        """Do not come back once a connection is lost: i-PI said EXIT elsewhere."""
+        for link in self._links:
+            link.part()
+
     async def _close(self) -> None:
         for link in self._links:
             link.close()

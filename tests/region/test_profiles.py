@@ -66,3 +66,10 @@ def test_as_the_books_write_them(name: str, written) -> None:
 def test_an_unknown_profile_names_the_known() -> None:
     with pytest.raises(ConfigError, match=r"linear, cubic, quintic; got 'quartic'"):
         named("quartic")
+
+
+@pytest.mark.parametrize("name", ["linear", "cubic", "quintic"])
+def test_no_rounding_leaves_the_unit_interval(name: str) -> None:
+    t = np.concatenate([np.linspace(0.0, 1e-5, 20001), 1.0 - np.linspace(0.0, 1e-5, 20001)])
+    value = named(name).value(t)
+    assert 0.0 <= value.min() <= value.max() <= 1.0

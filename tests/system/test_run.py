@@ -220,7 +220,7 @@ def test_nobody_left_stops_the_run_if_asked_to(long_case: Path) -> None:
     text = (long_case / "mix.toml").read_text()
     text = text.replace('role = "expensive"', 'role = "expensive"\nrestarts = 0')
     (long_case / "mix.toml").write_text(
-        text + '\n[workers]\nwhen_none = "stop"\npatience_s = 2.0\n'
+        f'{text}\n[workers]\nwhen_none = "stop"\npatience_s = 2.0\ndoor = "ipc://{long_case}/d"\n'
     )
     running = Running(long_case)
     running.until(5)
@@ -230,6 +230,77 @@ def test_nobody_left_stops_the_run_if_asked_to(long_case: Path) -> None:
     assert "expensive" in output
     assert (long_case / "runs/0001/RESTART").exists()
     assert (long_case / "runs/0001/failed.xyz").exists()
+
+
+def _hold_without_expensive(case: Path) -> Running:
+    """A run that waits for an expensive worker that could come from anywhere."""
+    text = (case / "mix.toml").read_text().replace('"expensive"', '"expensive"\nrestarts = 0')
+    (case / "mix.toml").write_text(f'{text}\n[workers]\ndoor = "ipc://{case}/door"\n')
+    running = Running(case)
+    running.until(5)
+    os.kill(_pid(running.run, "expensive"), signal.SIGKILL)
+    time.sleep(1.0)
+    assert running.process.poll() is None
+    return running
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_ends_a_run_that_nobody_answers(long_case: Path, times: int) -> None:
+    running = _hold_without_expensive(long_case)
+    for _ in range(times):
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    code, output = running.end(timeout=40.0)
+    assert code == 130, output
+    restart = (long_case / "runs/0001/RESTART").read_text()
+    assert "sockets_prefix='/tmp/ipi_'" in restart
+    assert len(re.findall(r"<step>\s*(\d+)", restart)) == 1
+
+
+def test_the_last_worker_of_a_private_door_ends_the_run(long_case: Path) -> None:
+    text = (long_case / "mix.toml").read_text()
+    (long_case / "mix.toml").write_text(text.replace('"expensive"', '"expensive"\nrestarts = 0'))
+    running = Running(long_case)
+    running.until(5)
+    os.kill(_pid(running.run, "expensive"), signal.SIGKILL)
+    code, output = running.end()
+    assert code == 1, output
+    assert "no other can come" in output
+    assert (long_case / "runs/0001/RESTART").exists()
+
+
+def test_a_run_that_is_killed_outright_leaves_nothing_behind(long_case: Path) -> None:
+    running = Running(long_case)
+    running.until(5)
+    running.process.kill()
+    running.end()
+    pids = _pids(running.run)
+    assert len(pids) == 3
+    deadline = time.monotonic() + 30.0
+    while not _gone(pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _gone(pids)
+    assert (running.run / "RESTART").exists()
+
+
+def test_a_socket_that_ipi_never_uses_does_not_hold_the_end(case: Path) -> None:
+    text = (case / "input.xml").read_text()
+    spare = "<ffsocket name='spare' mode='unix'> <address> spare </address> </ffsocket>\n  <system>"
+    text = text.replace("<system>", spare)
+    text = text.replace("</forces>", "<force forcefield='spare' weight='0'/> </forces>")
+    (case / "input.xml").write_text(text)
+    _edit(case / "mix.toml", 'address = "unix:minimal"', 'address = ["unix:minimal", "unix:spare"]')
+    done = _mixserver("run", case)
+    assert done.returncode == 0, done.stderr
+    assert len(read_reports(case / "runs/0001")) == 101
+
+
+def test_a_spoilt_memory_is_said(case: Path) -> None:
+    assert _mixserver("run", case, "--quiet").returncode == 0
+    (case / "runs/0001/region.json").write_text("nonsense")
+    done = _mixserver("run", case, "--restart", timeout=20)
+    assert done.returncode == 1
+    assert "region.json" in done.stderr
 
 
 def test_another_number_of_atoms_is_said_and_ends_the_run(long_case: Path) -> None:
