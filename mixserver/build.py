@@ -129,16 +129,20 @@ def recall(selector: Selector, file: Path) -> None:
     """Take back what `remember` wrote; without the file, regions start anew.
 
     Raises:
-        ConfigError: the file is something else.
+        ConfigError: the file is something else, or of other atoms.
     """
+    cure = f"delete {file}, and regions start anew"
     try:
         state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except FileNotFoundError:
         log.warning("regions start anew: their memory was not saved", file=str(file))
     except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{file} is no memory of regions: {error}; delete it") from error
+        raise ConfigError(f"{file} is no memory of regions: {error}; {cure}") from error
     else:
-        selector.restore(state)
+        try:
+            selector.restore(state)
+        except ConfigError as error:
+            raise ConfigError(f"{file} does not fit this case: {error}; {cure}") from error
 
 
 def build_selector(table: RegionTable, topology: Topology) -> Selector:
@@ -156,6 +160,7 @@ def build_selector(table: RegionTable, topology: Topology) -> Selector:
         hysteresis=(table.hysteresis.time_in, table.hysteresis.time_out)
         if table.hysteresis
         else None,
+        atoms=len(topology),
     )
 
 

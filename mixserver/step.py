@@ -100,6 +100,7 @@ class MixedStep:
             number=next(self._numbers),
         )
         mixer = self._mixer or await self._meet(watch)
+        self._selector.begin(frame)
         due = self._selector.due(frame.bead)
         with self._dispatcher.batch() as batch:
             if due.choose:  # the seeds depend on what the cheap model's worker measures first
@@ -122,6 +123,7 @@ class MixedStep:
         mixed = mixer.mix(
             frame, region, clusters, whole.result if whole else None, [a.result for a in answers]
         )
+        self._selector.done(frame)
         report = self._report(frame, region, clusters, mixed, whole, answers, watch)
         reply = Reply(
             energy=mixed.energy,

@@ -66,6 +66,27 @@ class Memory:
     samples: int = 0
     """How many they are."""
 
+    def check(self, count: int | None = None) -> None:
+        """Refuse a memory whose parts do not fit together, or are not of so many atoms.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        active = 0 if self.active is None else len(self.active)
+        if self.expensive.shape != (active,) or not np.isfinite(self.expensive).all():
+            raise ConfigError(f"{active} atoms are active, but not as many have a lambda")
+        if self.expensive.size and not 0.0 <= self.expensive.min() <= self.expensive.max() <= 1.0:
+            raise ConfigError("a lambda lies outside [0, 1]")
+        if self.summed is not None and (self.summed.ndim != 1 or self.samples < 1):
+            raise ConfigError("a criterion's sum needs one number per atom and at least one sample")
+        for name, atoms in (("active", self.active), ("chosen", self.chosen)):
+            if atoms is None or not atoms.size:
+                continue
+            if atoms.ndim != 1 or atoms.min() < 0 or (count is not None and atoms.max() >= count):
+                raise ConfigError(f"an {name} atom is not among the {count} atoms there are")
+        if self.summed is not None and count is not None and len(self.summed) != count:
+            raise ConfigError(f"it is of {len(self.summed)} atoms, but there are {count}")
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and lists, for a restart file."""
         return {

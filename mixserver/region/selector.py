@@ -5,6 +5,7 @@ Knows no workers: it says when it needs a criterion's values (`due`) and is hand
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,6 +52,7 @@ class Selector:
         profile: "linear", "cubic" or "quintic".
         measure_from: see above.
         hysteresis: evaluations in which lambda rises and falls; None for no memory.
+        atoms: how many there are, where that is known: `restore` then takes no memory of others.
 
     Raises:
         ConfigError: a width or a time is negative, or there is no such profile.
@@ -65,6 +67,7 @@ class Selector:
         profile: str = "quintic",
         measure_from: Literal["seed", "core"] = "seed",
         hysteresis: tuple[float, float] | None = None,
+        atoms: int | None = None,
     ) -> None:
         for name, width in (("core_radius", core_radius), ("blend_width", blend_width)):
             if not (math.isfinite(width) and width >= 0.0):
@@ -79,7 +82,30 @@ class Selector:
         self._profile = named(profile)
         self._from_core = measure_from == "core"
         self._hysteresis = hysteresis
+        self._count = atoms
         self._memories: dict[int, Memory] = {}
+        self._asked: dict[int, _Asked] = {}
+
+    def begin(self, frame: Frame) -> None:
+        """Begin an evaluation of the frame's bead; it counts once, however often it is asked for.
+
+        If the bead's last evaluation was not `done`, or was of the very same positions and cell,
+        its region is chosen anew from what was remembered before: i-PI asks again when a connection
+        was lost.
+        """
+        if self._hysteresis is None and not isinstance(self._seeds, CriterionSeeds):
+            return
+        last = self._asked.get(frame.bead)
+        if last is not None and (not last.done or _same(last.frame, frame)):
+            self._memories[frame.bead] = last.before
+        before = dataclasses.replace(self._memory(frame.bead))
+        self._asked[frame.bead] = _Asked(frame, before)
+
+    def done(self, frame: Frame) -> None:
+        """Say that the evaluation begun with this frame was answered."""
+        last = self._asked.get(frame.bead)
+        if last is not None and last.frame is frame:
+            last.done = True
 
     def due(self, bead: int) -> Due:
         """Say what must be known at the bead's coming evaluation. Asking changes nothing."""
@@ -121,19 +147,23 @@ class Selector:
 
     def state(self) -> dict[str, Any]:
         """What is remembered, per bead, as plain numbers and lists."""
-        return {str(bead): memory.to_dict() for bead, memory in self._memories.items()}
+        unanswered = {b: asked.before for b, asked in self._asked.items() if not asked.done}
+        memories = {**self._memories, **unanswered}
+        return {str(bead): memory.to_dict() for bead, memory in memories.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: it is something else, or of other atoms.
         """
         try:
             memories = {int(bead): Memory.from_dict(plain) for bead, plain in state.items()}
         except (AttributeError, ValueError) as error:
             raise ConfigError(f"this is no state of a region: {error!r}") from error
-        self._memories = memories
+        for memory in memories.values():
+            memory.check(self._count)
+        self._memories, self._asked = memories, {}
 
     def _memory(self, bead: int) -> Memory:
         return self._memories.setdefault(bead, Memory())
@@ -187,6 +217,25 @@ class Selector:
             expensive[moving] = follow(before[moving], expensive[moving], time_in, time_out)
         memory.active = np.flatnonzero(expensive)
         memory.expensive = expensive[memory.active]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The last evaluation of a bead."""
+
+    frame: Frame
+    before: Memory
+    """What was remembered when it began. `Memory`'s arrays are replaced, never changed."""
+    done: bool = False
+
+
+def _same(one: Frame, other: Frame) -> bool:
+    """Whether two frames are equal to the last bit; nearly free where they are not."""
+    if len(one) != len(other) or not np.array_equal(one.cell, other.cell):
+        return False
+    if not np.array_equal(one.positions[:8], other.positions[:8]):
+        return False
+    return np.array_equal(one.positions, other.positions)
 
 
 def _among(some: Indices, others: Indices, count: int) -> Mask:

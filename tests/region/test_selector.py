@@ -262,6 +262,38 @@ def test_a_wrong_state_is_refused_and_changes_nothing(state: object) -> None:
     assert selector.state() == before
 
 
+_SOUND = {
+    "evaluations": 3,
+    "active": [0, 7],
+    "expensive": [1.0, 0.5],
+    "chosen": [0],
+    "summed": [0.0] * 8,
+    "samples": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"active": [0, 8]},
+        {"active": [-1, 0]},
+        {"active": [0]},
+        {"active": None},
+        {"expensive": [1.0, 1.5]},
+        {"expensive": [1.0, float("nan")]},
+        {"chosen": [8]},
+        {"summed": [0.0] * 7},
+        {"samples": 0},
+    ],
+)
+def test_a_memory_of_other_atoms_is_refused(wrong: dict[str, object]) -> None:
+    selector = Selector(AtomSeeds([0]), core_radius=1.0, blend_width=1.0, atoms=8)
+    selector.restore({"0": _SOUND})
+    with pytest.raises(ConfigError):
+        selector.restore({"0": {**_SOUND, **wrong}})
+    assert selector.state() == {"0": _SOUND}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
