@@ -8,6 +8,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mixserver.errors import ConfigError
 from mixserver.record.report import columns
@@ -34,6 +35,13 @@ class Socket:
         if self.mode == "inet":
             return f"{self.address}:{self.port}"
         return f"unix:{self.address}"
+
+
+_SINGLE: Final = frozenset(
+    {"step", "time", "conserved", "temperature", "potential", "kinetic_md", "kinetic_cv", "volume"}
+    | {"density", "pressure_md", "pressure_cv", "ensemble_temperature", "ensemble_pressure"}
+)
+"""Properties of i-PI that are one number each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,10 @@ class IpiInput:
     """Modes of <dynamics> ("nve", "nvt", "npt", ...) or of <motion> ("minimize", "neb", ...)."""
     properties: str
     """File name of the first <properties>, without the prefix; "" if there is none."""
+    columns: tuple[str, ...]
+    """What the first <properties> lists; i-PI does not say it again in what it continues."""
+    step: int
+    """Steps that were made already, in a RESTART."""
     pbc_wrapped: bool
     """True if some <ffsocket> asks i-PI to wrap positions."""
 
@@ -118,10 +130,28 @@ def read_input(file: Path) -> IpiInput:
         },
         ensembles=tuple(_mode(motion) for motion in root.iter("motion")),
         properties=(properties.get("filename", "out").strip() if properties is not None else ""),
+        columns=_names(properties.text or "") if properties is not None else (),
+        step=_int(_text(root, "step", "0"), "<step>", file),
         pbc_wrapped=any(
             node.get("pbc", "False").strip().lower() == "true" for node in root.iter("ffsocket")
         ),
     )
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    """Names in "[ step, time{picosecond}, ... ]", without units."""
+    words = listed.strip().strip("[]").split(",")
+    return tuple(word.split("{")[0].split("(")[0].strip() for word in words if word.strip())
+
+
+def single_columns(names: tuple[str, ...]) -> dict[str, int]:
+    """Name -> column (from 0) of properties, up to the first that may take several columns."""
+    found: dict[str, int] = {}
+    for name in names:
+        if name not in _SINGLE:
+            break
+        found[name] = len(found)
+    return found
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
@@ -217,16 +247,18 @@ def _mode(motion: ET.Element) -> str:
 class PropertiesTail:
     """The last complete line of i-PI's properties file, read again and again while it grows."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, names: tuple[str, ...] = ()) -> None:
         self._file = file
         self._columns: dict[str, int] = {}
+        self._otherwise = single_columns(names)
 
     def last(self) -> dict[str, float]:
         """Name -> value of the newest line; empty while there is none."""
         try:
             if not self._columns:
                 with self._file.open(encoding="utf-8") as lines:
-                    self._columns = columns([line for line in lines if line.startswith("#")])
+                    header = [line for line in lines if line.startswith("#")]
+                self._columns = columns(header) or self._otherwise
             with self._file.open("rb") as handle:
                 handle.seek(0, 2)
                 handle.seek(max(0, handle.tell() - 8192))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import re
 import shutil
 import signal
 import sys
@@ -21,13 +23,14 @@ from typing import Any
 
 import structlog
 
+from mixserver.agreement import disagreements
 from mixserver.build import Parts, build
 from mixserver.children import Child, start
 from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, NoWorkerError, UpstreamError, WorkerFault
 from mixserver.ipi_input import IpiInput, read_input
+from mixserver.record.structures import read_structure
 from mixserver.service import MEMORY, Service
-from mixserver.upstream import parse_address
 from mixserver.wire.worker import Role
 
 log = structlog.get_logger(__name__)
@@ -119,6 +122,7 @@ async def run_case(
     *,
     stop: asyncio.Event,
     restart: Path | None = None,
+    steps: int | None = None,
     shown: asyncio.Queue[Run] | None = None,
 ) -> None:
     """Run a case from beginning to end.
@@ -128,6 +132,7 @@ async def run_case(
         folder: this run's own folder, empty.
         stop: once set, the run ends in order, however often it is set again.
         restart: an i-PI RESTART to start from instead of the case's input.
+        steps: total steps, instead of what the input or the RESTART says.
         shown: gets the run as soon as there is one, for a progress display.
 
     Raises:
@@ -136,8 +141,17 @@ async def run_case(
     """
     source = restart or case.folder / case.config.ipi.input
     ipi = read_input(source)
-    _agree(case, ipi)
-    input_file = _lay_out(case, folder, source)
+    wrong = disagreements(case, ipi, read_structure(case.structure)[0])
+    if wrong:
+        raise ConfigError(wrong[0])
+    if steps is not None:
+        ipi = dataclasses.replace(ipi, total_steps=steps)
+    if ipi.step >= ipi.total_steps:
+        raise ConfigError(
+            f"{source} has made {ipi.step} of {ipi.total_steps} steps already; to go on further "
+            f"say how far: --steps {2 * ipi.step}"
+        )
+    input_file = _lay_out(case, folder, source, steps)
     with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
         memory = restart.with_name(MEMORY) if restart else None
         service = Service(build_local(case, folder, private, memory))
@@ -288,23 +302,7 @@ async def _start_worker(case: Case, local: Local, name: str, door: str, folder: 
     )
 
 
-def _agree(case: Case, ipi: IpiInput) -> None:
-    """i-PI's sockets and mix.toml's upstream must be the same.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    there = {socket.as_upstream for socket in ipi.sockets}
-    for address in case.addresses:
-        parse_address(address)
-        if address not in there:
-            raise ConfigError(
-                f"mix.toml has upstream.address = {address!r}, but {ipi.file.name} has "
-                f"<ffsocket>s at {', '.join(sorted(there))}; make them the same"
-            )
-
-
-def _lay_out(case: Case, folder: Path, source: Path) -> Path:
+def _lay_out(case: Case, folder: Path, source: Path, steps: int | None) -> Path:
     """Put links to the case's files into the run's folder, and copies of what defines the run."""
     records = (case.folder / case.config.record.folder).resolve()
     copied = {case.file.resolve(), source.resolve()}
@@ -315,7 +313,13 @@ def _lay_out(case: Case, folder: Path, source: Path) -> Path:
         (folder / entry.name).symlink_to(entry.resolve())
     shutil.copyfile(case.file, folder / "mix.toml")
     name = "RESTART.in" if source.name == "RESTART" else source.name
-    shutil.copyfile(source, folder / name)
+    text = source.read_text(encoding="utf-8")
+    if steps is not None:
+        total = f"<total_steps> {steps} </total_steps>"
+        text, found = re.subn(r"<total_steps>[^<]*</total_steps>", total, text)
+        if not found:
+            text = re.sub(r"(<simulation\b[^>]*>)", rf"\1 {total}", text, count=1)
+    (folder / name).write_text(text, encoding="utf-8")
     return folder / name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from mixserver.agreement import address_errors, atom_errors, bead_errors
 from mixserver.build import build_selector
@@ -29,7 +30,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
     except ConfigError as error:
         return [Finding("error", "structure", str(error))], None, None
     symbols, counts = np.unique(topology.numbers, return_counts=True)
-    kinds = ", ".join(f"{n} of Z = {z}" for z, n in zip(symbols, counts, strict=True))
+    kinds = ", ".join(f"{n} {chemical_symbols[z]}" for z, n in zip(symbols, counts, strict=True))
     found.append(Finding("ok", "structure", f"{len(topology)} atoms: {kinds}", len(topology)))
     found += _positions(start)
     if case.config.region is not None:

@@ -31,7 +31,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     lines = [f"{_SIGN[f.level]}  {f.what:<{width}}  {f.message}" for f in findings]
     errors = sum(f.level == "error" for f in findings)
     warnings = sum(f.level == "warning" for f in findings)
-    lines.append(f"{errors} errors, {warnings} warnings, {len(findings)} things looked at")
+    lines.append(f"{len(findings)} things looked at: errors {errors}, warnings {warnings}")
     return "\n".join(lines)
 
 

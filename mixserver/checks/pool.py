@@ -30,6 +30,13 @@ async def pool(case: Case) -> AsyncIterator[Parts]:
             f"{case.file} has no [[local]] workers, so no model can be asked; add them, or use "
             "--quick"
         )
+    served = {local.role for local in case.config.local}
+    for role in ("cheap", "expensive"):
+        if getattr(case.config.models, role) is not None and role not in served:
+            raise ConfigError(
+                f"no [[local]] worker is {role}, so that model cannot be asked here; its workers "
+                "or clients come from elsewhere. Add one for the check, or use --quick"
+            )
     with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
         folder = Path(name)
         # a check must end, so a worker that is lost is not waited for

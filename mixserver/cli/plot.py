@@ -17,6 +17,9 @@ def plot(run: Path, output: Path | None) -> None:
 
     Times per evaluation, sizes of the regions, mismatch of the two models, temperature.
     """
+    from mixserver.ipi_input import read_input, single_columns
     from mixserver.record.plots import draw
 
-    click.echo(draw(run, output or run / "mixserver.png"))
+    restarted = run / "RESTART.in"  # i-PI then prints no header
+    otherwise = single_columns(read_input(restarted).columns) if restarted.exists() else None
+    click.echo(draw(run, output or run / "mixserver.png", otherwise))

@@ -23,7 +23,8 @@ async def show(runs: asyncio.Queue[Run], *, quiet: bool = False) -> None:
     if quiet:
         return
     console = Console(stderr=True)
-    tail = PropertiesTail(run.folder / f"{run.ipi.prefix}.{run.ipi.properties}")
+    file = run.folder / f"{run.ipi.prefix}.{run.ipi.properties}"
+    tail = PropertiesTail(file, run.ipi.columns)
     if console.is_terminal:
         await _bar(run, tail, console)
     else:
@@ -85,7 +86,8 @@ def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:
     """The step, and what else there is to say, a line or two."""
     properties = tail.last()
     report = run.service.parts.recorder.latest
-    step = properties.get("step", float(report.evaluation) if report else 0.0)
+    evaluations = float(report.evaluation) if report else 0.0
+    step = properties.get("step", run.ipi.step + evaluations)
     words = []
     kelvin = f"T {properties['temperature']:.0f} K  " if "temperature" in properties else ""
     if report is not None:

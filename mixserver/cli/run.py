@@ -9,18 +9,24 @@ import click
 
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
-@click.option("--restart", is_flag=True, help="Go on from the RESTART of the case's last run.")
+@click.option("--restart", is_flag=True, help="Go on from the last RESTART of the case's runs.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Total steps, instead of what input.xml or RESTART says.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, only errors.")
-def run(case: Path, restart: bool, quiet: bool) -> None:
+def run(case: Path, restart: bool, steps: int | None, quiet: bool) -> None:
     """Run CASE, a folder or its mix.toml, from beginning to end.
 
     Starts i-PI, the server and the workers of [[local]], shows how far it is, and stops all of
-    them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN.
+    them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN. A restart goes
+    by its RESTART: input.xml is not read again.
 
     \b
     Examples:
       mixserver run inputs/minimal
-      mixserver run inputs/silicon_vacancy --restart
+      mixserver run inputs/silicon_vacancy --restart --steps 2000
     """
     import asyncio
 
@@ -35,10 +41,10 @@ def run(case: Path, restart: bool, quiet: bool) -> None:
     records = loaded.folder / loaded.config.record.folder
     source: Path | None = None
     if restart:
-        source = records / "latest" / "RESTART"
-        if not source.is_file():
-            raise ConfigError(f"{source} does not exist, so there is nothing to go on from")
-        source = source.resolve()
+        left = sorted(file for file in records.glob("[0-9]*/RESTART") if not file.is_symlink())
+        if not left:
+            raise ConfigError(f"no run in {records} left a RESTART, so there is nothing to go on")
+        source = left[-1]
     try:
         folder = new_run_folder(records)
     except OSError as error:
@@ -51,7 +57,7 @@ def run(case: Path, restart: bool, quiet: bool) -> None:
         install_stop(asyncio.get_running_loop(), stop.set)
         display = asyncio.create_task(show(shown, quiet=quiet))
         try:
-            await run_case(loaded, folder, stop=stop, restart=source, shown=shown)
+            await run_case(loaded, folder, stop=stop, restart=source, steps=steps, shown=shown)
         finally:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)

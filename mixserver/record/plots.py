@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,15 +42,22 @@ def read_reports(folder: Path) -> list[Report]:
     return reports
 
 
-def read_temperature(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) steps and (n,) temperatures (K) that i-PI printed into this folder; empty if none."""
+def read_temperature(
+    folder: Path, otherwise: Mapping[str, int] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) steps and (n,) temperatures (K) that i-PI printed into this folder; empty if none.
+
+    Args:
+        folder: the run's folder.
+        otherwise: name -> column where i-PI printed no header, as in a restarted run.
+    """
     empty = np.zeros(0)
     for file in sorted(folder.glob("*.out")):
         if file.name == "mixserver.out":
             continue
         text = file.read_text(encoding="utf-8").splitlines()
-        names = columns([line for line in text if line.startswith("#")])
-        if "temperature" not in names:
+        names = columns([line for line in text if line.startswith("#")]) or otherwise
+        if not names or "temperature" not in names:
             continue
         rows = [line.split() for line in text if line.strip() and not line.startswith("#")]
         rows = [row for row in rows if len(row) > names["temperature"]]
@@ -64,12 +71,13 @@ def read_temperature(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.floa
     return empty, empty
 
 
-def draw(folder: Path, output: Path) -> Path:
+def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None) -> Path:
     """Draw times, region sizes, mismatch and temperature of a run into a PNG.
 
     Args:
         folder: the run's folder.
         output: the PNG to write.
+        otherwise: see `read_temperature`.
 
     Returns:
         `output`.
@@ -84,7 +92,7 @@ def draw(folder: Path, output: Path) -> Path:
     times(axes[0, 0], reports)
     sizes(axes[0, 1], reports)
     mismatch(axes[1, 0], reports)
-    temperature(axes[1, 1], *read_temperature(folder))
+    temperature(axes[1, 1], *read_temperature(folder, otherwise))
     figure.savefig(output, dpi=120)
     return output
 
