@@ -35,8 +35,16 @@ _CENTRED: Final = frozenset(
     {"snap", "mliap", "pod", "pace", "uf3", "eam", "eam/alloy", "eam/fs", "zbl", "zero", "morse"}
     | {"table", "lj/cut", "lj/smooth/linear", "lj/smooth", "buck", "born", "soft", "born/gauss"}
 )
-"""Styles that count the whole energy of a site there, so that it looks one cutoff far. Others
-(sw, tersoff, ...) share three-body terms among their atoms: a site then sees two cutoffs."""
+"""Styles that count the whole energy of a site there, so that it looks one cutoff far."""
+_SHARED: Final = frozenset(
+    {"sw", "sw/mod", "tersoff", "tersoff/mod", "tersoff/mod/c", "tersoff/zbl", "meam", "meam/c"}
+    | {"meam/spline", "meam/sw/spline", "edip", "edip/multi", "vashishta", "vashishta/table", "adp"}
+    | {"bop", "gw", "gw/zbl", "nb3b/harmonic", "nb3b/screened", "threebody/table"}
+)
+"""Styles that share three-body terms among their atoms: a site then sees two cutoffs. Of others
+nobody here knows: a message-passing model looks layers x cutoff."""
+_OPTIONS: Final = frozenset({"spline", "linear", "lookup", "bitmap", "model", "descriptor", "sna"})
+"""Words in a pair_style that are no style."""
 _ENDLESS: Final = ("/long", "/msm", "/dsf", "reaxff", "comb", "airebo", "rebo", "eim", "gpu/long")
 
 
@@ -330,5 +338,9 @@ def _receptive_field(styles: Sequence[str], cutoff: float | None) -> float | Non
     names = [word for word in plain if re.match(r"[a-z]", word)]
     if cutoff is None or any(mark in name for name in names for mark in _ENDLESS):
         return None
-    parts = [n for n in names if not n.startswith("hybrid")] if "hybrid" in names[0] else names[:1]
-    return cutoff if parts and all(name in _CENTRED for name in parts) else 2.0 * cutoff
+    parts = [n for n in names[1:] if n not in _OPTIONS] if "hybrid" in names[0] else names[:1]
+    if not parts or {"unified", "mliappy"} & set(names):
+        return None
+    if all(name in _CENTRED for name in parts):
+        return cutoff
+    return 2.0 * cutoff if all(name in _CENTRED | _SHARED for name in parts) else None

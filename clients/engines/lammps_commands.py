@@ -168,7 +168,7 @@ def _elements(
 ) -> tuple[str, ...]:
     cure = (
         'say which atom type is which element, as in "labelmap atom 1 Si 2 C", in the commands '
-        "file, or give the elements to the engine"
+        "file, or start the worker with --elements Si,C"
     )
     named = list(given or _labelled(lines) or _mapped(lines))
     if not named:
