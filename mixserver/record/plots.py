@@ -16,6 +16,9 @@ from mixserver.record.recorder import REPORTS
 from mixserver.record.report import Report, columns
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#3b6fb6", "#d9822b", "#3c8d5a", "#808080"
+_RED, _PURPLE, _TEAL = "#b5403a", "#7a5195", "#2a9d9d"
+_MOST_POINTS = 300
+"""Longer runs are drawn as running medians."""
 
 
 def read_reports(folder: Path) -> list[Report]:
@@ -99,63 +102,52 @@ def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None)
 
 def times(axes: Axes, reports: Sequence[Report]) -> Axes:
     """Where the time of each evaluation went, ms."""
-    at = [r.evaluation for r in reports]
     for name, colour, label in (
         ("ms_total", _GREY, "total"),
-        ("ms_expensive", _ORANGE, "expensive"),
         ("ms_cheap", _BLUE, "cheap"),
+        ("ms_expensive", _ORANGE, "expensive"),
         ("ms_own", _GREEN, "own"),
     ):
-        values = np.array([getattr(r, name) for r in reports])
+        values = _column(reports, name)
         if values.any():
-            median = float(np.median(values))
-            axes.plot(
-                at,
-                np.maximum(values, 1e-3),
-                color=colour,
-                lw=1.0,
-                label=f"{label}, median {median:.3g}",
+            _line(
+                axes, reports, np.maximum(values, 1e-3), colour, f"{label} {np.median(values):.3g}"
             )
-    axes.set(title="Time per evaluation", xlabel="evaluation", ylabel="ms", yscale="log")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(title="Time per evaluation (medians)", xlabel="evaluation", ylabel="ms", yscale="log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(10 ** np.floor(np.log10(low)), 10 * 10 ** np.ceil(np.log10(high)))
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
     return axes
 
 
 def sizes(axes: Axes, reports: Sequence[Report]) -> Axes:
     """How many atoms were seeds, core, blend, buffer and halo."""
-    at = [r.evaluation for r in reports]
     drawn = False
-    for name, colour in (("halo", _GREY), ("buffer", _GREEN), ("blend", _BLUE), ("core", _ORANGE)):
-        values = [getattr(r, name) for r in reports]
-        if any(values):
-            axes.plot(at, values, color=colour, lw=1.2, label=name, drawstyle="steps-post")
+    for name, colour in (("core", _RED), ("blend", _PURPLE), ("buffer", _TEAL), ("halo", _GREY)):
+        values = _column(reports, name)
+        if values.any():
+            _line(axes, reports, values, colour, name)
             drawn = True
     axes.set(title="Atoms in the regions", xlabel="evaluation", ylabel="atoms")
-    if drawn:
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, fontsize=8)
-    else:
-        _nothing(axes, "no region")
+    _finish(axes, "" if drawn else "no region")
     return axes
 
 
 def mismatch(axes: Axes, reports: Sequence[Report]) -> Axes:
-    """How far the two models' forces differ where they meet, eV/Å."""
-    at = [r.evaluation for r in reports]
-    lines = (
-        ("core_mismatch_rms", _ORANGE, "core, rms"),
-        ("mismatch_max", _GREEN, "blend, largest"),
-        ("mismatch_rms", _BLUE, "blend, rms"),
-        ("net_force", _GREY, "net force, before correction"),
-    )
-    if any(r.core_mismatch_max or r.mismatch_max for r in reports):
-        for name, colour, label in lines:
-            axes.plot(at, [getattr(r, name) for r in reports], color=colour, lw=1.0, label=label)
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, fontsize=8)
-    else:
-        _nothing(axes, "nothing mixed")
+    """How far the two models' forces differ where they meet, and what mixing leaves over, eV/Å."""
+    drawn = False
+    for name, colour, label in (
+        ("core_mismatch_rms", _RED, "core, rms"),
+        ("mismatch_rms", _PURPLE, "blend, rms"),
+        ("mismatch_max", _TEAL, "blend, largest"),
+        ("net_force", _GREY, "net force taken away"),
+    ):
+        values = _column(reports, name)
+        if values.any():
+            _line(axes, reports, values, colour, label)
+            drawn = True
     axes.set(title="|F expensive - F cheap|", xlabel="evaluation", ylabel="eV/Å")
+    _finish(axes, "" if drawn else "nothing mixed")
     return axes
 
 
@@ -167,6 +159,33 @@ def temperature(axes: Axes, steps: NDArray[np.float64], kelvin: NDArray[np.float
         _nothing(axes, "i-PI printed no temperature here")
     axes.set(title="Temperature", xlabel="i-PI step", ylabel="K")
     return axes
+
+
+def _column(reports: Sequence[Report], name: str) -> NDArray[np.float64]:
+    return np.array([getattr(report, name) for report in reports], dtype=np.float64)
+
+
+def _line(
+    axes: Axes, reports: Sequence[Report], values: NDArray[np.float64], colour: str, label: str
+) -> None:
+    """Draw a column; of a long run the running median, with all values pale behind it."""
+    at = _column(reports, "evaluation")
+    width = len(values) // _MOST_POINTS
+    if width > 1:
+        axes.plot(at, values, color=colour, lw=0.3, alpha=0.25)
+        count = len(values) // width
+        values = np.median(values[: count * width].reshape(count, width), axis=1)
+        at = at[: count * width].reshape(count, width).mean(axis=1)
+    axes.plot(at, values, color=colour, lw=1.1, label=label)
+
+
+def _finish(axes: Axes, nothing: str) -> None:
+    """Start at zero, and leave room above for the legend."""
+    if nothing:
+        _nothing(axes, nothing)
+        return
+    axes.set_ylim(0.0, 1.25 * axes.get_ylim()[1])
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
 
 
 def _nothing(axes: Axes, why: str) -> None:
