@@ -1,7 +1,7 @@
-"""Do mix.toml and i-PI's input speak of the same sockets, atoms and beads? Errors only, in words.
+"""Do mix.toml, the structure and i-PI's input speak of the same sockets, atoms and beads?
 
 i-PI sends neither elements nor, unless asked, beads: where the two files disagree, forces would be
-wrong without anybody noticing. Reads structures; runs nothing.
+wrong without anybody noticing. Errors only, in words. Reads structures; runs nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from mixserver.arrays import Numbers
-from mixserver.config import Case, CriterionSeeds
+from mixserver.config import Case, Config, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Topology
 from mixserver.ipi_input import IpiInput, Socket, Source, System, read_labels
@@ -99,6 +99,38 @@ def bead_errors(case: Case, ipi: IpiInput) -> list[str]:
         f"{ipi.file.name} asks for forces on {streams} beads (of all systems and components), but "
         f"a region with {what} needs a memory per bead, and they cannot be told apart; {cure}"
     ]
+
+
+def know_elements(config: Config, topology: Topology) -> None:
+    """Hold the structure against the elements that mix.toml says the models know.
+
+    Raises:
+        ConfigError: the structure has an element that a model does not know.
+    """
+    for role, model in (("cheap", config.models.cheap), ("expensive", config.models.expensive)):
+        key = f"models.{role}.species"
+        known = species(model.species if model else None, key)
+        lacking = sorted(set(topology.numbers.tolist()) - set(known)) if known is not None else []
+        if lacking:
+            raise ConfigError(
+                f"the structure has {', '.join(chemical_symbols[z] for z in lacking)}, but {key} "
+                f"= {list(model.species or ()) if model else []} lacks it: use a model that knows "
+                "all elements, or correct the key"
+            )
+
+
+def species(names: Sequence[str] | None, key: str) -> tuple[int, ...] | None:
+    """Atomic numbers of element symbols.
+
+    Raises:
+        ConfigError: no such element.
+    """
+    if names is None:
+        return None
+    unknown = [name for name in names if name not in atomic_numbers]
+    if unknown:
+        raise ConfigError(f"{key}: {unknown[0]!r} is no element symbol")
+    return tuple(int(atomic_numbers[name]) for name in names)
 
 
 def _ours(case: Case, ipi: IpiInput) -> list[Socket]:

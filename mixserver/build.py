@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import structlog
-from ase.data import atomic_numbers
 
+from mixserver.agreement import know_elements, species
 from mixserver.config import (
     AtomSeeds,
     Case,
@@ -39,6 +39,7 @@ from mixserver.region import seeds as kinds
 from mixserver.region.selector import Selector
 from mixserver.step import MixedStep, PlainStep, Step
 from mixserver.upstream import Upstream
+from mixserver.wire.address import checked_door, parse_address
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import ModelCard, Role
 
@@ -86,10 +87,13 @@ def build(
     """
     config = case.config
     topology, start = read_structure(case.structure)
-    policy = _policy(config)
-    door = ZmqDoor(door_address or config.workers.door, policy)
+    know_elements(config, topology)
+    policy = build_policy(config)
+    door = ZmqDoor(checked_door(door_address or config.workers.door), policy)
     doors: list[Door] = [door]
     prefix = sockets_prefix or config.upstream.sockets_prefix
+    for address in case.addresses:
+        parse_address(address, sockets_prefix=prefix)
     if config.workers.clients:
         doors.append(_clients(config, config.upstream.sockets_prefix))
     dispatcher = Dispatcher(policy, doors)
@@ -185,20 +189,6 @@ def build_mixer(config: Config, card: ModelCard) -> ForceMixer:
     )
 
 
-def species(names: Sequence[str] | None, key: str) -> tuple[int, ...] | None:
-    """Atomic numbers of element symbols.
-
-    Raises:
-        ConfigError: no such element.
-    """
-    if names is None:
-        return None
-    unknown = [name for name in names if name not in atomic_numbers]
-    if unknown:
-        raise ConfigError(f"{key}: {unknown[0]!r} is no element symbol")
-    return tuple(int(atomic_numbers[name]) for name in names)
-
-
 def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds | kinds.CriterionSeeds:
     n = len(topology)
     match table.seeds:
@@ -245,17 +235,19 @@ def _inside(indices: Sequence[int], n: int, key: str) -> tuple[int, ...]:
     return tuple(indices)
 
 
-def _policy(config: Config) -> Policy:
+def build_policy(config: Config) -> Policy:
+    """The rules of dispatch that the [models] and [workers] tables ask for."""
     roles: dict[Role, str] = {}
     if config.models.cheap is not None:
-        roles["cheap"] = config.models.cheap.sha256
+        roles["cheap"] = config.models.cheap.fingerprint
     if config.models.expensive is not None:
-        roles["expensive"] = config.models.expensive.sha256
+        roles["expensive"] = config.models.expensive.fingerprint
     workers = config.workers
     return Policy(
         roles=roles,
         patience_s=workers.patience_s,
         heartbeat_s=workers.heartbeat_s,
+        first_worker_s=workers.first_worker_s,
         failures=workers.failures,
         job_timeout_s=workers.job_timeout_s,
         when_none=workers.when_none,
@@ -268,9 +260,8 @@ def _clients(config: Config, prefix: str) -> IpiDoor:
     card = ModelCard(
         engine="ipi-client",
         name=f"stock client at {config.workers.clients}",
-        fingerprint=stated.sha256 or hashlib.sha256(b"ipi-client").hexdigest(),
+        fingerprint=stated.fingerprint or hashlib.sha256(b"ipi-client").hexdigest(),
         species=species(stated.species, f"models.{role}.species"),
-        cutoff=stated.cutoff,
         receptive_field=stated.receptive_field,
     )
     return IpiDoor(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mixserver.build import build
+from mixserver.build import build, build_policy
 from mixserver.config import load_case
 from mixserver.errors import ConfigError
 
@@ -43,3 +43,37 @@ def test_a_spoilt_memory_is_refused_with_the_cure(tmp_path: Path, text: str) -> 
     memory.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(f"delete {memory}")):
         _build(tmp_path, ("[models.cheap]", HYSTERESIS), memory=memory)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[models.cheap]", '[models.cheap]\nspecies = ["Kr"]', "has Ar, but models.cheap.species"),
+        (
+            "[models.expensive]",
+            '[models.expensive]\nspecies = ["Kr", "He"]',
+            "has Ar, but models.expensive.species",
+        ),
+        ("[models.cheap]", '[models.cheap]\nspecies = ["Q"]', "'Q' is no element symbol"),
+        ('"unix:minimal"', '"nonsense"', "'nonsense' is no address"),
+        ('"unix:minimal"', '["unix:minimal", "h:99999"]', "'h:99999' is no address"),
+        ("[models.cheap]", '[workers]\ndoor = "nonsense"\n[models.cheap]', "workers.door = "),
+        ("[models.cheap]", '[workers]\ndoor = "tcp://here"\n[models.cheap]', "workers.door = "),
+        ("[models.cheap]", '[workers]\nclients = "nonsense"\n[models.cheap]', "is no address"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_opened(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        _build(tmp_path, (old, new))
+
+
+def test_elements_that_are_known_are_taken(tmp_path: Path) -> None:
+    _build(tmp_path, ("[models.cheap]", '[models.cheap]\nspecies = ["Ar"]'))
+
+
+def test_the_first_worker_is_waited_for_as_long_as_configured(tmp_path: Path) -> None:
+    text = (MINIMAL / "mix.toml").read_text()
+    (tmp_path / "mix.toml").write_text(f"{text}\n[workers]\nfirst_worker_s = 7.0\n")
+    assert build_policy(load_case(tmp_path).config).first_worker_s == 7.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase.data import chemical_symbols
 
-from mixserver.agreement import address_errors, atom_errors, bead_errors
+from mixserver.agreement import address_errors, atom_errors, bead_errors, know_elements
 from mixserver.build import build_selector
 from mixserver.checks.findings import Finding
 from mixserver.config import Case
@@ -33,6 +33,10 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
     kinds = ", ".join(f"{n} {chemical_symbols[z]}" for z, n in zip(symbols, counts, strict=True))
     found.append(Finding("ok", "structure", f"{len(topology)} atoms: {kinds}", len(topology)))
     found += _positions(start)
+    try:
+        know_elements(case.config, topology)
+    except ConfigError as error:
+        found.append(Finding("error", "elements", str(error)))
     if case.config.region is not None:
         try:
             build_selector(case.config.region, topology)

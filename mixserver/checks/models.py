@@ -72,7 +72,7 @@ def _introduce(role: Role, card: ModelCard, parts: Parts) -> list[Finding]:
         Finding(
             "ok",
             role,
-            f"{card.name} ({card.engine}, {card.dtype}), {reach}, sha256 {card.fingerprint}",
+            f"{card.name} ({card.engine}, {card.dtype}), {reach}, fingerprint {card.fingerprint}",
         )
     ]
     if card.species is not None:

@@ -18,7 +18,7 @@ import click
 )
 @click.option(
     "--receptive-field",
-    type=float,
+    type=click.FloatRange(min=0.0),
     help="Å of the expensive model, instead of asking a local worker.",
 )
 def region(case: Path, output: Path, receptive_field: float | None) -> None:

@@ -7,10 +7,19 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import msgspec
 
-from mixserver.config.tables import Config, CriterionSeeds, CylinderSeeds, Region, SphereSeeds
+from mixserver.config.tables import (
+    AtomSeeds,
+    Config,
+    CriterionSeeds,
+    CylinderSeeds,
+    Region,
+    SpeciesSeeds,
+    SphereSeeds,
+)
 from mixserver.errors import ConfigError
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>.*)`)?")
@@ -89,24 +98,49 @@ def _explain(message: str) -> str:
         return f"{full} is not a setting{hint}"
     parts = _AT.match(message)
     if parts and parts["at"]:
-        return f"{parts['at'].replace('[...]', '')}: {parts['what']}"
+        at = parts["at"].replace("[...]", "")
+        allowed = _allowed(at) if parts["what"].startswith("Invalid") else []
+        among = f"; it is one of {', '.join(map(repr, allowed))}" if allowed else ""
+        return f"{at}: {parts['what']}{among}"
     return message
+
+
+def _allowed(key: str) -> list[str]:
+    """The values a key can have, where they can be counted: of a Literal, or kinds of a table."""
+    table, _, name = key.rpartition(".")
+    kinds = _tables(table)
+    literals = [
+        value
+        for kind in kinds
+        for entry in msgspec.structs.fields(kind)
+        if entry.encode_name == name and get_origin(entry.type) is Literal
+        for value in get_args(entry.type)
+    ]
+    tags = [
+        str(config.tag) for kind in kinds if (config := kind.__struct_config__).tag_field == name
+    ]
+    return literals or tags
 
 
 def _keys(table: str) -> list[str]:
     """Keys of the table at a dotted path, over all kinds a table can have."""
-    kinds: list[type] = [Config]
-    for part in filter(None, table.split(".")):
-        inner: list[type] = []
+    return [entry.encode_name for kind in _tables(table) for entry in msgspec.structs.fields(kind)]
+
+
+def _tables(path: str) -> list[type[msgspec.Struct]]:
+    """The kinds that the table at a dotted path can have."""
+    kinds: list[type[msgspec.Struct]] = [Config]
+    for part in filter(None, path.split(".")):
+        inner: list[type[msgspec.Struct]] = []
         for kind in kinds:
             for entry in msgspec.structs.fields(kind):
                 if entry.encode_name == part:
                     inner += _structs(entry.type)
         kinds = inner
-    return [entry.encode_name for kind in kinds for entry in msgspec.structs.fields(kind)]
+    return kinds
 
 
-def _structs(kind: object) -> list[type]:
+def _structs(kind: object) -> list[type[msgspec.Struct]]:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return [kind]
     return [found for inner in getattr(kind, "__args__", ()) for found in _structs(inner)]
@@ -120,6 +154,7 @@ def _contradiction(config: Config) -> str:
         "upstream.force_timeout_s": upstream.force_timeout_s,
         "workers.patience_s": workers.patience_s,
         "workers.heartbeat_s": workers.heartbeat_s,
+        "workers.first_worker_s": workers.first_worker_s,
         "workers.failures": workers.failures,
         "workers.job_timeout_s": workers.job_timeout_s,
         "record.every": config.record.every,
@@ -159,6 +194,10 @@ def _region_contradiction(region: Region) -> str:
     if memory is not None and not (memory.time_in > 0 and memory.time_out > 0):
         return "region.hysteresis times must be positive (evaluations)"
     match region.seeds:
+        case AtomSeeds(indices=()):
+            return "region.seeds.indices is empty: name at least one atom, counted from 0"
+        case SpeciesSeeds(elements=()):
+            return "region.seeds.elements is empty: name at least one element"
         case SphereSeeds(radius=radius) | CylinderSeeds(radius=radius) if radius < 0:
             return f"region.seeds.radius must not be negative, got {radius} Å"
         case CriterionSeeds() as seeds:

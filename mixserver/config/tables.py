@@ -141,14 +141,13 @@ class Mixing(_Table, frozen=True):
 class Model(_Table, frozen=True):
     """What is demanded of the workers of one role."""
 
-    sha256: str = ""
-    """Fingerprint workers must have; "" takes the first that joins, and then only the same."""
-    cutoff: float | None = None
-    """Å, for a model that does not say (a stock client, an ASE calculator)."""
+    fingerprint: str = ""
+    """What workers must have; "" takes the first that joins, and then only the same. It is of the
+    model's files and settings together: `mixserver check` prints it, `mixserver serve` logs it."""
     receptive_field: float | None = None
-    """Å, likewise."""
+    """Å, for a model that does not say (a stock client, an ASE calculator)."""
     species: tuple[str, ...] | None = None
-    """Elements it knows, likewise."""
+    """Elements it knows; a structure with any other is refused before anything is evaluated."""
 
 
 class Models(_Table, frozen=True):
@@ -169,6 +168,9 @@ class Workers(_Table, frozen=True):
     patience_s: float = 5.0
     """Silence after which a worker counts as dead."""
     heartbeat_s: float = 1.0
+    first_worker_s: float = 120.0
+    """Under when_none = "stop": how long to wait for the first worker of a role; models take a
+    while to load."""
     failures: int = 3
     """Workers one job may break before it is blamed itself."""
     job_timeout_s: float = 1800.0

@@ -139,7 +139,7 @@ class Board:
                 worker,
                 f"worker {worker} has model {card.name!r} with fingerprint {card.fingerprint}, "
                 f"but the {role} model of this run is {pin} ({whose} says so). Start it with the "
-                f"same model, or correct models.{role}.sha256 and start a new run.",
+                f"same model, or correct models.{role}.fingerprint and start a new run.",
             )
             return
         self._pins[role] = pin

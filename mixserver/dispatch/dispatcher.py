@@ -277,7 +277,13 @@ class Dispatcher:
                     BadInput(reason) if kind == "input" else self._nobody(reason, question.role)
                 )
             case TakeIn(worker, role, card):
-                log.info("worker joined", worker=worker, role=role, model=card.name)
+                log.info(
+                    "worker joined",
+                    worker=worker,
+                    role=role,
+                    model=card.name,
+                    fingerprint=card.fingerprint,
+                )
                 self._door_of[worker].welcome(worker)
                 for future in self._joining[role]:
                     if not future.done():

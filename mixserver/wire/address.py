@@ -1,4 +1,4 @@
-"""Where a socket of i-PI's kind lies: "unix:NAME" or "HOST:PORT". Opens nothing."""
+"""Where sockets lie: "unix:NAME" or "HOST:PORT" for i-PI's kind, ZeroMQ's own. Opens nothing."""
 
 from __future__ import annotations
 
@@ -66,3 +66,21 @@ def parse_address(text: str, *, sockets_prefix: str = SOCKETS_PREFIX) -> Address
             "unix:silicon or localhost:31415"
         )
     return Address(host=host, port=number)
+
+
+def checked_door(text: str) -> str:
+    """Refuse an address of mixserver's own workers that ZeroMQ could not bind.
+
+    Raises:
+        ConfigError: it is neither tcp://HOST:PORT nor ipc://PATH.
+    """
+    scheme, found, rest = text.partition("://")
+    _, colon, port = rest.rpartition(":")
+    if scheme == "ipc" and found and rest:
+        return text
+    if scheme == "tcp" and colon and (port == "*" or (port.isascii() and port.isdigit())):
+        return text
+    raise ConfigError(
+        f"workers.door = {text!r} is no address; expected tcp://HOST:PORT (port 0 picks a free "
+        "one) or ipc://PATH"
+    )

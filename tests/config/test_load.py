@@ -55,7 +55,34 @@ def test_a_good_file_becomes_typed_values() -> None:
         ),
         ("core_radius = 6.0", "core_radius = -1", "region.core_radius must not be negative"),
         ("core_radius = 6.0\n", "", "Object missing required field `core_radius`"),
-        ('kind = "atoms"', 'kind = "atom"', "region.seeds.kind: Invalid value 'atom'"),
+        (
+            'kind = "atoms"',
+            'kind = "atom"',
+            "region.seeds.kind: Invalid value 'atom'; it is one of 'atoms', 'species', 'sphere', "
+            "'slab', 'cylinder', 'criterion'",
+        ),
+        (
+            "core_radius = 6.0",
+            'core_radius = 6.0\nprofile = "step"',
+            "region.profile: Invalid enum value 'step'; it is one of 'linear', 'cubic', 'quintic'",
+        ),
+        ("indices = [1, 2]", "indices = []", "region.seeds.indices is empty"),
+        (
+            'kind = "atoms"\nindices = [1, 2]',
+            'kind = "species"\nelements = []',
+            "region.seeds.elements is empty",
+        ),
+        (
+            "[models.cheap]",
+            '[models.cheap]\nsha256 = "ab"',
+            "models.cheap.sha256 is not a setting",
+        ),
+        ("[models.cheap]", "[models.cheap]\ncutoff = 5.0", "models.cheap.cutoff is not a setting"),
+        (
+            "[models.cheap]",
+            "[workers]\nfirst_worker_s = 0.0\n[models.cheap]",
+            "workers.first_worker_s must be positive",
+        ),
         ("[models.expensive]", "", "[region] needs both"),
         (
             'role = "cheap"\ncommand = ["toy"]',
