@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,8 @@ class Service:
         Raises:
             MixserverError: an evaluation failed in a way that trying again cannot cure.
         """
+        gc.collect()
+        gc.freeze()  # what was imported need not be looked through in mid-evaluation
         self.upstreams = [
             make(self._guarded(self.parts.step.answer)) for make in self.parts.upstreams
         ]
