@@ -172,11 +172,19 @@ def _fingerprint(path: str, settings: Mapping[str, Any]) -> str:
     except metadata.PackageNotFoundError:
         version = ""
     digest.update(json.dumps([path, version]).encode())
-    for name, value in sorted(settings.items()):
-        digest.update(f"\n{name}=".encode())
-        file = Path(value) if isinstance(value, str) and value else None
-        if file is not None and file.is_file():
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-        else:
-            digest.update(repr(value).encode())
+    digest.update(_content(settings).encode())
     return digest.hexdigest()
+
+
+def _content(value: Any) -> str:
+    """A setting as text, with what is in the files it names, however deep it names them."""
+    match value:
+        case Mapping():
+            entries = sorted((repr(key), _content(inner)) for key, inner in value.items())
+            return f"{{{', '.join(f'{key}: {inner}' for key, inner in entries)}}}"
+        case list() | tuple():
+            return f"[{', '.join(map(_content, value))}]"
+        case str() | Path() if value and Path(value).is_file():
+            return f"sha256 {hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+        case _:
+            return repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,6 +145,25 @@ def test_weights_and_criteria_are_refused() -> None:
         evaluate(engine, copper(), weight=np.linspace(0, 1, 4))
     with pytest.raises(BadInput, match="neither criteria"):
         evaluate(engine, copper(), criterion="coord/atom cutoff 3")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda f: f, lambda f: [f], lambda f: ("a", [f]), lambda f: {"Si": f}, lambda f: [{"x": [f]}]],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_files_count_by_their_content_however_deep_they_are_named(
+    tmp_path: Path, kind: type, wrap: Callable[[object], object]
+) -> None:
+    def fingerprint(name: str, content: str) -> str:
+        (tmp_path / name).write_text(content)
+        file = kind(tmp_path / name)
+        engine = AseEngine(f"{__name__}:Springs", {"file": wrap(file)}, no_virial=True)
+        return engine.card.fingerprint
+
+    one = fingerprint("a.pth", "one")
+    assert fingerprint("a.pth", "two") != one
+    assert fingerprint("b.pth", "one") == one  # wherever it lies
 
 
 def test_the_fingerprint_is_of_settings_and_files(tmp_path: Path) -> None:
