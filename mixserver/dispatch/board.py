@@ -33,7 +33,7 @@ from mixserver.dispatch.actions import (
 )
 from mixserver.dispatch.events import Answered, Event, Failed, Heard, Joined, Left
 from mixserver.dispatch.policy import Policy
-from mixserver.wire.worker import ModelCard, Role
+from mixserver.wire.worker import UNITS, ModelCard, Role
 
 Stimulus: TypeAlias = Event | Submitted | Withdrawn | Tick
 
@@ -130,6 +130,13 @@ class Board:
                 f"worker {worker} joined for role {role!r}, but this server asks only: {wanted}. "
                 f"Start it with --role {next(iter(self._policy.roles))}, or add "
                 f"[models.{role}] to mix.toml.",
+            )
+            return
+        if card.units != UNITS:
+            yield TurnAway(
+                worker,
+                f"worker {worker} speaks in {card.units!r}, but this protocol has {UNITS!r}: have "
+                "it convert what it sends and gets.",
             )
             return
         pin = self._pins.get(role, card.fingerprint)

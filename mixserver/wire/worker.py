@@ -22,6 +22,9 @@ from mixserver.errors import ProtocolError
 VERSION: Final = 1
 """Changes whenever a message changes; both ends must have the same."""
 
+UNITS: Final = "angstrom,electronvolt"
+"""Length and energy on this wire; forces are in eV/Å."""
+
 Frame: TypeAlias = bytes | bytearray | memoryview
 Role: TypeAlias = Literal["cheap", "expensive"]
 Blame: TypeAlias = Literal["input", "worker"]
@@ -59,6 +62,8 @@ class ModelCard(_Message, frozen=True, eq=False):
     """True if `Evaluate.criterion` (a LAMMPS per-atom compute) can be evaluated."""
     dtype: str = "float64"
     """Precision it computes in."""
+    units: str = UNITS
+    """What its lengths and energies are in, said so that nobody has to believe it."""
 
 
 class Hello(_Message, frozen=True, eq=False, tag="hello"):

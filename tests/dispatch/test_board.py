@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -252,6 +253,16 @@ def test_a_configured_fingerprint_is_demanded_of_the_first_worker() -> None:
     on = Bench(roles={"cheap": "bb"})
     assert isinstance(on(Joined("a", "cheap", CARD))[0], TurnAway)
     assert on(Joined("a", "cheap", OTHER)) == [TakeIn("a", "cheap", OTHER)]
+
+
+def test_a_worker_with_other_units_is_turned_away() -> None:
+    on = Bench()
+    card = msgspec.structs.replace(CARD, units="bohr,hartree")
+    (turned,) = on(Joined("a", "cheap", card))
+    assert isinstance(turned, TurnAway)
+    assert "'bohr,hartree'" in turned.reason
+    assert "'angstrom,electronvolt'" in turned.reason
+    assert on(Joined("a", "cheap", CARD)) == [TakeIn("a", "cheap", CARD)]  # it pinned nothing
 
 
 def test_a_worker_for_a_role_that_is_not_asked_is_turned_away() -> None:
