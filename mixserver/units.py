@@ -22,8 +22,3 @@ EV_PER_ANGSTROM: Final = ELECTRONVOLT / ANGSTROM
 """hartree/bohr per eV/Å."""
 HARTREE_PER_BOHR: Final = 1.0 / EV_PER_ANGSTROM
 """eV/Å per hartree/bohr."""
-
-BAR: Final = 1.0 / 1.602176634e6
-"""eV/Å³ per bar (CODATA 2018, exact)."""
-BOLTZMANN: Final = 8.617333262e-5
-"""eV per kelvin (CODATA 2018)."""

@@ -21,8 +21,6 @@ class Region:
     """(N,) expensive fraction lambda of each atom, in [0, 1]."""
     seeds: Indices
     """(s,) atoms that are seeds; empty for regions fixed in space."""
-    waiting_for: str = ""
-    """Why the whole system is expensive for now (no criterion evaluated yet), or ""."""
 
     def __post_init__(self) -> None:
         if self.expensive.ndim != 1:
