@@ -7,6 +7,7 @@ those LAMMPS refuses to list pairs, or the engine's check at start-up finds that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +16,8 @@ import numpy as np
 from clients.engines.lammps_instance import Evaluated, Instance, Setup
 from clients.engines.lammps_mpi import Order, Ranks
 
+_DEVICE: Final = ("package", "suffix")
+_SWITCHES: Final = ("-k", "-kokkos", "-sf", "-suffix", "-pk", "-package")
 _ENERGY: Final = 0
 _FORCE: Final = slice(1, 4)
 _APART: Final = slice(4, 7)
@@ -35,7 +38,15 @@ class PairPart(Instance):
     """
 
     def __init__(self, setup: Setup, commands: tuple[str, ...], order: Order, ranks: Ranks) -> None:
-        super().__init__(replace(setup, after_box=commands, site_energies=False), order, ranks)
+        here = replace(
+            setup,
+            before_box=tuple(t for t in setup.before_box if t.split()[0] not in _DEVICE),
+            after_box=commands,
+            arguments=on_host(setup.arguments),
+            accelerated=False,
+            site_energies=False,
+        )
+        super().__init__(here, order, ranks)
         try:
             self._library.command("compute mx_who all property/local patom1 patom2")
             self._library.command("compute mx_pair all pair/local eng fx fy fz dx dy dz")
@@ -76,3 +87,15 @@ class PairPart(Instance):
             energies=sums[:n, 3].copy() if order.energies else None,
             values=None,
         )
+
+
+def on_host(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Command line switches for LAMMPS without accelerators, which list no pairs."""
+    kept: list[str] = []
+    dropping = False
+    for word in arguments:
+        if word.startswith("-") and not word[1:2].isdigit():
+            dropping = word in _SWITCHES
+        if not dropping:
+            kept.append(word)
+    return tuple(kept)

@@ -41,32 +41,43 @@ class Snap:
         """The user's atom types that it sees, counted from 0."""
         return tuple(kind for kind, name in enumerate(self.names) if name is not None)
 
-    def commands(self, room: Sequence[int]) -> tuple[str, ...]:
-        """Commands for many atom types per element.
+    def spread(self, room: Sequence[int]) -> list[str]:
+        """The element of atom type 2, 3, ...
 
         Atom type 1 is invisible. Then come, for each element seen, two types (weight 0, weight
-        1) and after those of all elements `room` types (any weight) per element in turn. Two
-        atoms of weight 0 do not see each other, because nobody needs to know.
+        1) and after those of all elements `room` types (any weight) per element in turn.
         """
         names = [name for name in self.names if name is not None]
         spread = [name for name in names for _ in range(2)]
-        spread += [name for name, count in zip(names, room, strict=True) for _ in range(count)]
-        zeros = [2 + 2 * k for k in range(len(names))]
+        return spread + [n for n, count in zip(names, room, strict=True) for _ in range(count)]
+
+    def styles(self) -> tuple[str, ...]:
+        """Commands before `coefficients`."""
+        return *self.common, f"pair_style {_OVERLAY} zero {_SHORT} snap"
+
+    def coefficients(
+        self, room: Sequence[int], files: str | None = None, blocks: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Commands for the atom types of `spread`.
+
+        Two atoms of weight 0 do not see each other, because nobody needs to know.
+
+        Args:
+            room: as of `spread`.
+            files: other files of coefficients and parameters.
+            blocks: which part of these files stands for atom type 2, 3, ...
+        """
+        zeros = [2 + 2 * k for k in range(len(self.seen))]
         lines = [
-            *self.common,
-            f"pair_style {_OVERLAY} zero {_SHORT} snap",
             "pair_coeff * * zero",
-            f"pair_coeff * * snap {self.files} NULL {' '.join(spread)}",
+            f"pair_coeff * * snap {files or self.files} NULL "
+            + " ".join(blocks or self.spread(room)),
         ]
         for one in zeros:
             for other in zeros:
                 if one <= other:
                     lines += [f"pair_coeff {one} {other} none", f"pair_coeff {one} {other} zero"]
         return tuple(lines)
-
-    def types(self, room: Sequence[int]) -> int:
-        """Number of atom types of `commands`."""
-        return 1 + 2 * len(self.seen) + sum(room)
 
 
 @dataclass(frozen=True, slots=True)

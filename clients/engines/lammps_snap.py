@@ -1,40 +1,30 @@
-"""One SNAP with weighted site energies, through LAMMPS's `scale` matrix.
+"""One SNAP with weighted site energies: every weight has an atom type of its own.
 
-PairSNAP multiplies site energy and forces of an atom by scale[t][t], t its atom type. So atoms of
-different weights get different types of the same element. Atoms of weight 0 next to a weighted
-one do not see each other; those farther away are invisible to LAMMPS and cost nothing.
+PairSNAP multiplies site energy and forces of an atom by scale[t][t], t its atom type; LAMMPS lets
+us write that matrix. The SNAP of Kokkos does not look at it: there the coefficients themselves are
+multiplied, and read again whenever a weight has changed.
 Knows weights and types of one SNAP; knows no other parts.
 """
 
 from __future__ import annotations
 
+import shlex
+import tempfile
 from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clients.engines.lammps_instance import Evaluated, Instance, Setup
 from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.lammps_parts import Snap
-from clients.engines.neighbours import completed, pairs, wrap
-from mixserver.arrays import Indices, Mask, Matrix, Scalars, Vectors
-from mixserver.errors import BadInput
+from clients.engines.lammps_types import Assigned, Types
+from mixserver.arrays import Scalars
 
-MOST_TYPES: Final = 4000
-"""LAMMPS's tables grow with the square: 4000 types are about 1 GB."""
+Way: TypeAlias = Literal["scale", "coefficients"]
 _NOTHING: Final = 1e-150
 """Smaller weights are 0: their site energies could not be divided by them."""
-_HEAD_ROOM: Final = 1.3
-_LEAST_ROOM: Final = 16
-_MARGIN: Final = 1.5
-"""Å beyond the cutoff within which atoms of weight 0 stay visible, so that most steps need no new
-search."""
-_HIDDEN, _ZERO, _ONE, _OTHER = 0, 1, 2, 3
-
-
-class Crowded(Exception):
-    """There are more different weights than atom types; an instance with more is needed."""
 
 
 class SnapPart(Instance):
@@ -43,34 +33,41 @@ class SnapPart(Instance):
     Args:
         setup: as of the plain potential; its commands are not used.
         snap: the SNAP.
+        way: how LAMMPS gets the weights.
         reach: Å, its cutoff or more.
         order: the first evaluation, with weights.
         ranks: who evaluates.
 
     Raises:
-        BadInput: atoms on top of each other, or too many different weights.
+        BadInput: atoms on top of each other.
         LammpsError: LAMMPS refused.
     """
 
-    def __init__(self, setup: Setup, snap: Snap, reach: float, order: Order, ranks: Ranks) -> None:
-        element = np.full(max(setup.numbers) + 1, -1)
-        element[[setup.numbers[kind] for kind in snap.seen]] = np.arange(len(snap.seen))
-        self._element = element[order.numbers]
-        self._shadow = _Shadow(reach)
-        weights = _weights(order)
-        self._room = tuple(
-            max(_LEAST_ROOM, int(_HEAD_ROOM * len(self._others(weights, e)[0])))
-            for e in range(len(snap.seen))
+    def __init__(
+        self, setup: Setup, snap: Snap, way: Way, reach: float, order: Order, ranks: Ranks
+    ) -> None:
+        weights = weights_of(order)
+        elements = [setup.numbers[kind] for kind in snap.seen]
+        self._types = Types(elements, order.numbers, weights, reach)
+        self._snap, self._now = snap, self._types.assign(order, weights)
+        self._table = _Table(snap, self._types.room) if way == "coefficients" else None
+        many = replace(
+            setup,
+            after_box=(*snap.styles(), *self._coefficients(self._now.scale)),
+            numbers=(1,) * (len(self._now.scale) - 1),
         )
-        types = snap.types(self._room)
-        if types > MOST_TYPES:
-            raise BadInput(
-                f"the atoms have {types} different site weights, more than the {MOST_TYPES} LAMMPS "
-                "can tell apart. Make the blend narrower."
-            )
-        self._classes, kinds, self._scale = self._assigned(order, weights)
-        many = replace(setup, after_box=snap.commands(self._room), numbers=(1,) * types)
-        super().__init__(many, order, ranks, kinds=kinds)
+        try:
+            super().__init__(many, order, ranks, kinds=self._now.kinds)
+        except BaseException:
+            if self._table is not None:
+                self._table.close()
+            raise
+
+    def close(self) -> None:
+        """End LAMMPS."""
+        super().close()
+        if self._table is not None:
+            self._table.close()
 
     def evaluate(self, order: Order) -> Evaluated:
         """Evaluate positions and weights of the same atoms.
@@ -80,17 +77,11 @@ class SnapPart(Instance):
             BadInput: atoms on top of each other.
             LammpsError: LAMMPS refused.
         """
-        weights = _weights(order)
-        classes, kinds, scale = self._assigned(order, weights)
-        # LAMMPS chose the neighbours by class; among the types of one class it does not matter.
-        anew = not np.array_equal(classes, self._classes)
-        self._classes = classes
-        rows = self._library.order()
-        if len(rows) and rows.max() < len(kinds):
-            self._library.kinds()[:] = kinds[rows]
-        np.fill_diagonal(self._library.pair_matrix("scale"), scale)
+        weights = weights_of(order)
+        full = self._weigh(self._types.assign(order, weights)) or self._fresh or not self._lean
+        self._fresh = True  # should anything go wrong, the next evaluation starts with a set-up
         wanted = ["thermo_pe", "mx_v"] + (["mx_e"] if order.energies else [])
-        self._advance(order, wanted, full=anew or self._fresh or not self._lean)
+        self._advance(order, wanted, full=full)
         self._fresh = False
         found = self._results(order, "")
         if found.energies is None:
@@ -98,95 +89,63 @@ class SnapPart(Instance):
         plain = np.divide(found.energies, weights, out=np.zeros(len(weights)), where=weights != 0.0)
         return replace(found, energies=plain)
 
-    def _assigned(
-        self, order: Order, weights: Scalars
-    ) -> tuple[NDArray[np.int8], NDArray[np.int32], Scalars]:
-        """Class and atom type of each atom, and the scale of each type."""
-        seen = self._element >= 0
-        site = seen & (weights != 0.0)
-        classes = np.where(site, np.int8(_ONE), np.int8(_HIDDEN))
-        dark = np.flatnonzero(seen & ~site)
-        if len(dark):
-            near = self._shadow.near(order, site, dark)
-            classes[near] = _ZERO
-        elements = len(self._room)
-        kinds = np.ones(len(weights), np.int32)
-        lit = classes != _HIDDEN
-        kinds[lit] = 2 * self._element[lit] + classes[lit] + 1
-        scale = np.zeros(2 + 2 * elements + sum(self._room))
-        scale[3 : 3 + 2 * elements : 2] = 1.0
-        start = 2 + 2 * elements
-        for element, room in enumerate(self._room):
-            values, atoms, which = self._others(weights, element)
-            if len(values) > room:
-                raise Crowded
-            kinds[atoms] = start + which
-            scale[start : start + len(values)] = values
-            start += room
-        return classes, kinds, scale
+    def _weigh(self, new: Assigned) -> bool:
+        """Give LAMMPS types and weights; whether it needs a full set-up for them."""
+        old, self._now = self._now, new
+        # LAMMPS chose the neighbours by class; among the types of one class it does not matter.
+        anew = not np.array_equal(new.classes, old.classes)
+        rows = self._library.order()
+        if len(rows) and rows.max() < len(new.kinds):  # else atoms were lost, as is found next
+            self._library.kinds()[:] = new.kinds[rows]
+        if self._table is None:
+            np.fill_diagonal(self._library.pair_matrix("scale"), new.scale)
+            return anew
+        if np.array_equal(new.scale, old.scale) and np.array_equal(new.kinds, old.kinds):
+            return anew
+        for text in self._coefficients(new.scale):
+            self._library.command(text)
+        return True
 
-    def _others(self, weights: Scalars, element: int) -> tuple[Scalars, Indices, NDArray[np.intp]]:
-        """The weights of one element that are neither 0 nor 1, whose, and which is whose."""
-        atoms = np.flatnonzero((self._element == element) & (weights != 0.0) & (weights != 1.0))
-        values, which = np.unique(weights[atoms], return_inverse=True)
-        return values, atoms, which
+    def _coefficients(self, scale: Scalars) -> tuple[str, ...]:
+        if self._table is None:
+            return self._snap.coefficients(self._types.room)
+        return self._snap.coefficients(self._types.room, *self._table.write(scale))
 
 
-class _Shadow:
-    """Which atoms of weight 0 are near weighted ones; searched anew only when need be."""
+class _Table:
+    """A file of coefficients with a block for each atom type, multiplied by its weight."""
 
-    def __init__(self, reach: float) -> None:
-        self._reach = reach
-        self._site: Mask | None = None
-        self._positions: Vectors = np.zeros((0, 3))
-        self._cell: Matrix = np.eye(3)
-        self._found: Indices = np.zeros(0, np.intp)
+    def __init__(self, snap: Snap, room: tuple[int, ...]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mixserver-snap-")
+        self._file = Path(self._folder.name, "weighted.snapcoeff")
+        source, self._parameters = shlex.split(snap.files)
+        lines = [line.split("#")[0].split() for line in Path(source).read_text().splitlines()]
+        words = [word for line in lines for word in line]
+        elements, width = int(words[0]), 3 + int(words[1])
+        starts = range(2, 2 + elements * width, width)
+        blocks = {words[at]: words[at + 1 : at + width] for at in starts}
+        names = snap.spread(room)
+        self._heads = [" ".join(blocks[name][:2]) for name in names]
+        values = {name: np.array([float(word) for word in blocks[name][2:]]) for name in blocks}
+        self._values = np.array([values[name] for name in names])
 
-    def near(self, order: Order, site: Mask, dark: Indices) -> Indices:
-        """Those of the dark atoms that a site sees, and some more."""
-        if self._site is None or not np.array_equal(site, self._site) or self._moved(order):
-            self._site, self._positions = site, order.positions.copy()
-            self._cell = completed(order.cell, order.pbc)
-            self._found = _near(order, site, dark, self._reach + _MARGIN)
-        return self._found
+    def write(self, scale: Scalars) -> tuple[str, tuple[str, ...]]:
+        """Files for pair_coeff, and the names of the blocks of the types from 2 on."""
+        weighted = self._values * scale[2:, None]
+        names = tuple(f"t{k}" for k in range(2, len(scale)))
+        text = [f"# weighted\n{len(names)} {weighted.shape[1]}\n"]
+        for name, head, row in zip(names, self._heads, weighted.tolist(), strict=True):
+            text.append(f"{name} {head}\n" + "\n".join(map(repr, row)) + "\n")
+        self._file.write_text("".join(text))
+        return f'"{self._file}" "{self._parameters}"', names
 
-    def _moved(self, order: Order) -> bool:
-        """Whether two atoms may have come closer by the margin since the last search."""
-        strain = np.linalg.inv(self._cell) @ completed(order.cell, order.pbc)
-        moved = np.sqrt(
-            np.square(order.positions - self._positions @ strain).sum(axis=1).max(initial=0.0)
-        )
-        size = float(np.linalg.norm(strain - np.eye(3), 2))
-        return bool(2.0 * moved + size * (self._reach + _MARGIN) > 0.9 * _MARGIN)
-
-
-def _near(order: Order, site: Mask, dark: Indices, reach: float) -> Indices:
-    """Those dark atoms that have a site within reach."""
-    kept = np.sort(np.concatenate([dark, _candidates(order, site, dark, reach)]))
-    found = pairs(order.positions[kept], order.cell, order.pbc, reach)
-    seen = kept[found.first[site[kept[found.second]]]]
-    return np.asarray(np.intersect1d(seen, dark))
+    def close(self) -> None:
+        """Remove the file."""
+        self._folder.cleanup()
 
 
-def _candidates(order: Order, site: Mask, dark: Indices, reach: float) -> Indices:
-    """The sites in the cells, at least `reach` wide, of dark atoms and in those around."""
-    full = completed(order.cell, order.pbc)
-    inverse = np.linalg.inv(full)
-    fraction = wrap(order.positions, order.cell, order.pbc) @ inverse
-    low, size = fraction.min(axis=0), np.ptp(fraction, axis=0)
-    periodic = np.asarray(order.pbc)
-    low[periodic], size[periodic] = 0.0, 1.0
-    width = reach * np.linalg.norm(inverse, axis=0)
-    count = np.clip(np.floor(size / width), 1, 100).astype(int)
-    cell = np.clip((fraction - low) / np.maximum(size, 1e-300) * count, 0, count - 1).astype(int)
-    marked = np.zeros(count, bool)
-    marked[tuple(cell[dark].T)] = True
-    for axis in range(3):
-        marked |= np.roll(marked, 1, axis) | np.roll(marked, -1, axis)
-    return np.flatnonzero(site & marked[tuple(cell.T)])
-
-
-def _weights(order: Order) -> Scalars:
+def weights_of(order: Order) -> Scalars:
+    """The weights of an evaluation, tiny ones made 0."""
     if order.weight is None:
         return np.ones(len(order.positions))
     return np.where(np.abs(order.weight) < _NOTHING, 0.0, order.weight)

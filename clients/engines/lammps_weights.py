@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.engines.lammps_instance import Evaluated, Instance, Setup
 from clients.engines.lammps_library import LammpsError, Library
 from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.lammps_pairwise import PairPart
 from clients.engines.lammps_parts import NoWay, Parts, parts_of
-from clients.engines.lammps_snap import Crowded, SnapPart
+from clients.engines.lammps_snap import SnapPart, Way, weights_of
+from clients.engines.lammps_types import Crowded
 from mixserver.arrays import Numbers, Scalars, Vectors
 from mixserver.errors import BadInput
 
@@ -26,6 +28,8 @@ _GEOMETRIC: Final = frozenset(
     | {"entropy/atom", "voronoi/atom", "contact/atom"}
 )
 """Criteria that look at positions only; others need the plain potential."""
+MOST_WEIGHTS: Final = 1200
+"""Different weights in one pass. LAMMPS's tables take 100 bytes per pair of atom types."""
 _SAME: Final = 1e-8
 """eV/Å and eV, between the parts and the plain potential."""
 _SLOPE: Final = 1e-3
@@ -42,6 +46,8 @@ class Plan:
     parts: Parts
     cutoff: float
     """Å, of the plain potential."""
+    way: Way = "scale"
+    """How LAMMPS gets the weights of SNAPs."""
 
 
 class Weighted:
@@ -53,7 +59,7 @@ class Weighted:
         ranks: who evaluates; all of them construct it and call `evaluate` together.
 
     Raises:
-        BadInput: atoms on top of each other, or too many different weights.
+        BadInput: atoms on top of each other.
         LammpsError: LAMMPS refused.
     """
 
@@ -63,24 +69,25 @@ class Weighted:
         self.numbers: Numbers = order.numbers.copy()
         self.pbc = order.pbc
         self._plan, self._ranks = plan, ranks
-        self._snaps: list[SnapPart] = []
+        self._snaps: list[list[SnapPart]] = []
+        self._edges: NDArray[np.intp] = np.zeros(0, np.intp)
         self._pairs: PairPart | None = None
         self._observers: dict[bool, Instance] = {}
-        parts = plan.parts
         try:
-            for snap in parts.snaps:
-                self._snaps.append(SnapPart(plan.setup, snap, plan.cutoff, order, ranks))
-            if parts.pairwise is not None:
-                self._pairs = PairPart(plan.setup, parts.pairwise, order, ranks)
+            self._make_snaps(order)
+            if plan.parts.pairwise is not None:
+                self._pairs = PairPart(plan.setup, plan.parts.pairwise, order, ranks)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """End all LAMMPS instances."""
-        for one in (*self._snaps, self._pairs, *self._observers.values()):
+        snaps = (one for passes in self._snaps for one in passes)
+        for one in (*snaps, self._pairs, *self._observers.values()):
             if one is not None:
                 one.close()
+        self._snaps, self._pairs, self._observers = [], None, {}
 
     def evaluate(self, order: Order) -> Evaluated:
         """Evaluate positions and weights of the same atoms.
@@ -92,7 +99,11 @@ class Weighted:
         """
         values = self._observed(order).values if order.criterion else None
         bare = replace(order, criterion="")
-        found = [self._snap(k, bare) for k in range(len(self._snaps))]
+        try:
+            found = self._snapped(bare)
+        except Crowded:
+            self._make_snaps(bare)
+            found = self._snapped(bare)
         if self._pairs is not None:
             found.append(self._pairs.evaluate(bare))
         whole = found[0]
@@ -109,16 +120,38 @@ class Weighted:
             whole = replace(whole, energies=np.where(order.weight == 0.0, 0.0, whole.energies))
         return replace(whole, values=values)
 
-    def _snap(self, k: int, order: Order) -> Evaluated:
-        try:
-            return self._snaps[k].evaluate(order)
-        except Crowded:
-            plan = self._plan
-            self._snaps[k].close()
-            self._snaps[k] = SnapPart(
-                plan.setup, plan.parts.snaps[k], plan.cutoff, order, self._ranks
-            )
-            return self._snaps[k].evaluate(order)
+    def _make_snaps(self, order: Order) -> None:
+        """Make instances with room for these weights, and no more than needed in each."""
+        for passes in self._snaps:
+            for one in passes:
+                one.close()
+        self._snaps = []
+        plan, self._edges = self._plan, _edges(weights_of(order))
+        for snap in plan.parts.snaps:
+            passes = []
+            self._snaps.append(passes)
+            for share in self._shares(order):
+                passes.append(SnapPart(plan.setup, snap, plan.way, plan.cutoff, share, self._ranks))
+
+    def _snapped(self, order: Order) -> list[Evaluated]:
+        shares = self._shares(order)
+        return [
+            one.evaluate(share)
+            for passes in self._snaps
+            for one, share in zip(passes, shares, strict=True)
+        ]
+
+    def _shares(self, order: Order) -> list[Order]:
+        """The weights in several passes that add up to them, if there are very many."""
+        if len(self._edges) == 2:
+            return [order]
+        weights = weights_of(order)
+        rank = np.searchsorted(self._edges, np.arange(len(weights)), side="right") - 1
+        rank[weights == 1.0] = 0
+        return [
+            replace(order, weight=np.where(rank == k, weights, 0.0))
+            for k in range(len(self._edges) - 1)
+        ]
 
     def _observed(self, order: Order) -> Evaluated:
         """The criterion's values, which must not depend on weights."""
@@ -131,6 +164,15 @@ class Weighted:
         if geometric not in self._observers:
             self._observers[geometric] = Instance(setup, order, self._ranks)
         return self._observers[geometric].evaluate(replace(order, energies=False, weight=None))
+
+
+def _edges(weights: Scalars) -> NDArray[np.intp]:
+    """Atoms at which one pass ends and the next begins, by the number of different weights."""
+    other = np.flatnonzero((weights != 0.0) & (weights != 1.0))
+    different = len(np.unique(weights[other]))
+    passes = 1 if different <= MOST_WEIGHTS else -(-len(other) // int(0.8 * MOST_WEIGHTS))
+    inner = other[[k * len(other) // passes for k in range(1, passes)]]
+    return np.array([0, *inner, len(weights)], np.intp)
 
 
 def plan_weights(setup: Setup, cutoff: float | None) -> Plan:
@@ -150,12 +192,19 @@ def plan_weights(setup: Setup, cutoff: float | None) -> Plan:
         )
     finally:
         library.close()
-    plan = Plan(setup, parts, cutoff)
-    try:
-        _check(plan)
-    except (LammpsError, BadInput) as error:
-        raise NoWay(str(error)) from error
-    return plan
+    reasons: list[str] = []
+    ways: tuple[Way, ...] = ("scale", "coefficients") if parts.snaps else ("scale",)
+    for way in ways:
+        plan = Plan(setup, parts, cutoff, way)
+        try:
+            _check(plan)
+        except LammpsError as error:
+            reasons.append(f"LAMMPS says: {error}")
+        except (BadInput, NoWay) as error:
+            reasons.append(str(error))
+        else:
+            return plan
+    raise NoWay(reasons[0])
 
 
 def _check(plan: Plan) -> None:
@@ -189,7 +238,11 @@ def _check(plan: Plan) -> None:
         ):
             apart = float(np.abs(np.asarray(got) - right).max())
             if not apart <= _SAME * scale * len(e):
-                raise NoWay(f"its {what} would be off by {apart:.2g} (eV, Å)")
+                raise NoWay(
+                    f"the {what} of its SNAPs and pairs add up to something else, off by "
+                    f"{apart:.2g} (eV, Å): it is not pairwise apart from SNAP, or this build of "
+                    "LAMMPS cannot"
+                )
 
         def energy(positions: Vectors) -> float:
             return float(mixed @ _energies(plain.evaluate(replace(order, positions=positions))))
@@ -200,7 +253,10 @@ def _check(plan: Plan) -> None:
             slope = energy(order.positions + along) - energy(order.positions - along)
             apart = abs(float(some.forces[atom, atom]) + slope / (2.0 * _STEP))
             if not apart <= _SLOPE * scale:
-                raise NoWay(f"forces would not be the gradient: off by {apart:.2g} eV/Å")
+                raise NoWay(
+                    f"forces would not be the gradient of weighted site energies, by {apart:.2g} "
+                    "eV/Å: apart from SNAP it is not pairwise"
+                )
     finally:
         plain.close()
 

@@ -1,0 +1,153 @@
+"""Which atom type stands for which site weight. Pure arithmetic; knows no LAMMPS.
+
+A SNAP that weights its site energies has, for each element, a type of weight 0, one of weight 1
+and a number of types of any weight; one more type is invisible to it. Atoms of weight 0 next to a
+weighted one are its neighbours and nothing else; those farther away are not needed at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.engines.lammps_mpi import Order
+from clients.engines.neighbours import completed, pairs, wrap
+from mixserver.arrays import Indices, Mask, Matrix, Numbers, Scalars, Vectors
+
+_HEAD_ROOM: Final = 1.3
+_LEAST_ROOM: Final = 16
+_MARGIN: Final = 1.5
+"""Å beyond the cutoff within which atoms of weight 0 stay visible, so that most steps need no new
+search."""
+_HIDDEN, _ZERO, _ONE = 0, 1, 2
+
+
+class Crowded(Exception):
+    """There are more different weights than atom types; an instance with more is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Types of all atoms, and what they stand for."""
+
+    classes: NDArray[np.int8]
+    """(n,) hidden, zero or weighted: a change of these changes who is whose neighbour."""
+    kinds: NDArray[np.int32]
+    """(n,) atom types, counted from 1."""
+    scale: Scalars
+    """(types + 1,) the weight of each type, counted from 1."""
+
+
+class Types:
+    """Atom types for the weights of one set of atoms.
+
+    Args:
+        elements: atomic numbers the SNAP sees, in the order of its types.
+        numbers: (n,) of the atoms.
+        weights: (n,) the first weights; there will be room for some more different ones.
+        reach: Å, the cutoff or more.
+    """
+
+    def __init__(
+        self, elements: Sequence[int], numbers: Numbers, weights: Scalars, reach: float
+    ) -> None:
+        place = np.full(1 + max(int(numbers.max(initial=0)), *elements), -1)
+        place[list(elements)] = np.arange(len(elements))
+        self._element = place[numbers]
+        self._shadow = _Shadow(reach)
+        self.room: tuple[int, ...] = tuple(
+            max(_LEAST_ROOM, int(_HEAD_ROOM * len(self._others(weights, element)[0])))
+            for element in range(len(elements))
+        )
+        """Types of any weight, per element."""
+
+    def assign(self, order: Order, weights: Scalars) -> Assigned:
+        """Find the type of each atom.
+
+        Raises:
+            Crowded: there are not enough types.
+        """
+        seen = self._element >= 0
+        site = seen & (weights != 0.0)
+        classes = np.where(site, np.int8(_ONE), np.int8(_HIDDEN))
+        dark = np.flatnonzero(seen & ~site)
+        if len(dark):
+            classes[self._shadow.near(order, site, dark)] = _ZERO
+        kinds = np.ones(len(weights), np.int32)
+        lit = classes != _HIDDEN
+        kinds[lit] = 2 * self._element[lit] + classes[lit] + 1
+        start = 2 + 2 * len(self.room)
+        scale = np.zeros(start + sum(self.room))
+        scale[3:start:2] = 1.0
+        for element, room in enumerate(self.room):
+            values, atoms, which = self._others(weights, element)
+            if len(values) > room:
+                raise Crowded
+            kinds[atoms] = start + which
+            scale[start : start + len(values)] = values
+            start += room
+        return Assigned(classes, kinds, scale)
+
+    def _others(self, weights: Scalars, element: int) -> tuple[Scalars, Indices, NDArray[np.intp]]:
+        """The weights of one element that are neither 0 nor 1, whose, and which is whose."""
+        atoms = np.flatnonzero((self._element == element) & (weights != 0.0) & (weights != 1.0))
+        values, which = np.unique(weights[atoms], return_inverse=True)
+        return values, atoms, which
+
+
+class _Shadow:
+    """Which atoms of weight 0 are near weighted ones; searched anew only when need be."""
+
+    def __init__(self, reach: float) -> None:
+        self._reach = reach
+        self._site: Mask | None = None
+        self._positions: Vectors = np.zeros((0, 3))
+        self._cell: Matrix = np.eye(3)
+        self._found: Indices = np.zeros(0, np.intp)
+
+    def near(self, order: Order, site: Mask, dark: Indices) -> Indices:
+        """Those of the dark atoms that a site sees, and some more."""
+        if self._site is None or not np.array_equal(site, self._site) or self._moved(order):
+            self._site, self._positions = site, order.positions.copy()
+            self._cell = completed(order.cell, order.pbc)
+            self._found = _near(order, site, dark, self._reach + _MARGIN)
+        return self._found
+
+    def _moved(self, order: Order) -> bool:
+        """Whether two atoms may have come closer by the margin since the last search."""
+        strain = np.linalg.inv(self._cell) @ completed(order.cell, order.pbc)
+        moved = np.sqrt(
+            np.square(order.positions - self._positions @ strain).sum(axis=1).max(initial=0.0)
+        )
+        size = float(np.linalg.norm(strain - np.eye(3), 2))
+        return bool(2.0 * moved + size * (self._reach + _MARGIN) > 0.9 * _MARGIN)
+
+
+def _near(order: Order, site: Mask, dark: Indices, reach: float) -> Indices:
+    """Those dark atoms that have a site within reach."""
+    kept = np.sort(np.concatenate([dark, _candidates(order, site, dark, reach)]))
+    found = pairs(order.positions[kept], order.cell, order.pbc, reach)
+    seen = kept[found.first[site[kept[found.second]]]]
+    return np.asarray(np.intersect1d(seen, dark))
+
+
+def _candidates(order: Order, site: Mask, dark: Indices, reach: float) -> Indices:
+    """The sites in the cells, at least `reach` wide, of dark atoms and in those around."""
+    full = completed(order.cell, order.pbc)
+    inverse = np.linalg.inv(full)
+    fraction = wrap(order.positions, order.cell, order.pbc) @ inverse
+    low, size = fraction.min(axis=0), np.ptp(fraction, axis=0)
+    periodic = np.asarray(order.pbc)
+    low[periodic], size[periodic] = 0.0, 1.0
+    width = reach * np.linalg.norm(inverse, axis=0)
+    count = np.clip(np.floor(size / width), 1, 100).astype(int)
+    cell = np.clip((fraction - low) / np.maximum(size, 1e-300) * count, 0, count - 1).astype(int)
+    marked = np.zeros(count, bool)
+    marked[tuple(cell[dark].T)] = True
+    for axis in range(3):
+        marked |= np.roll(marked, 1, axis) | np.roll(marked, -1, axis)
+    return np.flatnonzero(site & marked[tuple(cell.T)])

@@ -1,0 +1,101 @@
+"""Potentials are taken apart as LAMMPS would read them. Needs no LAMMPS."""
+
+from __future__ import annotations
+
+import pytest
+
+from clients.engines.lammps_pairwise import on_host
+from clients.engines.lammps_parts import NoWay, parts_of
+
+STYLES = {"snap", "zbl", "table", "zero", "lj/cut", "eam", "hybrid", "hybrid/overlay"}
+
+
+def is_style(word: str) -> bool:
+    return word in STYLES
+
+
+TUNGSTEN = (
+    "variable inner equal 4",
+    "labelmap atom 1 W 2 He",
+    "pair_style hybrid/overlay zbl ${inner} 4.8 snap table spline 1000 table linear 10 zero 6",
+    "pair_coeff 1 1 zbl 74 74",
+    'pair_coeff * * snap "/my files/w.snapcoeff" /w.snapparam W NULL',
+    "pair_coeff 2 2 table 1 he.table HeHe",
+    "pair_coeff 1 2 table 2 whe.table WHe",
+    "pair_coeff * * zero",
+    "pair_modify pair snap special lj 1 1 1",
+    "pair_modify shift yes",
+)
+
+
+def test_snap_and_pairs_are_separated() -> None:
+    parts = parts_of(TUNGSTEN, 2, is_style)
+    (snap,) = parts.snaps
+    assert snap.names == ("W", None)
+    assert snap.seen == (0,)
+    assert snap.files == '"/my files/w.snapcoeff" /w.snapparam'
+    assert snap.common == ("variable inner equal 4",)
+    assert parts.pairwise == (
+        "variable inner equal 4",
+        "labelmap atom 1 W 2 He",
+        "pair_style hybrid/overlay zbl ${inner} 4.8 table spline 1000 table linear 10 zero 0.5",
+        "pair_coeff * * zero",
+        "pair_coeff 1 1 zbl 74 74",
+        "pair_coeff 2 2 table 1 he.table HeHe",
+        "pair_coeff 1 2 table 2 whe.table WHe",
+        "pair_modify shift yes",
+    )
+
+
+def test_atom_types_are_invisible_then_zeros_and_ones_then_any() -> None:
+    text = ("pair_style snap", "pair_coeff * * /a.snapcoeff /a.snapparam In P")
+    (snap,) = parts_of(text, 2, is_style).snaps
+    assert snap.spread((2, 1)) == ["In", "In", "P", "P", "In", "In", "P"]
+    lines = snap.coefficients((2, 1))
+    assert lines[1] == "pair_coeff * * snap /a.snapcoeff /a.snapparam NULL In In P P In In P"
+    unseen = {tuple(line.split()[1:3]) for line in lines if line.endswith("none")}
+    assert unseen == {("2", "2"), ("2", "4"), ("4", "4")}
+    assert parts_of(text, 2, is_style).pairwise is None
+
+
+def test_without_snap_everything_is_one_part() -> None:
+    text = ("pair_style hybrid lj/cut 5 eam", "pair_coeff 1 1 lj/cut 1 2", "pair_coeff 2 2 eam f")
+    parts = parts_of(text, 2, is_style)
+    assert parts.snaps == ()
+    assert parts.pairwise == text
+
+
+def test_several_snaps_are_told_apart_by_their_numbers() -> None:
+    text = (
+        "pair_style hybrid/overlay snap snap",
+        "pair_coeff * * snap 1 /a.snapcoeff /a.snapparam Si NULL",
+        "pair_coeff * * snap 2 /b.snapcoeff /b.snapparam NULL C",
+    )
+    parts = parts_of(text, 2, is_style)
+    assert [snap.files for snap in parts.snaps] == [
+        "/a.snapcoeff /a.snapparam",
+        "/b.snapcoeff /b.snapparam",
+    ]
+    assert [snap.seen for snap in parts.snaps] == [(0,), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (("pair_style hybrid snap zbl 3 4", "pair_coeff * * snap a b Si"), "use hybrid/overlay"),
+        (("pair_style snap", "pair_style snap", "pair_coeff * * a b Si"), "more than once"),
+        (("pair_style snap", "pair_coeff * * a b"), "no line like"),
+        (
+            ("pair_style snap", "pair_coeff * * a b Si", "neigh_modify exclude type 1 1"),
+            "neigh_modify exclude",
+        ),
+    ],
+)
+def test_what_cannot_be_taken_apart_is_said(text: tuple[str, ...], match: str) -> None:
+    with pytest.raises(NoWay, match=match):
+        parts_of(text, 1, is_style)
+
+
+def test_pairs_are_listed_without_accelerators() -> None:
+    switches = ("-k", "on", "g", "1", "-sf", "kk", "-var", "x", "-1", "-pk", "kokkos", "newton")
+    assert on_host(switches) == ("-var", "x", "-1")
