@@ -62,6 +62,10 @@ class LammpsEngine:
     commands file, in the folders of the environment variable LAMMPS_POTENTIALS and among the
     potentials that come with LAMMPS. Units are metal.
 
+    Site weights are exact for SNAP, for pairwise styles and for their sum in a ``hybrid/overlay``;
+    the card says whether. Tabulated forces that are not the slope of the tabulated energies are
+    replaced by it, in evaluations with weights only.
+
     Under MPI all ranks make the engine; ranks above 0 then call `follow` instead of `evaluate`.
 
     Args:
@@ -114,6 +118,13 @@ class LammpsEngine:
         read, setup, cutoff, weighting = tried
         self._setup: Setup = setup
         self._weighting: Plan | str = weighting
+        for curve in weighting.curves if isinstance(weighting, Plan) else ():
+            _log.info(
+                "LAMMPS's forces between %s and %s are off the slope of its energies by %.1e eV/Å "
+                "(a coarse table); with site weights they are that slope",
+                *(read.elements[kind - 1] for kind in curve.kinds),
+                curve.fault,
+            )
         self._card = ModelCard(
             engine="lammps",
             name=read.source.name,

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.engines.lammps_instance import Evaluated, Instance, Setup
 from clients.engines.lammps_mpi import Order, Ranks
+from clients.engines.lammps_tables import Curve
 
 _DEVICE: Final = ("package", "suffix")
 _SWITCHES: Final = ("-k", "-kokkos", "-sf", "-suffix", "-pk", "-package")
+_Table: TypeAlias = NDArray[np.float64]
+_Kinds: TypeAlias = NDArray[np.int_]
 _ENERGY: Final = 0
 _FORCE: Final = slice(1, 4)
 _APART: Final = slice(4, 7)
@@ -29,6 +33,7 @@ class PairPart(Instance):
     Args:
         setup: as of the plain potential; its commands are not used.
         commands: of the pairwise potential.
+        curves: energies of the atom types whose forces in LAMMPS are no gradient.
         order: the first evaluation.
         ranks: who evaluates.
 
@@ -37,7 +42,14 @@ class PairPart(Instance):
         LammpsError: LAMMPS refused; it does if the potential is not pairwise.
     """
 
-    def __init__(self, setup: Setup, commands: tuple[str, ...], order: Order, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        commands: tuple[str, ...],
+        curves: tuple[Curve, ...],
+        order: Order,
+        ranks: Ranks,
+    ) -> None:
         here = replace(
             setup,
             before_box=tuple(t for t in setup.before_box if t.split()[0] not in _DEVICE),
@@ -47,6 +59,9 @@ class PairPart(Instance):
             site_energies=False,
         )
         super().__init__(here, order, ranks)
+        kinds = {number: kind for kind, number in enumerate(setup.numbers, 1)}
+        self._curves = curves
+        self._kinds = np.array([kinds[int(number)] for number in order.numbers])
         try:
             self._library.command("compute mx_who all property/local patom1 patom2")
             self._library.command("compute mx_pair all pair/local eng fx fy fz dx dy dz")
@@ -66,6 +81,8 @@ class PairPart(Instance):
         n = len(order.positions)
         first, second = self._library.local("mx_who").astype(np.intp).T - 1
         pair = self._library.local("mx_pair")
+        if self._curves:
+            pair = self._smooth(pair.copy(), self._kinds[first], self._kinds[second])
         weight = np.ones(n) if order.weight is None else order.weight
         mean = 0.5 * (weight[first] + weight[second])
         force = pair[:, _FORCE] * mean[:, None]
@@ -87,6 +104,19 @@ class PairPart(Instance):
             energies=sums[:n, 3].copy() if order.energies else None,
             values=None,
         )
+
+    def _smooth(self, pair: _Table, one: _Kinds, other: _Kinds) -> _Table:
+        """Put energies and forces of the curves in their places."""
+        for curve in self._curves:
+            a, b = curve.kinds
+            rows = np.flatnonzero(((one == a) & (other == b)) | ((one == b) & (other == a)))
+            apart = pair[rows, _APART]
+            distance = np.sqrt(np.square(apart).sum(axis=1))
+            known = distance >= curve.start
+            rows, apart, distance = rows[known], apart[known], distance[known]
+            pair[rows, _ENERGY], slope = curve.at(distance)
+            pair[rows, _FORCE] = apart * (-slope / distance)[:, None]
+        return pair
 
 
 def on_host(arguments: Sequence[str]) -> tuple[str, ...]:

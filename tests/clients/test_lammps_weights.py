@@ -20,8 +20,8 @@ pytestmark = pytest.mark.lammps
 EXACT = Tolerance(difference=1e-8, step=2e-4)
 """What energy mixing asks of continuous weights. Small steps, because the second derivatives of
 SNAP and ZBL jump where a neighbour crosses their cutoffs."""
-TABLES = Tolerance(difference=3e-5)
-"""LAMMPS interpolates energies and forces of a table apart: its plain forces are off by this."""
+TABLES = Tolerance(same=1e-8)
+"""Where a table's energies are sampled anew."""
 SAME_STATE = 1e-11
 """eV/Å and eV per atom, relative to the largest force, between an old instance and a fresh one."""
 
@@ -41,6 +41,11 @@ TEXTS = {
     "zbl": "labelmap atom 1 W\npair_style zbl 4.0 4.8\npair_coeff 1 1 74 74\n",
     "table": "labelmap atom 1 He\npair_style table spline 10000\n"
     "pair_coeff 1 1 He_He_JW2013.table HeHe\n",
+    "tables": (
+        "labelmap atom 1 W 2 He\npair_style table spline 2000\n"
+        "pair_coeff W He W_He_JW2013.table WHe\npair_coeff He He He_He_JW2013.table HeHe\n"
+        "pair_coeff W W He_He_JW2013.table HeHe 3.0\n"
+    ),
     "hybrid of pairs": (
         "labelmap atom 1 W 2 Be\npair_style hybrid lj/smooth/linear 4.5 zbl 4.0 4.8\n"
         "pair_coeff W W zbl 74 74\npair_coeff W Be lj/smooth/linear 0.02 2.2\n"
@@ -48,7 +53,7 @@ TEXTS = {
     ),
 }
 SECOND = {"two elements": 4, "explicit multi-element": 15, "snap + zbl + tables": 2}
-SECOND |= {"two snaps": 32, "hybrid of pairs": 4}
+SECOND |= {"two snaps": 32, "hybrid of pairs": 4, "tables": 2}
 FIRST = {"snap": 14, "quadratic": 14, "explicit multi-element": 49, "two snaps": 14, "table": 2}
 GENERAL = np.array([[1.0, 0.06, -0.04], [0.1, 1.02, 0.08], [0.12, -0.2, 0.98]])
 
@@ -102,6 +107,19 @@ def test_forces_and_virial_are_the_gradient_to_1e_8(name: str, engine: Make) -> 
     one = engine(TEXTS[name])
     check_forces(one, crystal(name), EXACT, count=4)
     check_virial(one, crystal(name), EXACT)
+
+
+@pytest.mark.parametrize("name", ["snap + zbl + tables", "tables"])
+def test_forces_of_tables_are_made_the_slope_of_their_energies(name: str, engine: Make) -> None:
+    one, system = engine(TEXTS[name]), crystal(name)
+    check_forces(one, system, EXACT, count=12)
+    weight = np.ones(len(system))
+    weight[0] = 0.999999
+    plain, weighted = evaluate(one, system), evaluate(one, system, weight=weight)
+    apart = np.abs(plain.forces - weighted.forces).max()
+    assert 1e-5 < apart < 1e-2
+    assert weighted.energy == pytest.approx(weight @ plain.energies, abs=1e-8)
+    assert one._weighting.curves[0].fault > 1e-3
 
 
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False), (False, False, False)])
