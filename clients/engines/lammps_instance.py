@@ -212,6 +212,9 @@ class Instance:
         else:
             x[:] = mine
         setup = full or moved_box
+        if setup:
+            # Neighbour lists of computes are built once per time step, and run 0 takes no step.
+            library.command(f"reset_timestep {library.step + 1}")
         library.announce(wanted, ahead=0 if setup else 1)
         library.command("run 0 post no" if setup else "run 1 pre no post no")
 

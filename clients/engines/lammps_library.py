@@ -126,6 +126,12 @@ class Library:
         return bool(self._lib.lammps_has_style(self._handle, category.encode(), name.encode()))
 
     @property
+    def step(self) -> int:
+        """The time step LAMMPS is at."""
+        at = self._lib.lammps_extract_global(self._handle, b"ntimestep")
+        return int(ctypes.c_int64.from_address(at).value)
+
+    @property
     def atoms(self) -> int:
         """Number of atoms on all ranks."""
         return int(self._lib.lammps_get_natoms(self._handle))
@@ -183,8 +189,7 @@ class Library:
 
     def announce(self, computes: Sequence[str], *, ahead: int) -> None:
         """Have energies and virials tallied for these computes, that many steps ahead."""
-        at = self._lib.lammps_extract_global(self._handle, b"ntimestep")
-        step = ctypes.c_int64(ctypes.c_int64.from_address(at).value + ahead)
+        step = ctypes.c_int64(self.step + ahead)
         for name in computes:
             self._lib.lammps_addstep_compute(self._handle, name.encode(), ctypes.byref(step))
 

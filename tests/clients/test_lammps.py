@@ -246,6 +246,18 @@ def test_bad_criteria_are_refused_and_harm_nothing(
     np.testing.assert_allclose(after.forces, before.forces, atol=SAME_STATE)
 
 
+@pytest.mark.parametrize("name", ["zero", "snap", "sw"])
+def test_criteria_follow_when_everything_changes_at_once(name: str, engine: Make) -> None:
+    one, dice = engine(TEXTS[name]), np.random.default_rng(4)
+    for seed in range(4):
+        strain = np.eye(3) + dice.normal(scale=0.1, size=(3, 3))
+        system = deformed(crystal(2, seed=seed), strain)
+        system = replace(system, positions=system.positions[dice.permutation(64)])
+        values = evaluate(one, system, criterion="coord/atom cutoff 2.9").values
+        fresh = evaluate(one, system, criterion="coord/atom cutoff 2.9", stream=seed + 1).values
+        np.testing.assert_array_equal(values, fresh)
+
+
 def test_many_criteria_do_not_pile_up(engine: Make) -> None:
     one, system = engine(), crystal()
     for n in range(30):

@@ -38,7 +38,7 @@ assert comm.Get_size() == 2
 try:
     engine = LammpsEngine(folder / "potential.in", comm=comm)
 except ConfigError as error:
-    print("refused:", error, flush=True)
+    print(f"refused: {error}", flush=True)
     sys.exit(3)
 if comm.Get_rank() > 0:
     if task == "broken rank":
@@ -53,6 +53,14 @@ if task == "conform":
     check_engine(engine, system)
 if task == "broken rank":
     evaluate(engine, system)
+if task == "weighted":
+    answers = []
+    for positions, cell, weight in zip(data["frames"], data["cells"], data["weights"]):
+        now = System(positions, data["numbers"], cell)
+        plain = evaluate(engine, now)
+        answers.append(evaluate(engine, now, weight=weight, criterion="coord/atom cutoff 2.9"))
+    np.savez(folder / "answers.npz", **{name: [getattr(a, name) for a in answers] for name in
+             ("energy", "forces", "virial", "energies", "values")})
 if task == "walk":
     forces, virials, values = [], [], []
     for positions, cell in zip(data["frames"], data["cells"]):
@@ -69,16 +77,27 @@ if task == "walk":
             try:
                 evaluate(engine, System(bad, data["numbers"], cell))
             except BadInput as error:
-                print("refused:", error, flush=True)
+                print(f"refused: {error}", flush=True)
     np.savez(folder / "answers.npz", forces=forces, virials=virials, values=values)
 engine.close()
 print("closed", flush=True)
 """
 
 
-def run(folder: Path, task: str) -> subprocess.CompletedProcess[str]:
+SNAP = (
+    "pair_style hybrid/overlay zbl 3.0 3.5 snap\npair_coeff 1 1 zbl 14 14\n"
+    "pair_coeff * * snap Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si\n"
+)
+BY_COEFFICIENTS = """
+from dataclasses import replace
+def by_coefficients(engine):
+    engine._weighting = replace(engine._weighting, way="coefficients")
+"""
+
+
+def run(folder: Path, task: str, program: str = "program.py") -> subprocess.CompletedProcess[str]:
     (folder / "program.py").write_text(PROGRAM)
-    command = [str(MPIEXEC), "-n", "2", sys.executable, "program.py", str(folder), task]
+    command = [str(MPIEXEC), "-n", "2", sys.executable, program, str(folder), task]
     return subprocess.run(command, cwd=folder, env=environment(), timeout=60, check=False,
                           capture_output=True, text=True)  # fmt: skip
 
@@ -119,6 +138,7 @@ def folder(tmp_path: Path) -> Path:
         cell=cells[0],
         frames=frames,
         cells=cells,
+        weights=[some_weights(len(start), step) for step in range(12)],
     )
     return tmp_path
 
@@ -141,8 +161,47 @@ def test_two_ranks_walk_as_one(folder: Path) -> None:
     engine.close()
 
 
-def test_two_ranks_conform(folder: Path) -> None:
+def some_weights(count: int, step: int) -> np.ndarray:
+    """Continuous ones, with more and more different values, some 0, some 1."""
+    dice = np.random.default_rng(step // 2)
+    weight = np.clip(dice.normal(0.5, 0.5, count), 0.0, 1.0)
+    weight[4 * (step + 1) :] = 0.0 if step % 3 == 2 else 1.0
+    return weight
+
+
+@pytest.mark.parametrize("text", [None, SNAP])
+def test_two_ranks_conform(text: str | None, folder: Path) -> None:
+    if text is not None:
+        (folder / "potential.in").write_text(text)
     done = run(folder, "conform")
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_ranks_weight_as_one(folder: Path) -> None:
+    (folder / "potential.in").write_text(SNAP)
+    done = run(folder, "weighted")
+    assert done.returncode == 0, done.stderr
+    got, data = np.load(folder / "answers.npz"), np.load(folder / "frames.npz")
+    engine = LammpsEngine(folder / "potential.in")
+    rows = zip(data["frames"], data["cells"], data["weights"], strict=True)
+    for step, (positions, cell, weight) in enumerate(rows):
+        system = System(positions, data["numbers"], cell)
+        answer = evaluate(engine, system, weight=weight, criterion="coord/atom cutoff 2.9")
+        assert got["energy"][step] == pytest.approx(answer.energy, abs=100 * SAME_SUMS)
+        np.testing.assert_allclose(got["forces"][step], answer.forces, atol=SAME_SUMS)
+        np.testing.assert_allclose(got["virial"][step], answer.virial, atol=100 * SAME_SUMS)
+        np.testing.assert_allclose(got["energies"][step], answer.energies, atol=SAME_SUMS)
+        np.testing.assert_array_equal(got["values"][step], answer.values)
+    engine.close()
+
+
+def test_two_ranks_read_coefficients_again_as_one(folder: Path) -> None:
+    (folder / "potential.in").write_text(SNAP)
+    program = PROGRAM.replace("data = np.load", "by_coefficients(engine)\ndata = np.load").replace(
+        "    engine.follow()", "    by_coefficients(engine)\n    engine.follow()"
+    )
+    (folder / "follow.py").write_text(BY_COEFFICIENTS + program)
+    done = run(folder, "conform", "follow.py")
     assert done.returncode == 0, done.stderr
 
 

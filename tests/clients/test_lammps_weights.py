@@ -192,6 +192,23 @@ def test_weights_and_positions_walk_as_fresh_instances_say(
         )
 
 
+@pytest.mark.parametrize("name", ["snap + zbl", "zbl"])
+def test_new_cells_one_after_the_other_are_what_fresh_instances_say(
+    name: str, engine: Make
+) -> None:
+    one, dice = engine(TEXTS[name]), np.random.default_rng(4)
+    for seed in range(4):
+        strain = np.eye(3) + dice.normal(scale=0.05, size=(3, 3))
+        system = crystal(name, copies=3, seed=seed)
+        system = replace(system, positions=system.positions @ strain, cell=system.cell @ strain)
+        order = dice.permutation(len(system))
+        system = replace(system, positions=system.positions[order])
+        weight = some_weights(system, seed)
+        got = evaluate(one, system, weight=weight)
+        fresh = evaluate(one, system, weight=weight, stream=seed + 1)
+        np.testing.assert_allclose(got.forces, fresh.forces, atol=1e-9)
+
+
 def test_weighted_and_plain_evaluations_of_a_stream_live_side_by_side(engine: Make) -> None:
     one, system = engine(), crystal(copies=3)
     weight = some_weights(system)
