@@ -1,7 +1,7 @@
 """LAMMPS in this process: any pair style, asked again and again without starting anew.
 
-This file keeps instances, retries and talks to the other MPI ranks; `lammps_instance` evaluates,
-`lammps_weights` does so with site weights,
+This file keeps instances, retries and talks to the other MPI ranks; `lammps_probe` finds out what
+the potential can do, `lammps_instance` evaluates, `lammps_weights` does so with site weights,
 `lammps_commands` reads the potential, `lammps_box` turns cells, `lammps_library` is the binding.
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -23,29 +22,13 @@ from clients.engines.lammps_commands import Commands, read_commands
 from clients.engines.lammps_instance import Evaluated, Instance, LostAtoms, Setup
 from clients.engines.lammps_library import LammpsAbort, LammpsError, potentials
 from clients.engines.lammps_mpi import Order, Ranks
-from clients.engines.lammps_parts import NoWay
-from clients.engines.lammps_weights import Plan, Weighted, plan_weights
+from clients.engines.lammps_probe import probed, receptive_field_of, weighting_of
+from clients.engines.lammps_weights import Plan, Weighted
 from clients.engines.refuse import refuse_nonsense
 from mixserver.errors import BadInput, ConfigError, MixserverError, WorkerFault
 from mixserver.wire.worker import Evaluate, ModelCard
 
 _log = logging.getLogger("mixserver.lammps")
-
-_CENTRED: Final = frozenset(
-    {"snap", "mliap", "pod", "pace", "uf3", "eam", "eam/alloy", "eam/fs", "zbl", "zero", "morse"}
-    | {"table", "lj/cut", "lj/smooth/linear", "lj/smooth", "buck", "born", "soft", "born/gauss"}
-)
-"""Styles that count the whole energy of a site there, so that it looks one cutoff far."""
-_SHARED: Final = frozenset(
-    {"sw", "sw/mod", "tersoff", "tersoff/mod", "tersoff/mod/c", "tersoff/zbl", "meam", "meam/c"}
-    | {"meam/spline", "meam/sw/spline", "edip", "edip/multi", "vashishta", "vashishta/table", "adp"}
-    | {"bop", "gw", "gw/zbl", "nb3b/harmonic", "nb3b/screened", "threebody/table"}
-)
-"""Styles that share three-body terms among their atoms: a site then sees two cutoffs. Of others
-nobody here knows: a message-passing model looks layers x cutoff."""
-_OPTIONS: Final = frozenset({"spline", "linear", "lookup", "bitmap", "model", "descriptor", "sna"})
-"""Words in a pair_style that are no style."""
-_ENDLESS: Final = ("/long", "/msm", "/dsf", "reaxff", "comb", "airebo", "rebo", "eim", "gpu/long")
 
 
 class LammpsEngine:
@@ -107,8 +90,8 @@ class LammpsEngine:
         if self._ranks.rank == 0:
             try:
                 read = read_commands(Path(commands), folders, elements)
-                setup, cutoff = _probed(read, lmp_args, skin)
-                tried = (read, setup, cutoff, _weighting(setup, cutoff))
+                setup, cutoff = probed(read, lmp_args, skin)
+                tried = (read, setup, cutoff, weighting_of(setup, cutoff))
             except MixserverError as error:
                 problem = error
         told: str
@@ -131,7 +114,7 @@ class LammpsEngine:
             fingerprint=read.fingerprint,
             species=tuple(sorted(read.numbers)),
             cutoff=cutoff,
-            receptive_field=receptive_field or _receptive_field(read.styles, cutoff),
+            receptive_field=receptive_field or receptive_field_of(read.styles, cutoff),
             weights=isinstance(weighting, Plan),
             energies=self._setup.site_energies,
             criteria=True,
@@ -282,76 +265,3 @@ def _same(instance: Instance | Weighted, order: Order) -> bool:
         and instance.pbc == order.pbc
         and np.array_equal(instance.numbers, order.numbers)
     )
-
-
-def _weighting(setup: Setup, cutoff: float | None) -> Plan | str:
-    """How site energies are weighted, or why they cannot be."""
-    try:
-        return plan_weights(setup, cutoff)
-    except NoWay as reason:
-        return str(reason)
-
-
-def _probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup, float | None]:
-    """Try the potential on a few atoms: does LAMMPS take it, and how far does it look?"""
-    accelerated = any(word in ("-k", "-kokkos", "-sf", "-suffix") for word in lmp_args)
-    n = 8 * len(read.numbers)
-    grid = np.stack(np.meshgrid(*[np.arange(8.0)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n]
-    order = Order(
-        stream=0,
-        positions=2.9 * grid + 0.1 * np.sin(7.0 * grid[:, [1, 2, 0]] + grid),
-        numbers=np.resize(np.array(read.numbers, np.int32), n),
-        cell=np.eye(3) * 40.0,
-        pbc=(True, True, True),
-        energies=True,
-        criterion="",
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        problem = ""
-        for site_energies in (True, False):
-            setup = Setup(
-                before_box=read.before_box,
-                after_box=read.after_box,
-                numbers=read.numbers,
-                arguments=tuple(lmp_args),
-                skin=skin,
-                site_energies=site_energies,
-                accelerated=accelerated,
-            )
-            try:
-                instance = Instance(setup, order, Ranks(), str(log))
-                try:
-                    result = instance.evaluate(order)
-                finally:
-                    instance.close()
-            except LammpsError as error:
-                problem = problem or str(error)
-                continue
-            whole = result.energies is None or bool(
-                np.isclose(result.energies.sum(), result.energy, rtol=1e-8, atol=1e-8)
-            )
-            if not whole:
-                continue
-            found = re.search(
-                r"master list distance cutoff = (\S+)", log.read_text(errors="replace")
-            )
-            return setup, round(float(found[1]) - skin, 9) if found else None
-    raise ConfigError(
-        f"LAMMPS does not take the potential in {read.source}: {problem}. "
-        f"Types are {', '.join(f'{k} {e}' for k, e in enumerate(read.elements, 1))}."
-    )
-
-
-def _receptive_field(styles: Sequence[str], cutoff: float | None) -> float | None:
-    """How far a site energy looks, as LAMMPS divides the energy among the atoms."""
-    plain = [re.sub(r"/(kk|omp|gpu|intel|opt)$", "", word) for word in styles]
-    names = [word for word in plain if re.match(r"[a-z]", word)]
-    if cutoff is None or any(mark in name for name in names for mark in _ENDLESS):
-        return None
-    parts = [n for n in names[1:] if n not in _OPTIONS] if "hybrid" in names[0] else names[:1]
-    if not parts or {"unified", "mliappy"} & set(names):
-        return None
-    if all(name in _CENTRED for name in parts):
-        return cutoff
-    return 2.0 * cutoff if all(name in _CENTRED | _SHARED for name in parts) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clients.engines.lammps import _receptive_field
+from clients.engines.lammps_probe import receptive_field_of
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ from clients.engines.lammps import _receptive_field
     ],
 )
 def test_reach_of_a_site_energy(pair_style: str, cutoffs: int | None) -> None:
-    found = _receptive_field(pair_style.split(), 4.8)
+    found = receptive_field_of(pair_style.split(), 4.8)
     assert found == (None if cutoffs is None else 4.8 * cutoffs)

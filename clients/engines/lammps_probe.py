@@ -1,0 +1,111 @@
+"""What a potential is and can do, found out at start-up by trying it on a few atoms.
+
+Knows the commands and LAMMPS; keeps nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from clients.engines.lammps_commands import Commands
+from clients.engines.lammps_instance import Instance, Setup
+from clients.engines.lammps_library import LammpsError
+from clients.engines.lammps_mpi import Order, Ranks
+from clients.engines.lammps_parts import NoWay
+from clients.engines.lammps_weights import Plan, plan_weights
+from mixserver.errors import ConfigError
+
+_CENTRED: Final = frozenset(
+    {"snap", "mliap", "pod", "pace", "uf3", "eam", "eam/alloy", "eam/fs", "zbl", "zero", "morse"}
+    | {"table", "lj/cut", "lj/smooth/linear", "lj/smooth", "buck", "born", "soft", "born/gauss"}
+)
+"""Styles that count the whole energy of a site there, so that it looks one cutoff far."""
+_SHARED: Final = frozenset(
+    {"sw", "sw/mod", "tersoff", "tersoff/mod", "tersoff/mod/c", "tersoff/zbl", "meam", "meam/c"}
+    | {"meam/spline", "meam/sw/spline", "edip", "edip/multi", "vashishta", "vashishta/table", "adp"}
+    | {"bop", "gw", "gw/zbl", "nb3b/harmonic", "nb3b/screened", "threebody/table"}
+)
+"""Styles that share three-body terms among their atoms: a site then sees two cutoffs. Of others
+nobody here knows: a message-passing model looks layers x cutoff."""
+_OPTIONS: Final = frozenset({"spline", "linear", "lookup", "bitmap", "model", "descriptor", "sna"})
+"""Words in a pair_style that are no style."""
+_ENDLESS: Final = ("/long", "/msm", "/dsf", "reaxff", "comb", "airebo", "rebo", "eim", "gpu/long")
+
+
+def probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup, float | None]:
+    """Try the potential on a few atoms: does LAMMPS take it, and how far does it look?"""
+    accelerated = any(word in ("-k", "-kokkos", "-sf", "-suffix") for word in lmp_args)
+    n = 8 * len(read.numbers)
+    grid = np.stack(np.meshgrid(*[np.arange(8.0)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n]
+    order = Order(
+        stream=0,
+        positions=2.9 * grid + 0.1 * np.sin(7.0 * grid[:, [1, 2, 0]] + grid),
+        numbers=np.resize(np.array(read.numbers, np.int32), n),
+        cell=np.eye(3) * 40.0,
+        pbc=(True, True, True),
+        energies=True,
+        criterion="",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        problem = ""
+        for site_energies in (True, False):
+            setup = Setup(
+                before_box=read.before_box,
+                after_box=read.after_box,
+                numbers=read.numbers,
+                arguments=tuple(lmp_args),
+                skin=skin,
+                site_energies=site_energies,
+                accelerated=accelerated,
+            )
+            try:
+                instance = Instance(setup, order, Ranks(), str(log))
+                try:
+                    result = instance.evaluate(order)
+                finally:
+                    instance.close()
+            except LammpsError as error:
+                problem = problem or str(error)
+                continue
+            whole = result.energies is None or bool(
+                np.isclose(result.energies.sum(), result.energy, rtol=1e-8, atol=1e-8)
+            )
+            if not whole:
+                continue
+            found = re.search(
+                r"master list distance cutoff = (\S+)", log.read_text(errors="replace")
+            )
+            return setup, round(float(found[1]) - skin, 9) if found else None
+    raise ConfigError(
+        f"LAMMPS does not take the potential in {read.source}: {problem}. "
+        f"Types are {', '.join(f'{k} {e}' for k, e in enumerate(read.elements, 1))}."
+    )
+
+
+def receptive_field_of(styles: Sequence[str], cutoff: float | None) -> float | None:
+    """How far a site energy looks, as LAMMPS divides the energy among the atoms."""
+    plain = [re.sub(r"/(kk|omp|gpu|intel|opt)$", "", word) for word in styles]
+    names = [word for word in plain if re.match(r"[a-z]", word)]
+    if cutoff is None or any(mark in name for name in names for mark in _ENDLESS):
+        return None
+    parts = [n for n in names[1:] if n not in _OPTIONS] if "hybrid" in names[0] else names[:1]
+    if not parts or {"unified", "mliappy"} & set(names):
+        return None
+    if all(name in _CENTRED for name in parts):
+        return cutoff
+    return 2.0 * cutoff if all(name in _CENTRED | _SHARED for name in parts) else None
+
+
+def weighting_of(setup: Setup, cutoff: float | None) -> Plan | str:
+    """How site energies are weighted, or why they cannot be."""
+    try:
+        return plan_weights(setup, cutoff)
+    except NoWay as reason:
+        return str(reason)
