@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from mixserver.arrays import Matrix, Vectors
+from mixserver.children import beside
 from mixserver.config import load_case
 from mixserver.errors import UpstreamError
 from mixserver.launch import build_local, local_workers
@@ -247,9 +248,8 @@ async def _floor(folder: Path, steps: int) -> float:
         forces = zeros.setdefault(n, np.zeros((n, 3)))
         return Reply(0.0, forces, np.zeros((3, 3)))
 
-    program = Path(sys.executable).with_name("i-pi")
     child = await asyncio.create_subprocess_exec(
-        str(program if program.exists() else "i-pi"),
+        beside("i-pi"),
         xml.name,
         cwd=folder,
         stdout=subprocess.DEVNULL,

@@ -22,6 +22,12 @@ from mixserver.errors import ConfigError
 log = structlog.get_logger(__name__)
 
 
+def beside(program: str) -> str:
+    """Where a program of this Python's own environment is; its bare name if it is not there."""
+    here = Path(sys.executable).with_name(program)
+    return str(here) if here.exists() else program
+
+
 class Child:
     """One process, in a session of its own so that Ctrl-C in the terminal does not reach it."""
 

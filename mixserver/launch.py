@@ -13,7 +13,6 @@ import dataclasses
 import re
 import shutil
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,7 +24,7 @@ import structlog
 
 from mixserver.agreement import disagreements
 from mixserver.build import Parts, build
-from mixserver.children import Child, start
+from mixserver.children import Child, beside, start
 from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, NoWorkerError, UpstreamError, WorkerFault
 from mixserver.ipi_input import IpiInput, read_input
@@ -185,10 +184,9 @@ async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> 
 
 
 async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
-    program = Path(sys.executable).with_name("i-pi")
     child = await start(
         "i-PI",
-        [str(program if program.exists() else "i-pi"), "-S", prefix, input_file.name],
+        [beside("i-pi"), "-S", prefix, input_file.name],
         folder=run.folder,
         log_file=run.folder / "i-pi.log",
         environment={"OMP_NUM_THREADS": "1", **run.case.config.ipi.environment},
@@ -277,17 +275,9 @@ class _Kept:
 
 
 async def _start_worker(case: Case, local: Local, name: str, door: str, folder: Path) -> Child:
-    program = Path(sys.executable).with_name("mixserver-worker")
-    command = [str(program if program.exists() else "mixserver-worker"), *local.command]
-    command += ["--server", door, "--role", local.role]
+    command = [beside("mixserver-worker"), *local.command, "--server", door, "--role", local.role]
     if local.mpi > 1:
-        launcher = Path(sys.executable).with_name("mpiexec")
-        command = [
-            str(launcher if launcher.exists() else "mpiexec"),
-            "-n",
-            str(local.mpi),
-            *command,
-        ]
+        command = [beside("mpiexec"), "-n", str(local.mpi), *command]
     threads = str(local.threads)
     return await start(
         name,

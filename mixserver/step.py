@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
-
 from mixserver.cluster import Cluster
 from mixserver.dispatch.batch import Batch
 from mixserver.dispatch.batch import Reply as Answer
@@ -67,6 +65,29 @@ class _Stopwatch:
         return time.monotonic() - self.started
 
 
+class _Frames:
+    """Turns requests into frames, and counts them."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._numbers = itertools.count()
+        self._began = time.monotonic()
+
+    def next(self, request: Request) -> Frame:
+        """The frame of the next evaluation."""
+        return self._topology.frame(
+            request.positions,
+            request.cell,
+            bead=request.slot if request.bead is None else request.bead,
+            number=next(self._numbers),
+        )
+
+    @property
+    def age(self) -> float:
+        """Seconds since the first frame could come."""
+        return time.monotonic() - self._began
+
+
 class MixedStep:
     """Two models and a region: carve, ask, mix."""
 
@@ -80,25 +101,18 @@ class MixedStep:
         *,
         with_extras: bool = True,
     ) -> None:
-        self._topology = topology
+        self._frames = _Frames(topology)
         self._selector = selector
         self._mixer_for = mixer_for
         self._mixer: ForceMixer | None = None
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._with_extras = with_extras
-        self._numbers = itertools.count()
-        self._began = time.monotonic()
 
     async def answer(self, request: Request) -> Reply:
         """One energy, one force field, one virial for one request; see `Step.answer`."""
         watch = _Stopwatch(time.monotonic())
-        frame = self._topology.frame(
-            request.positions,
-            request.cell,
-            bead=request.slot if request.bead is None else request.bead,
-            number=next(self._numbers),
-        )
+        frame = self._frames.next(request)
         mixer = self._mixer or await self._meet(watch)
         self._selector.begin(frame)
         due = self._selector.due(frame.bead)
@@ -161,7 +175,7 @@ class MixedStep:
         return Report(
             evaluation=frame.number,
             bead=frame.bead,
-            time_s=time.monotonic() - self._began,
+            time_s=self._frames.age,
             energy=mixed.energy,
             energy_is=mixed.energy_is,
             seeds=len(region.seeds),
@@ -197,48 +211,44 @@ class PlainStep:
         *,
         with_extras: bool = True,
     ) -> None:
-        self._topology = topology
+        self._frames = _Frames(topology)
         self._role = role
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._with_extras = with_extras
-        self._numbers = itertools.count()
-        self._began = time.monotonic()
 
     async def answer(self, request: Request) -> Reply:
         """What the one model says, unchanged; see `Step.answer`."""
         watch = _Stopwatch(time.monotonic())
-        frame = self._topology.frame(
-            request.positions,
-            request.cell,
-            bead=request.slot if request.bead is None else request.bead,
-            number=next(self._numbers),
-        )
+        frame = self._frames.next(request)
         question = Evaluate(
             job=0,
             stream=frame.bead,
             positions=frame.wrapped,
-            numbers=self._topology.numbers,
+            numbers=frame.topology.numbers,
             cell=frame.cell,
-            pbc=self._topology.pbc,
+            pbc=frame.topology.pbc,
         )
         with self._dispatcher.batch() as batch:
             batch.ask(self._role, question)
             answers = await watch.answers(batch)
         result = answers[0].result
         total = watch.total
+        took = 1e3 * answers[0].took_s
+        cheap = self._role == "cheap"
         report = Report(
             evaluation=frame.number,
             bead=frame.bead,
-            time_s=time.monotonic() - self._began,
+            time_s=self._frames.age,
             energy=result.energy,
             energy_is=self._role,
             ms_total=1e3 * total,
+            ms_cheap=took if cheap else 0.0,
+            ms_expensive=0.0 if cheap else took,
             ms_waiting=1e3 * watch.waiting,
             ms_own=1e3 * (total - watch.waiting),
-        )
-        report = msgspec.structs.replace(
-            report, **{f"ms_{self._role}": 1e3 * answers[0].took_s, **self._who(answers[0])}
+            cheap_worker=answers[0].worker if cheap else "",
+            expensive_workers=() if cheap else (answers[0].worker,),
         )
         own = extras(report) if self._with_extras else ""
         self._recorder.note(report, frame, None)
@@ -248,8 +258,3 @@ class PlainStep:
             virial=result.virial,
             extras=result.extras or own,
         )
-
-    def _who(self, answer: Answer) -> dict[str, object]:
-        if self._role == "cheap":
-            return {"cheap_worker": answer.worker}
-        return {"expensive_workers": (answer.worker,)}

@@ -45,10 +45,7 @@ def run(case: Path, restart: bool, steps: int | None, quiet: bool) -> None:
         if not left:
             raise ConfigError(f"no run in {records} left a RESTART, so there is nothing to go on")
         source = left[-1]
-    try:
-        folder = new_run_folder(records)
-    except OSError as error:
-        raise ConfigError(f"no folder for this run in {records}: {error.strerror}") from error
+    folder = new_run_folder(records)
     configure(folder / "server.log")
 
     async def job() -> bool:

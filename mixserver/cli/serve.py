@@ -25,7 +25,6 @@ def serve(case: Path, dry_run: bool, quiet: bool) -> None:
     from mixserver.build import build
     from mixserver.cli.logs import configure
     from mixserver.config import load_case
-    from mixserver.errors import ConfigError
     from mixserver.launch import install_stop
     from mixserver.record.recorder import new_run_folder
     from mixserver.service import Service
@@ -38,10 +37,7 @@ def serve(case: Path, dry_run: bool, quiet: bool) -> None:
             parts.recorder.close()
         click.echo(f"{loaded.file}: {len(parts.topology)} atoms, everything fits together")
         return
-    try:
-        folder = new_run_folder(loaded.folder / loaded.config.record.folder)
-    except OSError as error:
-        raise ConfigError(f"no folder for records: {error.strerror}") from error
+    folder = new_run_folder(loaded.folder / loaded.config.record.folder)
     configure(folder / "server.log", verbose=not quiet)
 
     async def job() -> None:

@@ -149,12 +149,7 @@ def _length(unit: str, file: Path) -> float:
 
 def with_region(frame: Frame, region: Region, shell: Scalars | None = None) -> Atoms:
     """The frame as ASE atoms with lambda (and the shell, if given) per atom, for OVITO."""
-    atoms = Atoms(
-        numbers=frame.topology.numbers,
-        positions=frame.positions,
-        cell=frame.cell,
-        pbc=frame.topology.pbc,
-    )
+    atoms = _as_atoms(frame)
     atoms.info["evaluation"] = frame.number
     atoms.info["bead"] = frame.bead
     atoms.set_array("lambda", region.expensive)
@@ -168,15 +163,18 @@ def with_region(frame: Frame, region: Region, shell: Scalars | None = None) -> A
 
 def write_frame(file: Path, frame: Frame) -> None:
     """Write one frame as extxyz, without regions."""
-    atoms = Atoms(
-        numbers=frame.topology.numbers,
-        positions=frame.positions,
-        cell=frame.cell,
-        pbc=frame.topology.pbc,
-    )
-    write(file, atoms, format="extxyz")
+    write(file, _as_atoms(frame), format="extxyz")
 
 
 def append_region(file: Path, frame: Frame, region: Region) -> None:
     """Append one frame of lambda to an extxyz file."""
     write(file, with_region(frame, region), format="extxyz", append=True)
+
+
+def _as_atoms(frame: Frame) -> Atoms:
+    return Atoms(
+        numbers=frame.topology.numbers,
+        positions=frame.positions,
+        cell=frame.cell,
+        pbc=frame.topology.pbc,
+    )
