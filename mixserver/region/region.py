@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mixserver.arrays import Indices, Scalars
+from mixserver.arrays import Indices, Matrix, Scalars, Vectors
+
+
+class Pulled(NamedTuple):
+    """What pulls on atoms because lambda depends on where they are."""
+
+    atoms: Indices
+    """(m,) ascending, each once."""
+    forces: Vectors
+    """(m, 3) eV/Å on them; the forces on all others are zero."""
+    virial: Matrix
+    """(3, 3) eV, -dE/dstrain, symmetric."""
+
+
+class Pull(Protocol):
+    r"""The pull-back of lambda: from what lambda multiplies to forces."""
+
+    def back(self, gap: Scalars) -> Pulled:
+        r"""Minus the gradient of :math:`\sum_i g_i \lambda_i(r)` at constant g.
+
+        Args:
+            gap: (n,) eV, g of the atoms `Region.active`, in their order.
+        """
 
 
 @dataclass(frozen=True)
@@ -21,6 +44,10 @@ class Region:
     """(N,) expensive fraction lambda of each atom, in [0, 1]."""
     seeds: Indices
     """(s,) atoms that are seeds; empty for regions fixed in space."""
+    pull: Pull | None = field(default=None, compare=False)
+    """How lambda follows the atoms; None where it is constant in between updates."""
+    before: Scalars | None = field(default=None, compare=False)
+    """(N,) lambda up to this evaluation, where an update changes it in a jump; None elsewhere."""
 
     def __post_init__(self) -> None:
         if self.expensive.ndim != 1:
