@@ -1,8 +1,9 @@
 """mix.toml: its tables as typed values (`tables`), and how they are read and checked (`load`)."""
 
-from mixserver.config.load import Case, load_case
+from mixserver.config.load import Case, Channel, load_case
 from mixserver.config.tables import (
     AtomSeeds,
+    Channels,
     Config,
     CriterionSeeds,
     CylinderSeeds,
@@ -24,6 +25,8 @@ from mixserver.config.tables import (
 __all__ = [
     "AtomSeeds",
     "Case",
+    "Channel",
+    "Channels",
     "Config",
     "CriterionSeeds",
     "CylinderSeeds",

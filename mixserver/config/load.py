@@ -11,16 +11,12 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 
-from mixserver.config.tables import (
-    AtomSeeds,
-    Config,
-    CriterionSeeds,
-    CylinderSeeds,
-    Region,
-    SpeciesSeeds,
-    SphereSeeds,
-)
+from mixserver.config.contradictions import contradiction
+from mixserver.config.tables import Config
 from mixserver.errors import ConfigError
+
+Channel = Literal["mixed", "cheap", "correction"]
+"""What an address of i-PI is answered: the whole, or a part of it."""
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>.*)`)?")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<at>.*)`)?$", re.DOTALL)
@@ -42,10 +38,23 @@ class Case:
         return self.folder / self.config.upstream.structure
 
     @property
+    def channels(self) -> tuple[tuple[Channel, str], ...]:
+        """Who is answered what: every address where upstream listens, with its channel."""
+        upstream = self.config.upstream
+        return tuple(
+            (channel, address)
+            for channel, listed in (
+                ("mixed", upstream.address),
+                ("cheap", upstream.channels.cheap),
+                ("correction", upstream.channels.correction),
+            )
+            for address in ((listed,) if isinstance(listed, str) else listed)
+        )
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """Where upstream listens, one or several."""
-        address = self.config.upstream.address
-        return (address,) if isinstance(address, str) else address
+        return tuple(address for _, address in self.channels)
 
 
 def load_case(path: Path) -> Case:
@@ -81,7 +90,7 @@ def parse(text: str, name: str = "mix.toml") -> Config:
         config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {_explain(str(error))}") from error
-    problem = _contradiction(config)
+    problem = contradiction(config)
     if problem:
         raise ConfigError(f"{name}: {problem}")
     return config
@@ -144,72 +153,3 @@ def _structs(kind: object) -> list[type[msgspec.Struct]]:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return [kind]
     return [found for inner in getattr(kind, "__args__", ()) for found in _structs(inner)]
-
-
-def _contradiction(config: Config) -> str:
-    """What is typed correctly but cannot be meant, or ""."""
-    models, workers, upstream = config.models, config.workers, config.upstream
-    positive = {
-        "upstream.connections": upstream.connections,
-        "upstream.force_timeout_s": upstream.force_timeout_s,
-        "workers.patience_s": workers.patience_s,
-        "workers.heartbeat_s": workers.heartbeat_s,
-        "workers.first_worker_s": workers.first_worker_s,
-        "workers.failures": workers.failures,
-        "workers.job_timeout_s": workers.job_timeout_s,
-        "record.every": config.record.every,
-    }
-    for key, value in positive.items():
-        if not value > 0:
-            return f"{key} must be positive, got {value}"
-    if workers.heartbeat_s * 2 > workers.patience_s:
-        return (
-            f"workers.patience_s = {workers.patience_s} must be at least twice workers.heartbeat_s "
-            f"= {workers.heartbeat_s}, or one late heartbeat counts as a death"
-        )
-    if models.cheap is None and models.expensive is None:
-        return "[models] names no model; add [models.cheap], [models.expensive] or both"
-    both = models.cheap is not None and models.expensive is not None
-    if config.region is None and both:
-        return (
-            "two models but no [region]: say which atoms are expensive, or name one model only "
-            "(mixserver then passes everything through to it)"
-        )
-    if config.region is not None and not both:
-        return "[region] needs both [models.cheap] and [models.expensive]"
-    for local in config.local:
-        if (models.cheap if local.role == "cheap" else models.expensive) is None:
-            return f"[[local]] starts a worker for {local.role}, but [models] has no {local.role}"
-        if not local.command or local.count < 1 or local.mpi < 1 or local.threads < 1:
-            return "[[local]] needs a command, and count, mpi and threads of at least 1"
-    return _region_contradiction(config.region) if config.region is not None else ""
-
-
-def _region_contradiction(region: Region) -> str:
-    for key in ("core_radius", "blend_width", "buffer_width", "halo_width"):
-        value = getattr(region, key)
-        if not isinstance(value, str) and value < 0:
-            return f"region.{key} must not be negative, got {value} Å"
-    memory = region.hysteresis
-    if memory is not None and not (memory.time_in > 0 and memory.time_out > 0):
-        return "region.hysteresis times must be positive (evaluations)"
-    match region.seeds:
-        case AtomSeeds(indices=()):
-            return "region.seeds.indices is empty: name at least one atom, counted from 0"
-        case SpeciesSeeds(elements=()):
-            return "region.seeds.elements is empty: name at least one element"
-        case SphereSeeds(radius=radius) | CylinderSeeds(radius=radius) if radius < 0:
-            return f"region.seeds.radius must not be negative, got {radius} Å"
-        case CriterionSeeds() as seeds:
-            if min(seeds.every, seeds.sample_every, seeds.samples) < 1:
-                return "region.seeds: every, sample_every and samples count from 1"
-            if seeds.samples * seeds.sample_every > seeds.every:
-                return (
-                    f"region.seeds: {seeds.samples} samples every {seeds.sample_every} evaluations "
-                    f"do not fit between choices every {seeds.every}; raise region.seeds.every"
-                )
-            if seeds.low > seeds.high:
-                return f"region.seeds: low = {seeds.low} is above high = {seeds.high}"
-        case _:
-            pass
-    return ""

@@ -15,11 +15,22 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Common settings of all tables."""
 
 
+class Channels(_Table, frozen=True):
+    """Further addresses of i-PI that are served a part of the mixed potential."""
+
+    cheap: str | tuple[str, ...] = ()
+    """The cheap potential alone, for the inner steps of multiple time stepping."""
+    correction: str | tuple[str, ...] = ()
+    """Mixed minus cheap, for the outer steps or for few beads."""
+
+
 class Upstream(_Table, frozen=True):
     """Where i-PI (or ASE's SocketIOCalculator) listens."""
 
-    address: str | tuple[str, ...]
-    """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served."""
+    address: str | tuple[str, ...] = ()
+    """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served. May be
+    left out if a channel has one."""
+    channels: Channels = Channels()
     structure: str
     """File that names the atoms (anything ASE reads), in i-PI's order."""
     sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
@@ -113,6 +124,9 @@ class Region(_Table, frozen=True):
     """Which atoms are expensive, and how much."""
 
     seeds: Seeds
+    follow: bool = False
+    """Energy mixing only. True: lambda is a smooth function of the distances to the seed atoms.
+    False: each atom keeps the lambda it has in upstream.structure."""
     core_radius: float
     """Å around every seed: lambda = 1 (of a sphere, slab or cylinder: around its surface)."""
     blend_width: float
@@ -133,9 +147,18 @@ class Region(_Table, frozen=True):
 class Mixing(_Table, frozen=True):
     """How the two answers become one."""
 
-    kind: Literal["force"] = "force"
+    kind: Literal["energy", "force"] = "force"
+    """"energy": one true potential energy, so that everything i-PI can do is right. "force": needs
+    nothing but forces of both models, but no energy is conserved."""
     zero_net: Literal["blended", "all", "off"] = "blended"
-    """Over which atoms the net force of mixing is taken away, so that momentum is conserved."""
+    """Force mixing: over which atoms the net force is taken away, so that momentum is conserved."""
+    zeros: dict[str, float] = {}
+    """Energy mixing: eV per element by which the expensive site energies lie above the cheap ones.
+    Elements that are not named are aligned at the structure's own positions."""
+    dead_loads: Literal["structure", "relaxed", "off"] | None = None
+    """Energy mixing with frozen lambda: constant forces that take the ghost forces away at the
+    structure's positions, or at these relaxed. Default: "structure" where lambda is frozen by atom
+    index, "off" elsewhere."""
 
 
 class Model(_Table, frozen=True):
@@ -214,6 +237,9 @@ class Ipi(_Table, frozen=True):
     """i-PI's input."""
     environment: dict[str, str] = {}
     """Added to i-PI's environment."""
+    thermostat: Literal["everywhere", "cheap"] = "everywhere"
+    """"cheap": the input's Langevin thermostat acts with the friction (1 - lambda)/tau on each
+    atom, so not in the core."""
 
 
 class Config(_Table, frozen=True):
