@@ -98,7 +98,7 @@ def _mixing_contradiction(region: Region, mixing: Mixing) -> str:
                 "region.follow is for mixing.kind = 'energy'; under force mixing lambda follows "
                 "its seeds anyway"
             )
-        if mixing.zeros or mixing.dead_loads is not None:
+        if mixing.zeros or mixing.dead_loads not in (None, "off"):
             return "mixing.zeros and mixing.dead_loads are for mixing.kind = 'energy'"
         return ""
     chosen = isinstance(region.seeds, CriterionSeeds)

@@ -41,14 +41,15 @@ class Case:
     def channels(self) -> tuple[tuple[Channel, str], ...]:
         """Who is answered what: every address where upstream listens, with its channel."""
         upstream = self.config.upstream
+        listed: dict[Channel, str | tuple[str, ...]] = {
+            "mixed": upstream.address,
+            "cheap": upstream.channels.cheap,
+            "correction": upstream.channels.correction,
+        }
         return tuple(
             (channel, address)
-            for channel, listed in (
-                ("mixed", upstream.address),
-                ("cheap", upstream.channels.cheap),
-                ("correction", upstream.channels.correction),
-            )
-            for address in ((listed,) if isinstance(listed, str) else listed)
+            for channel, some in listed.items()
+            for address in ((some,) if isinstance(some, str) else some)
         )
 
     @property

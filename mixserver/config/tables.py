@@ -27,12 +27,12 @@ class Channels(_Table, frozen=True):
 class Upstream(_Table, frozen=True):
     """Where i-PI (or ASE's SocketIOCalculator) listens."""
 
+    structure: str
+    """File that names the atoms (anything ASE reads), in i-PI's order."""
     address: str | tuple[str, ...] = ()
     """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served. May be
     left out if a channel has one."""
     channels: Channels = Channels()
-    structure: str
-    """File that names the atoms (anything ASE reads), in i-PI's order."""
     sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
     """What i-PI puts before a unix socket's name."""
     connections: int = 1
@@ -124,13 +124,13 @@ class Region(_Table, frozen=True):
     """Which atoms are expensive, and how much."""
 
     seeds: Seeds
-    follow: bool = False
-    """Energy mixing only. True: lambda is a smooth function of the distances to the seed atoms.
-    False: each atom keeps the lambda it has in upstream.structure."""
     core_radius: float
     """Å around every seed: lambda = 1 (of a sphere, slab or cylinder: around its surface)."""
     blend_width: float
     """Å over which lambda falls from 1 to 0."""
+    follow: bool = False
+    """Energy mixing only. True: lambda is a smooth function of the distances to the seed atoms.
+    False: each atom keeps the lambda it has in upstream.structure."""
     buffer_width: float | Literal["exact"] = "exact"
     """Å beyond the blend in which site energies are expensive too, so that forces in the blend
     are right. "exact" is the receptive field of the expensive model."""
