@@ -15,12 +15,14 @@ from mixserver.geometry.distances import (
 )
 from mixserver.geometry.groups import connected
 from mixserver.geometry.nearby import Drift, Nearby
+from mixserver.geometry.pairs import Shell, shell
 from mixserver.geometry.window import heights
 
 __all__ = [
     "Drift",
     "Near",
     "Nearby",
+    "Shell",
     "connected",
     "heights",
     "near_atoms",
@@ -29,5 +31,6 @@ __all__ = [
     "near_slab",
     "near_sphere",
     "nearest",
+    "shell",
     "within",
 ]

@@ -45,7 +45,7 @@ def near_atoms(frame: Frame, sources: Indices, reach: float, *, skip: Mask | Non
     if not len(sources) or reach <= 0.0:
         kept = np.sort(sources) if skip is None else np.sort(sources[~skip[sources]])
         return Near(kept, np.zeros(len(kept)))
-    if len(sources) == 1 and skip is None and _lone(frame, reach):
+    if len(sources) == 1 and skip is None and lone(frame, reach):
         return _near_one(frame, frame.fractional[sources[0]], frame.positions[sources[0]], reach)
     window = Window(frame, frame.fractional[sources], frame.positions[sources], reach)
     return _near(frame, window, skip)
@@ -125,7 +125,7 @@ def _around(frame: Frame, points: Vectors, reach: float, along: int | None = Non
     return _near(frame, Window(frame, points @ frame.inverse, points, reach, along), None)
 
 
-def _lone(frame: Frame, reach: float) -> bool:
+def lone(frame: Frame, reach: float) -> bool:
     """Tell whether no atom has two images in reach of a point, and atoms are too few to cull."""
     if len(frame) > _FEW:
         return False
@@ -134,14 +134,20 @@ def _lone(frame: Frame, reach: float) -> bool:
 
 
 def _near_one(frame: Frame, fractional: Vectors, position: Vectors, reach: float) -> Near:
-    """Find the atoms within reach of one point, given both ways; where `_lone` says so."""
+    """Find the atoms within reach of one point, given both ways; where `lone` says so."""
+    distance = np.sqrt(squares(apart(frame, fractional, position)))
+    atoms = np.flatnonzero(distance <= reach)
+    return Near(atoms, distance.take(atoms))
+
+
+def apart(frame: Frame, fractional: Vectors, position: Vectors) -> Vectors:
+    """(N, 3) Å from one point, given both ways, to the atoms; right where `lone` says so."""
     turns = frame.fractional - fractional
     np.rint(turns, out=turns)
     if not all(frame.topology.pbc):
         turns *= frame.topology.pbc
-    distance = np.sqrt(squares(frame.positions - turns @ frame.cell - position))
-    atoms = np.flatnonzero(distance <= reach)
-    return Near(atoms, distance.take(atoms))
+    vectors: Vectors = frame.positions - turns @ frame.cell - position
+    return vectors
 
 
 def _near(frame: Frame, window: Window, skip: Mask | None) -> Near:

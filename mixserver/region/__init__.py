@@ -1,6 +1,8 @@
 """Which atoms are expensive, and how much: seeds, shells, profiles, memory."""
 
-from mixserver.region.region import Region
+from mixserver.region.following import Following
+from mixserver.region.frozen import Frozen
+from mixserver.region.region import Pull, Pulled, Region
 from mixserver.region.seeds import (
     AtomSeeds,
     CriterionSeeds,
@@ -10,15 +12,21 @@ from mixserver.region.seeds import (
     SpeciesSeeds,
     SphereSeeds,
 )
-from mixserver.region.selector import Due, Selector
+from mixserver.region.selecting import Due, Selecting
+from mixserver.region.selector import Selector
 
 __all__ = [
     "AtomSeeds",
     "CriterionSeeds",
     "CylinderSeeds",
     "Due",
+    "Following",
+    "Frozen",
+    "Pull",
+    "Pulled",
     "Region",
     "Seeds",
+    "Selecting",
     "Selector",
     "SlabSeeds",
     "SpeciesSeeds",

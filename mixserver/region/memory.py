@@ -12,6 +12,7 @@ evaluations, because i-PI tells no time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,6 +66,12 @@ class Memory:
     """(N,) sum of the criterion's samples since the last choice."""
     samples: int = 0
     """How many they are."""
+    target: Indices | None = None
+    """(t,) atoms with lambda > 0 at the last choice, where it is held; None before the first."""
+    targeted: Scalars = field(default_factory=lambda: np.empty(0))
+    """(t,) their lambda, towards which the present one goes."""
+    work: float = 0.0
+    """eV by which updates of lambda have changed the energy, in all."""
 
     def check(self, count: int | None = None) -> None:
         """Refuse a memory whose parts do not fit together, or are not of so many atoms.
@@ -72,14 +79,21 @@ class Memory:
         Raises:
             ConfigError: they do not.
         """
-        active = 0 if self.active is None else len(self.active)
-        if self.expensive.shape != (active,) or not np.isfinite(self.expensive).all():
-            raise ConfigError(f"{active} atoms are active, but not as many have a lambda")
-        if self.expensive.size and not 0.0 <= self.expensive.min() <= self.expensive.max() <= 1.0:
-            raise ConfigError("a lambda lies outside [0, 1]")
+        for atoms, shares in ((self.active, self.expensive), (self.target, self.targeted)):
+            active = 0 if atoms is None else len(atoms)
+            if shares.shape != (active,) or not np.isfinite(shares).all():
+                raise ConfigError(f"{active} atoms are active, but not as many have a lambda")
+            if shares.size and not 0.0 <= shares.min() <= shares.max() <= 1.0:
+                raise ConfigError("a lambda lies outside [0, 1]")
+        if not math.isfinite(self.work):
+            raise ConfigError(f"the work is {self.work} eV")
         if self.summed is not None and (self.summed.ndim != 1 or self.samples < 1):
             raise ConfigError("a criterion's sum needs one number per atom and at least one sample")
-        for name, atoms in (("active", self.active), ("chosen", self.chosen)):
+        for name, atoms in (
+            ("active", self.active),
+            ("chosen", self.chosen),
+            ("aimed-at", self.target),
+        ):
             if atoms is None or not atoms.size:
                 continue
             if atoms.ndim != 1 or atoms.min() < 0 or (count is not None and atoms.max() >= count):
@@ -96,11 +110,14 @@ class Memory:
             "chosen": None if self.chosen is None else self.chosen.tolist(),
             "summed": None if self.summed is None else self.summed.tolist(),
             "samples": self.samples,
+            "target": None if self.target is None else self.target.tolist(),
+            "targeted": self.targeted.tolist(),
+            "work": self.work,
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Memory:
-        """Take back what `to_dict` gave.
+        """Take back what `to_dict` gave, or gave before lambda could be held.
 
         Raises:
             ConfigError: it is not what `to_dict` gives.
@@ -115,8 +132,11 @@ class Memory:
                 if plain["summed"] is None
                 else np.array(plain["summed"], dtype=np.float64),
                 samples=int(plain["samples"]),
+                target=_indices(plain.get("target")),
+                targeted=np.array(plain.get("targeted", ()), dtype=np.float64),
+                work=float(plain.get("work", 0.0)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"this is no memory of a region: {error!r}") from error
 
 

@@ -20,17 +20,7 @@ from mixserver.region.memory import Memory, follow
 from mixserver.region.profiles import named
 from mixserver.region.region import Region
 from mixserver.region.seeds import AtomSeeds, CriterionSeeds, Seeds
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What the selector wants to know at the coming evaluation of a bead."""
-
-    criterion: str = ""
-    """The compute whose values are wanted; "" for none."""
-    choose: bool = False
-    """True if seeds are chosen from them: observe *before* `select`. Otherwise they only enter a
-    time average and may come whenever the worker has them."""
+from mixserver.region.selecting import Due
 
 
 class Selector:
@@ -45,6 +35,9 @@ class Selector:
     A criterion without `initial` seeds chooses at a bead's first evaluation. If it finds none, the
     region is empty and everything is cheap until it finds some.
 
+    Where lambda is *held*, as energy mixing needs it, atoms that move keep theirs: what it goes
+    towards is found only when seeds are chosen, and what changes it is said in `Region.before`.
+
     Args:
         seeds: where the region starts.
         core_radius: Å.
@@ -52,10 +45,12 @@ class Selector:
         profile: "linear", "cubic" or "quintic".
         measure_from: see above.
         hysteresis: evaluations in which lambda rises and falls; None for no memory.
+        held: lambda belongs to the atoms until the criterion chooses anew.
         atoms: how many there are, where that is known: `restore` then takes no memory of others.
 
     Raises:
-        ConfigError: a width or a time is negative, or there is no such profile.
+        ConfigError: a width or a time is negative, there is no such profile, or lambda shall be
+            held though no criterion ever chooses.
     """
 
     def __init__(
@@ -67,6 +62,7 @@ class Selector:
         profile: str = "quintic",
         measure_from: Literal["seed", "core"] = "seed",
         hysteresis: tuple[float, float] | None = None,
+        held: bool = False,
         atoms: int | None = None,
     ) -> None:
         for name, width in (("core_radius", core_radius), ("blend_width", blend_width)):
@@ -76,7 +72,13 @@ class Selector:
             raise ConfigError(f'region.measure_from is "seed" or "core", not {measure_from!r}')
         if hysteresis is not None and not min(hysteresis) >= 0.0:
             raise ConfigError(f"region.hysteresis needs times of 0 or more, got {hysteresis}")
+        if held and not isinstance(seeds, CriterionSeeds):
+            raise ConfigError(
+                "lambda can be held between choices only where a criterion chooses the seeds "
+                '(region.seeds.kind = "criterion"); freeze it or let it follow the seeds'
+            )
         self._seeds = seeds
+        self._held = held
         self._core_radius = core_radius
         self._blend_width = blend_width
         self._profile = named(profile)
@@ -101,11 +103,22 @@ class Selector:
         before = dataclasses.replace(self._memory(frame.bead))
         self._asked[frame.bead] = _Asked(frame, before)
 
-    def done(self, frame: Frame) -> None:
-        """Say that the evaluation begun with this frame was answered."""
+    def done(self, frame: Frame, work: float = 0.0) -> None:
+        """Say that the evaluation begun with this frame was answered.
+
+        Args:
+            frame: as given to `begin`.
+            work: eV by which the energy jumped because lambda was updated in it.
+        """
         last = self._asked.get(frame.bead)
-        if last is not None and last.frame is frame:
+        if last is not None and last.frame is frame and not last.done:
             last.done = True
+            self._memory(frame.bead).work += work
+
+    def work(self, bead: int) -> float:
+        """EV by which updates of lambda have changed a bead's energy, in all."""
+        memory = self._memories.get(bead)
+        return 0.0 if memory is None else memory.work
 
     def due(self, bead: int) -> Due:
         """Say what must be known at the bead's coming evaluation. Asking changes nothing."""
@@ -136,14 +149,25 @@ class Selector:
             ConfigError: a seed is not among the atoms.
         """
         memory = self._memory(frame.bead)
+        choosing = self._chooses(memory)
         seeds = self._current(memory)
-        near, share = self._target(frame, seeds)
         expensive = np.zeros(len(frame))
-        expensive[near.atoms] = share
-        if self._hysteresis is not None:
+        if self._held and memory.target is not None and not choosing:
+            expensive[memory.target] = memory.targeted
+        else:
+            near, share = self._target(frame, seeds)
+            expensive[near.atoms] = share
+        before: Scalars | None = None
+        if self._held:
+            memory.target = np.flatnonzero(expensive)
+            memory.targeted = expensive[memory.target]
+            before = _dense(memory, len(frame))
+        if self._held or self._hysteresis is not None:
             self._remember(memory, expensive)
         memory.evaluations += 1
-        return Region(expensive, seeds.atoms(frame))
+        if before is not None and np.array_equal(before, expensive):
+            before = None
+        return Region(expensive, seeds.atoms(frame), before=before)
 
     def state(self) -> dict[str, Any]:
         """What is remembered, per bead, as plain numbers and lists."""
@@ -167,6 +191,11 @@ class Selector:
 
     def _memory(self, bead: int) -> Memory:
         return self._memories.setdefault(bead, Memory())
+
+    def _chooses(self, memory: Memory) -> bool:
+        """Tell whether a criterion chooses at the coming evaluation."""
+        seeds = self._seeds
+        return isinstance(seeds, CriterionSeeds) and seeds.chooses(memory.evaluations)
 
     def _current(self, memory: Memory) -> Seeds:
         """The seeds of the coming evaluation; a criterion chooses here if it is time."""
@@ -210,9 +239,8 @@ class Selector:
     def _remember(self, memory: Memory, expensive: Scalars) -> None:
         """Let lambda follow its target, in place; the first evaluation has nothing to follow."""
         time_in, time_out = self._hysteresis or (0.0, 0.0)
-        if memory.active is not None:
-            before = np.zeros(len(expensive))
-            before[memory.active] = memory.expensive
+        before = _dense(memory, len(expensive))
+        if before is not None:
             moving = np.flatnonzero(before != expensive)
             expensive[moving] = follow(before[moving], expensive[moving], time_in, time_out)
         memory.active = np.flatnonzero(expensive)
@@ -227,6 +255,15 @@ class _Asked:
     before: Memory
     """What was remembered when it began. `Memory`'s arrays are replaced, never changed."""
     done: bool = False
+
+
+def _dense(memory: Memory, count: int) -> Scalars | None:
+    """(N,) lambda of the last evaluation; None before the first."""
+    if memory.active is None:
+        return None
+    before = np.zeros(count)
+    before[memory.active] = memory.expensive
+    return before
 
 
 def _same(one: Frame, other: Frame) -> bool:

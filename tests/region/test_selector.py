@@ -269,6 +269,9 @@ _SOUND = {
     "chosen": [0],
     "summed": [0.0] * 8,
     "samples": 1,
+    "target": [0, 5],
+    "targeted": [1.0, 0.25],
+    "work": -0.5,
 }
 
 
@@ -284,6 +287,11 @@ _SOUND = {
         {"chosen": [8]},
         {"summed": [0.0] * 7},
         {"samples": 0},
+        {"target": [0, 8]},
+        {"target": None},
+        {"targeted": [1.0, -0.5]},
+        {"work": float("nan")},
+        {"work": "much"},
     ],
 )
 def test_a_memory_of_other_atoms_is_refused(wrong: dict[str, object]) -> None:
