@@ -53,16 +53,20 @@ def whole_stream(bead: int) -> int:
 class Carver:
     """Carves clusters around the core and blend atoms of a region.
 
-    Regions become separate clusters when they are more than two buffers apart, so that no site is
-    evaluated twice. What is remembered between evaluations makes the next one fast and gives the
-    same cluster the same stream; it never changes which atoms are carved.
+    Regions become separate clusters when they are more than two buffers apart (or as told), so that
+    no site is evaluated twice. What is remembered between evaluations makes the next one fast and
+    gives the same cluster the same stream; it never changes which atoms are carved.
 
     Args:
         buffer_width: Å (inclusive) around core and blend in which atoms are sites.
         halo_width: Å (inclusive) around sites in which atoms are sent along.
+        link_width: Å within which regions become one cluster; None for two buffers.
     """
 
-    def __init__(self, buffer_width: float, halo_width: float) -> None:
+    def __init__(
+        self, buffer_width: float, halo_width: float, *, link_width: float | None = None
+    ) -> None:
+        self._link_width = 2.0 * buffer_width if link_width is None else link_width
         self.buffer_width = buffer_width
         self.halo_width = halo_width
         self._streams = Streams()
@@ -76,7 +80,7 @@ class Carver:
             groups = [active]
         else:
             hub = int(region.seeds[0]) if len(region.seeds) else None
-            groups = connected(frame, active, 2.0 * self.buffer_width, hub=hub)
+            groups = connected(frame, active, self._link_width, hub=hub)
         streams = self._streams.number(frame.bead, groups, count)
         drift = self._drifts.setdefault(frame.bead, Drift())
         drift.follow(frame)

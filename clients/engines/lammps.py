@@ -116,6 +116,7 @@ class LammpsEngine:
             cutoff=cutoff,
             receptive_field=receptive_field or receptive_field_of(read.styles, cutoff),
             weights=isinstance(weighting, Plan),
+            no_weights="" if isinstance(weighting, Plan) else weighting,
             energies=self._setup.site_energies,
             criteria=True,
         )

@@ -56,6 +56,8 @@ class ModelCard(_Message, frozen=True, eq=False):
     """Å. How far a *site energy* looks: layers x cutoff; None if unknown or infinite."""
     weights: bool = False
     """True if `Evaluate.weight` is honoured exactly, gradient and virial included."""
+    no_weights: str = ""
+    """Why `weights` is False, for a person to read."""
     energies: bool = False
     """True if unweighted site energies can be returned."""
     criteria: bool = False

@@ -1,0 +1,134 @@
+"""What defines a mixed potential energy besides the two models: zeros, frozen lambda, dead loads.
+
+It is determined once and written down, so that a restarted run goes on with the same potential.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from mixserver.arrays import Scalars
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame, Topology
+from mixserver.mixing.loads import DeadLoads
+from mixserver.mixing.zeros import Zero
+
+VERSION: Final = 1
+
+
+class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen lambda: 0 for all atoms that are not named."""
+
+    atoms: list[int]
+    values: list[float]
+    seeds: list[int]
+
+
+class Loads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dead loads; see `DeadLoads`."""
+
+    atoms: list[int]
+    forces: list[list[float]]
+    places: list[list[float]]
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All of it, as plain numbers and lists."""
+
+    version: int = VERSION
+    atoms: int
+    settings: str
+    """Digest of what else defines the potential: models, elements, [region] and [mixing]."""
+    structure: str
+    """Digest of the positions and the cell it was determined at."""
+    zeros: dict[str, Zero]
+    """Per element."""
+    shares: Shares | None = None
+    """Only where lambda is frozen by atom index."""
+    loads: Loads | None = None
+
+    def aligned(self, topology: Topology) -> Scalars:
+        """(N,) eV, the zero of each atom's element.
+
+        Raises:
+            ConfigError: an element has none.
+        """
+        found = np.full(len(topology), np.nan)
+        for symbol, zero in self.zeros.items():
+            found[topology.numbers == atomic_numbers[symbol]] = zero.value
+        if not np.isfinite(found).all():
+            missing = chemical_symbols[int(topology.numbers[np.flatnonzero(np.isnan(found))[0]])]
+            raise ConfigError(
+                f"the zero of energy of {missing} is not known; give it in mixing.zeros, or run "
+                "mixserver align"
+            )
+        return found
+
+    @property
+    def dead_loads(self) -> DeadLoads | None:
+        """The loads as arrays."""
+        if self.loads is None:
+            return None
+        return DeadLoads(
+            np.array(self.loads.atoms, dtype=np.intp),
+            np.array(self.loads.forces, dtype=np.float64).reshape(-1, 3),
+            np.array(self.loads.places, dtype=np.float64).reshape(-1, 3),
+        )
+
+    def write(self, file: Path) -> None:
+        """Write it down.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=0) + b"\n")
+
+
+def read_state(file: Path, topology: Topology) -> State:
+    """Read what `State.write` wrote.
+
+    Raises:
+        ConfigError: it cannot be read, is something else, or of other atoms.
+    """
+    cure = f"delete {file}, and it is determined anew"
+    try:
+        state = msgspec.json.decode(file.read_bytes(), type=State)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{file} is no state of a mixed energy: {error}; {cure}") from error
+    if state.version != VERSION:
+        raise ConfigError(f"{file} has version {state.version}, expected {VERSION}; {cure}")
+    count = len(topology)
+    named = [
+        *(state.shares.atoms if state.shares else ()),
+        *(state.loads.atoms if state.loads else ()),
+    ]
+    if state.atoms != count or any(not 0 <= atom < count for atom in named):
+        raise ConfigError(f"{file} is of {state.atoms} atoms, the structure has {count}; {cure}")
+    unknown = [symbol for symbol in state.zeros if symbol not in atomic_numbers]
+    if unknown:
+        raise ConfigError(f"{file}: {unknown[0]!r} is no element symbol; {cure}")
+    return state
+
+
+def plain_loads(loads: DeadLoads) -> Loads:
+    """Dead loads as plain numbers."""
+    return Loads(loads.atoms.tolist(), loads.forces.tolist(), loads.places.tolist())
+
+
+def structure_digest(frame: Frame) -> str:
+    """Digest of positions and cell, to 1e-6 Å."""
+    rounded = np.round(np.vstack((frame.positions, frame.cell)), 6) + 0.0
+    return hashlib.sha256(rounded.tobytes()).hexdigest()[:32]
+
+
+def settings_digest(*parts: object) -> str:
+    """Digest of settings, as values that msgspec can write."""
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
