@@ -33,7 +33,12 @@ def disagreements(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
     Returns:
         One message per disagreement, with its cure; empty if a run may begin.
     """
-    return [*address_errors(case, ipi), *atom_errors(case, ipi, topology), *bead_errors(case, ipi)]
+    return [
+        *address_errors(case, ipi),
+        *atom_errors(case, ipi, topology),
+        *bead_errors(case, ipi),
+        *thermostat_errors(case, ipi),
+    ]
 
 
 def address_errors(case: Case, ipi: IpiInput) -> list[str]:
@@ -98,6 +103,34 @@ def bead_errors(case: Case, ipi: IpiInput) -> list[str]:
     return [
         f"{ipi.file.name} asks for forces on {streams} beads (of all systems and components), but "
         f"a region with {what} needs a memory per bead, and they cannot be told apart; {cure}"
+    ]
+
+
+def thermostat_errors(case: Case, ipi: IpiInput) -> list[str]:
+    """A thermostat outside the core where i-PI's thermostat cannot be made one."""
+    if case.config.ipi.thermostat == "everywhere":
+        return []
+    wrong = ""
+    if case.config.region is None:
+        return ["mix.toml has ipi.thermostat = 'cheap' but no [region], so there is no core"]
+    if len(ipi.systems) != 1 or len(ipi.motions) != 1:
+        wrong = f"{len(ipi.systems)} <system>s and {len(ipi.motions)} <motion>s"
+    elif ipi.beads != 1:
+        wrong = f"{ipi.beads} beads"
+    else:
+        motion = ipi.motions[0]
+        if motion.mode != "dynamics":
+            wrong = f"<motion mode='{motion.mode}'>"
+        elif motion.ensemble != "nvt":
+            wrong = f"<dynamics mode='{motion.ensemble}'>"
+        elif motion.thermostat != "langevin":
+            wrong = f"<thermostat mode='{motion.thermostat}'>"
+    if not wrong:
+        return []
+    return [
+        f"mix.toml has ipi.thermostat = 'cheap', but {ipi.file.name} has {wrong}; only the "
+        "<thermostat mode='langevin'> of <dynamics mode='nvt'>, in one <system> with one bead, "
+        "can leave the core alone: change the input, or set ipi.thermostat = 'everywhere'"
     ]
 
 

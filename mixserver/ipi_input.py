@@ -56,6 +56,18 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Motion:
+    """A <motion>: how atoms move."""
+
+    mode: str
+    """"dynamics", "minimize", "neb", "multi", ..."""
+    ensemble: str
+    """Mode of its <dynamics>, "nve", "nvt", "npt", ...; of another motion its mode again."""
+    thermostat: str
+    """Mode of its <dynamics>' <thermostat>; "" if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """One <system>: atoms that move, with a number of beads."""
 
@@ -80,8 +92,8 @@ class IpiInput:
     """Without those made from a <system_template>."""
     forcefields: dict[str, frozenset[str]]
     """Of each forcefield, the names of the <ffsocket>s it is or is made of."""
-    ensembles: tuple[str, ...]
-    """Modes of <dynamics> ("nve", "nvt", "npt", ...) or of <motion> ("minimize", "neb", ...)."""
+    motions: tuple[Motion, ...]
+    """Those inside others and in a <system_template> too."""
     properties: str
     """File name of the first <properties>, without the prefix; "" if there is none."""
     columns: tuple[str, ...]
@@ -95,6 +107,11 @@ class IpiInput:
     def structures(self) -> tuple[Path, ...]:
         """Files of <initialize>, relative to the input's folder made absolute."""
         return tuple(source.file for system in self.systems for source in system.sources)
+
+    @property
+    def ensembles(self) -> tuple[str, ...]:
+        """Modes of <dynamics> ("nve", "nvt", "npt", ...) or of <motion> ("minimize", "neb")."""
+        return tuple(motion.ensemble for motion in self.motions)
 
     @property
     def beads(self) -> int:
@@ -128,7 +145,7 @@ def read_input(file: Path) -> IpiInput:
             for node in root
             if node.tag.startswith("ff")
         },
-        ensembles=tuple(_mode(motion) for motion in root.iter("motion")),
+        motions=tuple(_motion(motion) for motion in root.iter("motion")),
         properties=(properties.get("filename", "out").strip() if properties is not None else ""),
         columns=_names(properties.text or "") if properties is not None else (),
         step=_int(_text(root, "step", "0"), "<step>", file),
@@ -236,12 +253,17 @@ def _text(node: ET.Element, tag: str, default: str) -> str:
     return (found.text or "").strip() if found is not None else default
 
 
-def _mode(motion: ET.Element) -> str:
-    mode = motion.get("mode", "dynamics").strip()
-    dynamics = motion.find("dynamics")
-    if mode == "dynamics" and dynamics is not None:
-        return dynamics.get("mode", "nve").strip()
-    return mode
+def _motion(node: ET.Element) -> Motion:
+    mode = node.get("mode", "dynamics").strip()
+    dynamics = node.find("dynamics")
+    if mode != "dynamics" or dynamics is None:
+        return Motion(mode, mode, "")
+    bath = dynamics.find("thermostat")
+    return Motion(
+        mode,
+        dynamics.get("mode", "nve").strip(),
+        bath.get("mode", "").strip() if bath is not None else "",
+    )
 
 
 class PropertiesTail:

@@ -13,6 +13,7 @@ import dataclasses
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -186,7 +187,7 @@ async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> 
 async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
     child = await start(
         "i-PI",
-        [beside("i-pi"), "-S", prefix, input_file.name],
+        [*_ipi(run.case), "-S", prefix, input_file.name],
         folder=run.folder,
         log_file=run.folder / "i-pi.log",
         environment={"OMP_NUM_THREADS": "1", **run.case.config.ipi.environment},
@@ -214,6 +215,14 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event)
             f"i-PI ended with status {code}; its last words ({child.log_file}):\n"
             f"{child.last_words(8)}"
         )
+
+
+def _ipi(case: Case) -> list[str]:
+    """The program that is i-PI: its own, or ours where the thermostat leaves the core alone."""
+    if case.config.ipi.thermostat == "everywhere":
+        return [beside("i-pi")]
+    # -P: the run's folder links to the case's files, which must not stand in for modules
+    return [sys.executable, "-P", "-m", "mixserver.ipi_host"]
 
 
 async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child]) -> None:

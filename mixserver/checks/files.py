@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from ase.data import chemical_symbols
 
-from mixserver.agreement import address_errors, atom_errors, bead_errors, know_elements
+from mixserver.agreement import (
+    address_errors,
+    atom_errors,
+    bead_errors,
+    know_elements,
+    thermostat_errors,
+)
 from mixserver.build import build_selector
 from mixserver.checks.findings import Finding
 from mixserver.config import Case
@@ -74,11 +80,13 @@ def _positions(start: Frame) -> list[Finding]:
 
 def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
     """What a run would refuse, and what of it is in order."""
-    told = (
+    told = [
         ("address", address_errors(case, ipi), f"{', '.join(case.addresses)}, as in"),
         ("atoms", atom_errors(case, ipi, topology), "the same atoms in the same order as in"),
         ("beads", bead_errors(case, ipi), f"{ipi.beads}, as far as regions need to know, in"),
-    )
+    ]
+    if case.config.ipi.thermostat != "everywhere":
+        told.append(("thermostat", thermostat_errors(case, ipi), "outside the core, possible with"))
     found = []
     for what, errors, fine in told:
         found += [Finding("error", what, error) for error in errors]

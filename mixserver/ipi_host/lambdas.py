@@ -1,0 +1,108 @@
+"""Lambda of every atom, as the server said it with the last forces.
+
+The server sends it as two extras, `lambda_atoms` and `lambda_values`: the atoms with lambda > 0,
+and their lambda. i-PI averages and interpolates extras over beads and components, and asking for
+them where the positions have moved on would evaluate forces. So they are taken from where i-PI
+keeps the last answer to each request, which works with lists of any length, with several force
+components, and in the middle of a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from mixserver.arrays import Scalars
+from mixserver.errors import ConfigError, ProtocolError
+
+ATOMS: Final = "lambda_atoms"
+VALUES: Final = "lambda_values"
+
+
+class Lambdas:
+    """Reads lambda from a system of i-PI's with one bead."""
+
+    def __init__(self, system: Any) -> None:
+        self._system = system
+        self._extras: dict[str, Any] | None = None
+        self._values = np.zeros(0)
+
+    def latest(self) -> Scalars:
+        """(N,) lambda of the last evaluation; the same array as long as nothing changed.
+
+        A run that begins with the thermostat has no forces yet. Then they are evaluated, which
+        costs nothing: the integrator asks for the same ones next.
+
+        Raises:
+            ConfigError: there are forces, but no lambda came with them.
+            ProtocolError: what came cannot be lambda.
+        """
+        extras = self._said()
+        if extras is None:
+            for level in self._system.forces.mts_forces:
+                level.f  # noqa: B018 - i-PI evaluates what is looked at
+            extras = self._said()
+        if extras is None:
+            raise ConfigError(self._missing())
+        if extras is not self._extras:
+            values = parse(extras, self._system.beads.natoms)
+            if not np.array_equal(values, self._values):
+                self._values = values
+            self._extras = extras
+        return self._values
+
+    def _answers(self) -> list[tuple[str, Any]]:
+        """(forcefield, [potential, forces, virial, extras]) of each component; None: not yet."""
+        return [(part.ffield, part._forces[0]._ufvx._value) for part in self._system.forces.mforces]
+
+    def _said(self) -> dict[str, Any] | None:
+        """The extras of the first component that sends lambda; None if none has."""
+        for _, answer in self._answers():
+            if answer is not None and ATOMS in answer[3] and VALUES in answer[3]:
+                extras: dict[str, Any] = answer[3]
+                return extras
+        return None
+
+    def _missing(self) -> str:
+        came = "; ".join(
+            f"{name}: {', '.join(sorted(set(answer[3]) - {'raw'})) or 'none'}"
+            for name, answer in self._answers()
+            if answer is not None
+        )
+        return (
+            f"a thermostat outside the core needs the extras {ATOMS!r} and {VALUES!r} with every "
+            f"force, but no forcefield sent them (extras that came: {came}); the server sends them "
+            "if its mix.toml says ipi.thermostat = 'cheap', to an <ffsocket> that stands alone"
+        )
+
+
+def parse(extras: dict[str, Any], natoms: int) -> Scalars:
+    """Turn the two lists into (N,) lambda.
+
+    Raises:
+        ProtocolError: lists of different lengths, no such atom, or no number from 0 to 1.
+    """
+    try:
+        atoms = np.asarray(extras[ATOMS], dtype=np.float64)
+        values = np.asarray(extras[VALUES], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(
+            f"the extras {ATOMS!r} and {VALUES!r} must be lists of numbers: {error}"
+        ) from error
+    if atoms.ndim != 1 or atoms.shape != values.shape:
+        raise ProtocolError(
+            f"the extras {ATOMS!r} and {VALUES!r} must be lists of the same length, got shapes "
+            f"{atoms.shape} and {values.shape}"
+        )
+    at = atoms.astype(np.intp)
+    if not np.array_equal(at, atoms) or (at.size and not 0 <= at.min() <= at.max() < natoms):
+        raise ProtocolError(
+            f"the extra {ATOMS!r} must hold indices from 0 to {natoms - 1}, i-PI's atoms; the "
+            "server and i-PI do not speak of the same structure"
+        )
+    if not ((values >= 0.0) & (values <= 1.0)).all():
+        raise ProtocolError(f"the extra {VALUES!r} must hold numbers from 0 to 1")
+    lambdas = np.zeros(natoms)
+    lambdas[at] = values
+    return lambdas
