@@ -18,6 +18,7 @@ from mixserver.geometry import (
     near_slab,
     near_sphere,
     nearest,
+    shell,
     within,
 )
 
@@ -138,3 +139,62 @@ def test_skipped_atoms_are_left_out() -> None:
     np.testing.assert_array_equal(
         near_atoms(frame, np.array([3, 20]), 5.0, skip=skip).atoms, everything[everything < 10]
     )
+
+
+@given(frames(atoms=12), st.integers(1, 6), st.floats(0.0, 3.0), st.floats(0.5, 4.0))
+def test_a_shell_has_every_pair_of_images(
+    frame: Frame, share: int, inner: float, width: float
+) -> None:
+    sources, outer = _sources(frame, share), inner + width
+    got = shell(frame, sources, inner, outer)
+    lattice = images(frame, outer)
+    shifted = frame.positions[sources][:, None] + lattice
+    inside, first, pairs = [], [], []
+    for atom, position in enumerate(frame.positions):
+        vectors = position - shifted
+        distance = np.sqrt((vectors**2).sum(-1))
+        if atom in sources or distance.min() <= inner:
+            inside.append(atom)
+        elif distance.min() < outer:
+            first.append((atom, len(pairs)))
+            source, image = np.nonzero(distance < outer)
+            pairs += [
+                (atom, sources[s], *vectors[s, i]) for s, i in zip(source, image, strict=True)
+            ]
+    np.testing.assert_array_equal(got.inside, inside)
+    np.testing.assert_array_equal(
+        np.column_stack((got.atoms, got.first)), np.reshape(first, (-1, 2))
+    )
+    listed = np.column_stack((got.atoms.repeat(got.counts), got.source, got.vector))
+    wanted = np.reshape(pairs, (-1, 5))
+
+    def order(rows: np.ndarray) -> np.ndarray:
+        return np.lexsort(rows.round(6).T[::-1])
+
+    np.testing.assert_allclose(listed[order(listed)], wanted[order(wanted)], atol=LENGTH)
+    lengths = np.linalg.norm(got.vector, axis=1)
+    np.testing.assert_allclose(got.distance, lengths, atol=LENGTH)
+
+
+@pytest.mark.parametrize("count", [1, 3, 60])
+@pytest.mark.parametrize("cells", [2, 9], ids=["few atoms", "many atoms"])
+def test_a_shell_of_a_crystal(cells: int, count: int) -> None:
+    """Sizes at which other ways to search are quicker."""
+    frame = silicon(cells)
+    sources = np.sort(np.random.default_rng(1).choice(len(frame), count, replace=False))
+    got = shell(frame, sources, 3.0, 6.0)
+    near, inside = within(frame, sources, 6.0), within(frame, sources, 3.0)
+    np.testing.assert_array_equal(got.inside, np.flatnonzero(inside))
+    np.testing.assert_array_equal(got.atoms, np.flatnonzero(near & ~inside))
+    atom = got.atoms.repeat(got.counts)
+    turns = (frame.positions[atom] - frame.positions[got.source] - got.vector) @ frame.inverse
+    np.testing.assert_allclose(turns, turns.round(), atol=LENGTH)
+    pairs = [
+        np.count_nonzero(
+            np.linalg.norm(frame.positions[a] - frame.positions[sources][:, None] - shifts, axis=-1)
+            < 6.0
+        )
+        for shifts in [images(silicon(1), 0.0) * cells]
+        for a in got.atoms[::37]
+    ]
+    np.testing.assert_array_equal(got.counts[::37], pairs)

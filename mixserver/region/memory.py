@@ -23,6 +23,7 @@ from mixserver.errors import ConfigError
 
 _NEARLY_OUT: Final = 0.01
 _NEARLY_IN: Final = 0.99
+_NEARLY_THERE: Final = 0.01
 
 
 def follow(previous: Scalars, target: Scalars, time_in: float, time_out: float) -> Scalars:
@@ -44,6 +45,14 @@ def follow(previous: Scalars, target: Scalars, time_in: float, time_out: float) 
     delayed[falling & (delayed < _NEARLY_OUT)] = 0.0
     delayed[rising & (delayed > _NEARLY_IN)] = 1.0
     return delayed
+
+
+def arrive(share: Scalars, target: Scalars) -> Scalars:
+    """Take the target where lambda (n,) is within 0.01 of it.
+
+    `follow` alone comes ever nearer to a target between 0 and 1 that stands still.
+    """
+    return np.where(np.abs(share - target) < _NEARLY_THERE, target, share)
 
 
 def _rate(time: float) -> float:

@@ -16,7 +16,7 @@ from mixserver.arrays import Indices, Mask, Scalars
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.geometry import Near, near_atoms
-from mixserver.region.memory import Memory, follow
+from mixserver.region.memory import Memory, arrive, follow
 from mixserver.region.profiles import named
 from mixserver.region.region import Region
 from mixserver.region.seeds import AtomSeeds, CriterionSeeds, Seeds
@@ -238,11 +238,13 @@ class Selector:
 
     def _remember(self, memory: Memory, expensive: Scalars) -> None:
         """Let lambda follow its target, in place; the first evaluation has nothing to follow."""
-        time_in, time_out = self._hysteresis or (0.0, 0.0)
         before = _dense(memory, len(expensive))
-        if before is not None:
+        if before is not None and self._hysteresis is not None:
             moving = np.flatnonzero(before != expensive)
-            expensive[moving] = follow(before[moving], expensive[moving], time_in, time_out)
+            target = expensive[moving]
+            share = follow(before[moving], target, *self._hysteresis)
+            # a held lambda comes to rest, so that updates end: each costs energy, however little
+            expensive[moving] = arrive(share, target) if self._held else share
         memory.active = np.flatnonzero(expensive)
         memory.expensive = expensive[memory.active]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixserver.errors import ConfigError
-from mixserver.region.memory import Memory, follow
+from mixserver.region.memory import Memory, arrive, follow
 
 shares = st.floats(0.0, 1.0)
 times = st.floats(0.0, 50.0)
@@ -55,6 +55,13 @@ def test_the_snap_never_works_against_the_motion() -> None:
     assert falling[0] == pytest.approx(0.995)
 
 
+def test_nearly_there_is_there() -> None:
+    share = np.array([0.495, 0.505, 0.48, 0.0])
+    np.testing.assert_array_equal(
+        arrive(share, np.array([0.5, 0.5, 0.5, 0.005])), [0.5, 0.5, 0.48, 0.005]
+    )
+
+
 def test_memory_survives_json() -> None:
     memory = Memory(
         evaluations=7,
@@ -63,6 +70,9 @@ def test_memory_survives_json() -> None:
         chosen=np.array([4]),
         summed=np.array([1.0, 1 / 3]),
         samples=2,
+        target=np.array([2]),
+        targeted=np.array([0.3]),
+        work=-0.1 - 0.2,
     )
     again = Memory.from_dict(json.loads(json.dumps(memory.to_dict())))
     assert again.to_dict() == memory.to_dict()
