@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from cells import brute_distances, brute_nearest, frame_of, frames, images, silicon
@@ -21,6 +23,7 @@ from mixserver.geometry import (
     shell,
     within,
 )
+from mixserver.geometry.window import Window
 
 LENGTH = 1e-9
 """Å, rounding of distances between atoms many cells apart."""
@@ -141,6 +144,30 @@ def test_skipped_atoms_are_left_out() -> None:
     )
 
 
+@pytest.mark.parametrize("pbc", list(itertools.product((False, True), repeat=3)))
+@pytest.mark.parametrize("tilt", [0.0, 0.7])
+def test_sources_spread_among_many_atoms(pbc: tuple[bool, bool, bool], tilt: float) -> None:
+    rng = np.random.default_rng([*pbc, int(tilt > 0)])
+    cell = np.diag(rng.uniform(9.0, 14.0, 3)) + np.tril(rng.uniform(-tilt, tilt, (3, 3)), -1) * 9.0
+    cell = (cell @ np.linalg.qr(rng.normal(size=(3, 3)))[0])[rng.permutation(3)]
+    frame = frame_of(rng.uniform(-0.5, 1.5, (700, 3)) @ cell, cell, pbc)
+    sources = np.arange(5)
+    for reach in (0.7, 1.6, 2.6):
+        got = nearest(frame, sources, reach)
+        wanted = brute_nearest(frame, frame.positions[sources], reach)
+        _same_but_for_the_edge(got, wanted, reach)
+
+
+def test_atoms_far_from_spread_sources_are_not_measured() -> None:
+    frame = silicon(12)
+    sources = np.sort(np.random.default_rng(2).choice(len(frame), 8, replace=False))
+    window = Window(frame, frame.fractional[sources], frame.positions[sources], 7.0)
+    atoms, _ = window.targets(frame)
+    near = near_atoms(frame, sources, 7.0).atoms
+    assert np.isin(near, atoms).all()
+    assert len(atoms) < 8 * len(near)
+
+
 @given(frames(atoms=12), st.integers(1, 6), st.floats(0.0, 3.0), st.floats(0.5, 4.0))
 def test_a_shell_has_every_pair_of_images(
     frame: Frame, share: int, inner: float, width: float
@@ -189,12 +216,7 @@ def test_a_shell_of_a_crystal(cells: int, count: int) -> None:
     atom = got.atoms.repeat(got.counts)
     turns = (frame.positions[atom] - frame.positions[got.source] - got.vector) @ frame.inverse
     np.testing.assert_allclose(turns, turns.round(), atol=LENGTH)
-    pairs = [
-        np.count_nonzero(
-            np.linalg.norm(frame.positions[a] - frame.positions[sources][:, None] - shifts, axis=-1)
-            < 6.0
-        )
-        for shifts in [images(silicon(1), 0.0) * cells]
-        for a in got.atoms[::37]
-    ]
-    np.testing.assert_array_equal(got.counts[::37], pairs)
+    shifted = frame.positions[sources][:, None] + images(frame, 0.0)  # 4 cells each way
+    for a, counted in zip(got.atoms[::37], got.counts[::37], strict=True):
+        distance = np.linalg.norm(frame.positions[a] - shifted, axis=-1)
+        assert counted == np.count_nonzero(distance < 6.0)

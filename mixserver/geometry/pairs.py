@@ -15,8 +15,8 @@ from mixserver.frame import Frame
 from mixserver.geometry.distances import apart, lone
 from mixserver.geometry.window import EDGE, Window, squares
 
-_FEW_PAIRS: Final = 20_000
-"""Up to so many pairs it costs less to measure all than to build trees."""
+_FEW_IMAGES: Final = 64
+"""Up to so many images of sources it costs less to list all pairs than to find the inside first."""
 
 
 class Shell(NamedTuple):
@@ -62,14 +62,31 @@ def shell(frame: Frame, sources: Indices, inner: float, outer: float) -> Shell:
         outer,
     )
     atoms, targets = window.targets(frame)
-    nearest, _ = window.search(targets)
-    inside = nearest <= inner
-    inside |= _among(atoms, sources, len(frame))  # whatever rounding says of a distance to itself
-    rest = np.flatnonzero(~inside & (nearest < outer))
-    row, image, vector, distance = _pairs(targets.take(rest, axis=0), window.images, outer)
-    first = row.searchsorted(np.arange(len(rest)))
-    owner = sources.take(window.owner.take(image))
-    return Shell(atoms[inside], atoms.take(rest), first, owner, vector, distance)
+    core = _among(atoms, sources, len(frame))  # whatever rounding says of a distance to itself
+    if len(window.images) > _FEW_IMAGES:  # the inside has most pairs: spare them
+        nearest, _ = window.search(targets)
+        core |= nearest <= inner
+        rest = np.flatnonzero(~core & (nearest < outer))
+        row, image = _listed(targets.take(rest, axis=0), window.images, outer)
+        row = rest.take(row)
+    else:
+        row, image = _listed(targets, window.images, outer)
+    vector = targets.take(row, axis=0) - window.images.take(image, axis=0)
+    distance = np.sqrt(squares(vector))
+    core[row[distance <= inner]] = True
+    kept = np.flatnonzero(~core.take(row) & (distance < outer))
+    row, image = row.take(kept), image.take(kept)
+    begins = np.ones(len(row), dtype=np.bool_)
+    np.not_equal(row[1:], row[:-1], out=begins[1:])
+    first = np.flatnonzero(begins)
+    return Shell(
+        atoms[core],
+        atoms.take(row.take(first)),
+        first,
+        sources.take(window.owner.take(image)),
+        vector.take(kept, axis=0),
+        distance.take(kept),
+    )
 
 
 def _around_one(frame: Frame, source: int, inner: float, outer: float) -> Shell:
@@ -88,27 +105,15 @@ def _around_one(frame: Frame, source: int, inner: float, outer: float) -> Shell:
     )
 
 
-def _pairs(
-    targets: Vectors, images: Vectors, reach: float
-) -> tuple[Indices, Indices, Vectors, Scalars]:
-    """List the pairs nearer than `reach` (Å), by target: both rows, the vector, the distance."""
-    row: Indices
-    image: Indices
-    if len(targets) * len(images) <= _FEW_PAIRS:
-        row, image = np.divmod(np.arange(len(targets) * len(images)), max(len(images), 1))
-    else:
-        tree = cKDTree(targets, balanced_tree=False, compact_nodes=False)
-        near = tree.sparse_distance_matrix(
-            cKDTree(images, balanced_tree=False, compact_nodes=False),
-            reach + EDGE,
-            output_type="ndarray",
-        )
-        order = np.lexsort((near["j"], near["i"]))
-        row, image = near["i"][order], near["j"][order]
-    vector = targets.take(row, axis=0) - images.take(image, axis=0)
-    distance = np.sqrt(squares(vector))
-    kept = np.flatnonzero(distance < reach)
-    return row.take(kept), image.take(kept), vector.take(kept, axis=0), distance.take(kept)
+def _listed(targets: Vectors, images: Vectors, reach: float) -> tuple[Indices, Indices]:
+    """List the pairs that may be in reach (Å), by target."""
+    near = cKDTree(targets, balanced_tree=False, compact_nodes=False).sparse_distance_matrix(
+        cKDTree(images, balanced_tree=False, compact_nodes=False),
+        reach + EDGE,
+        output_type="ndarray",
+    )
+    order = near["i"].argsort(kind="stable")
+    return near["i"].take(order), near["j"].take(order)
 
 
 def _among(some: Indices, others: Indices, count: int) -> Mask:

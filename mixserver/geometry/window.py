@@ -13,11 +13,14 @@ from scipy.spatial import cKDTree
 
 from mixserver.arrays import Indices, Mask, Matrix, Scalars, Vectors
 from mixserver.frame import Frame
+from mixserver.geometry.bins import Bins
 
 EDGE: Final = 1e-9
 """Å. KD-trees find what is strictly nearer than a bound; the reach itself belongs to us."""
 _MARGIN: Final = 1e-9
 """Added to windows of fractional coordinates, so that rounding culls nothing that is in reach."""
+_TICKS: Final = 125
+"""A bin to tick costs about as much as an atom to look at, and a source ticks so many."""
 _ONES: Final = np.ones(3)
 
 
@@ -55,7 +58,8 @@ class Window:
         self._start = [0.0, 0.0, 0.0]
         self._length = [math.inf, math.inf, math.inf]
         self._across: Matrix | None = None
-        pads = (reach / heights(frame.inverse) + _MARGIN).tolist()
+        self._fractional = fractional
+        self._pads = pads = (reach / heights(frame.inverse) + _MARGIN).tolist()
         if along is not None:
             unit = frame.cell[along] / np.linalg.norm(frame.cell[along])
             self._across = np.eye(3) - np.outer(unit, unit)
@@ -101,6 +105,7 @@ class Window:
                 else:
                     inside = (place >= 0.0) & (place <= length)
                 atoms = np.flatnonzero(inside) if atoms is None else atoms[inside]
+        atoms = self._in_bins(frame, atoms)
         if skip is not None:
             atoms = np.flatnonzero(~skip) if atoms is None else atoms[~skip.take(atoms)]
         if atoms is None:
@@ -111,6 +116,32 @@ class Window:
                 frame.fractional.take(atoms, axis=0), frame.positions.take(atoms, axis=0)
             )
         return self._in_ball(atoms, places)
+
+    def _in_bins(self, frame: Frame, atoms: Indices | None) -> Indices | None:
+        """Leave out atoms (None for all) far from sources that are spread over the box."""
+        count = len(frame) if atoms is None else len(atoms)
+        if len(self.sources) < 2 or self._across is not None or _TICKS * len(self.sources) > count:
+            return atoms
+        boxes = [1.0 if length == math.inf else length for length in self._length]
+        repeats = [axis in self.repeated for axis in range(3)]
+
+        def place(fractional: Vectors, axis: int) -> Scalars:
+            column = fractional[:, axis] - self._start[axis]
+            if self._periodic[axis]:
+                column -= np.floor(column)
+            column /= boxes[axis]
+            return column
+
+        bins = Bins(
+            np.column_stack([place(self._fractional, axis) for axis in range(3)]),
+            [pad / box for pad, box in zip(self._pads, boxes, strict=True)],
+            repeats,
+        )
+        if not bins.worthwhile:
+            return atoms
+        fractional = frame.fractional if atoms is None else frame.fractional.take(atoms, axis=0)
+        inside = bins.among([place(fractional, axis) for axis in range(3)])
+        return inside if atoms is None else atoms.take(inside)
 
     def _in_ball(self, atoms: Indices, places: Vectors) -> tuple[Indices, Vectors]:
         """Leave out atoms that are beyond reach of the ball around all sources.
