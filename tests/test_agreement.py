@@ -25,11 +25,22 @@ ANY = "0.0.0.0"  # noqa: S104 - what i-PI may bind
 CRITERION = 'seeds = { kind = "criterion", compute = "centro/atom 8" }'
 
 
-def _case(folder: Path, *, address: str = '"unix:a"', beads: str = "ignored", region: str) -> Case:
+DYNAMICS = "<dynamics mode='{0}'>{1}<thermostat mode='{2}'/></dynamics>"
+NPT = "<barostat><thermostat mode='langevin'/></barostat>"
+
+
+def _case(
+    folder: Path,
+    *,
+    address: str = '"unix:a"',
+    beads: str = "ignored",
+    region: str,
+    bath: str = "everywhere",
+) -> Case:
     (folder / "mix.toml").write_text(
         f'[upstream]\naddress = {address}\nstructure = "init.xyz"\nbeads = "{beads}"\n'
         f"[region]\ncore_radius = 1.0\nblend_width = 1.0\n{region}\n"
-        "[models.cheap]\n[models.expensive]\n"
+        f'[models.cheap]\n[models.expensive]\n[ipi]\nthermostat = "{bath}"\n'
     )
     return load_case(folder)
 
@@ -48,11 +59,12 @@ def _said(
     region: str = ATOMS,
     address: str = '"unix:a"',
     beads: str = "ignored",
+    bath: str = "everywhere",
 ) -> list[str]:
     if not (folder / "init.xyz").exists():
         _xyz(folder / "init.xyz", "W", "He", "W")
     (folder / "input.xml").write_text(f"<simulation>{sockets}{systems}</simulation>")
-    case = _case(folder, address=address, beads=beads, region=region)
+    case = _case(folder, address=address, beads=beads, region=region, bath=bath)
     topology = Topology(np.array([74, 2, 74], np.int32))
     said = disagreements(case, read_input(folder / "input.xml"), topology)
     errors = [f.message for f in check_files(case)[0] if f.level == "error"]
@@ -186,3 +198,35 @@ def test_another_cell_is_a_warning_and_no_error(tmp_path: Path) -> None:
     assert _said(tmp_path, systems=system) == []
     findings = check_files(load_case(tmp_path))[0]
     assert [f.level for f in findings if "another cell" in f.message] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("beads", "motions", "wrong"),
+    [
+        (1, ["mode='dynamics'", DYNAMICS.format("nvt", "", "langevin")], None),
+        (1, ["", DYNAMICS.format("nvt", "", "langevin")], None),  # i-PI's default
+        (2, ["", DYNAMICS.format("nvt", "", "langevin")], "has 2 beads"),
+        (1, ["", DYNAMICS.format("nvt", "", "svr")], "has <thermostat mode='svr'>"),
+        (1, ["", DYNAMICS.format("nvt", "", "multi")], "has <thermostat mode='multi'>"),
+        (1, ["", "<dynamics mode='nvt'/>"], "has <thermostat mode=''>"),
+        (1, ["", DYNAMICS.format("npt", NPT, "langevin")], "has <dynamics mode='npt'>"),
+        (1, ["", f"<dynamics mode='npt'>{NPT}</dynamics>"], "has <dynamics mode='npt'>"),
+        (1, ["mode='neb'", ""], "has <motion mode='neb'>"),
+        (1, ["mode='multi'", "<motion/><motion/>"], "has 1 <system>s and 3 <motion>s"),
+    ],
+)
+def test_a_thermostat_outside_the_core_must_be_possible(
+    tmp_path: Path, beads: int, motions: list[str], wrong: str | None
+) -> None:
+    system = SYSTEM.format(beads=beads, mode="xyz", file="init.xyz", forces="mix")
+    system = system.replace("</system>", "<motion {}>{}</motion></system>".format(*motions))
+    assert _said(tmp_path, systems=system) == []
+    said = _said(tmp_path, systems=system, bath="cheap")
+    assert [f"'cheap', but input.xml {wrong}; only" in one for one in said] == [True] * bool(wrong)
+
+
+def test_a_thermostat_outside_the_core_needs_one_system(tmp_path: Path) -> None:
+    motion = "<motion>" + DYNAMICS.format("nvt", "", "langevin") + "</motion></system>"
+    system = SYSTEM.format(beads=1, mode="xyz", file="init.xyz", forces="mix")
+    (one,) = _said(tmp_path, systems=2 * system.replace("</system>", motion), bath="cheap")
+    assert "has 2 <system>s and 2 <motion>s" in one

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mixserver.arrays import Scalars
+from mixserver.arrays import Indices, Scalars
 from mixserver.errors import ConfigError, ProtocolError
 
 ATOMS: Final = "lambda_atoms"
@@ -31,6 +31,8 @@ class Lambdas:
     def latest(self) -> Scalars:
         """(N,) lambda of the last evaluation; the same array as long as nothing changed.
 
+        Atoms that the server is not sent (<activelist>) have lambda = 0.
+
         A run that begins with the thermostat has no forces yet. Then they are evaluated, which
         costs nothing: the integrator asks for the same ones next.
 
@@ -38,37 +40,39 @@ class Lambdas:
             ConfigError: there are forces, but no lambda came with them.
             ProtocolError: what came cannot be lambda.
         """
-        extras = self._said()
-        if extras is None:
+        said = self._said()
+        if said is None:
             for level in self._system.forces.mts_forces:
                 level.f  # noqa: B018 - i-PI evaluates what is looked at
-            extras = self._said()
-        if extras is None:
+            said = self._said()
+        if said is None:
             raise ConfigError(self._missing())
+        extras, sent = said
         if extras is not self._extras:
-            values = parse(extras, self._system.beads.natoms)
+            values = np.zeros(self._system.beads.natoms)
+            values[sent] = parse(extras, len(values[sent]))
             if not np.array_equal(values, self._values):
                 self._values = values
             self._extras = extras
         return self._values
 
-    def _answers(self) -> list[tuple[str, Any]]:
-        """(forcefield, [potential, forces, virial, extras]) of each component; None: not yet."""
-        return [(part.ffield, part._forces[0]._ufvx._value) for part in self._system.forces.mforces]
+    def _answers(self) -> list[tuple[Any, dict[str, Any]]]:
+        """(forcefield, extras of its last answer) of each component that has answered."""
+        kept = [(part.ff, part._forces[0]._ufvx._value) for part in self._system.forces.mforces]
+        return [(forcefield, answer[3]) for forcefield, answer in kept if answer is not None]
 
-    def _said(self) -> dict[str, Any] | None:
-        """The extras of the first component that sends lambda; None if none has."""
-        for _, answer in self._answers():
-            if answer is not None and ATOMS in answer[3] and VALUES in answer[3]:
-                extras: dict[str, Any] = answer[3]
-                return extras
+    def _said(self) -> tuple[dict[str, Any], Indices | slice] | None:
+        """The extras of the first component that sends lambda, and which atoms it is sent."""
+        for forcefield, extras in self._answers():
+            if ATOMS in extras and VALUES in extras:
+                active = np.asarray(forcefield.active, dtype=np.intp)
+                return extras, slice(None) if active[0] == -1 else active  # [-1] is all
         return None
 
     def _missing(self) -> str:
         came = "; ".join(
-            f"{name}: {', '.join(sorted(set(answer[3]) - {'raw'})) or 'none'}"
-            for name, answer in self._answers()
-            if answer is not None
+            f"{forcefield.name}: {', '.join(sorted(set(extras) - {'raw'})) or 'none'}"
+            for forcefield, extras in self._answers()
         )
         return (
             f"a thermostat outside the core needs the extras {ATOMS!r} and {VALUES!r} with every "
