@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +19,12 @@ import numpy as np
 import pytest
 from ipi_cases import unique
 
+from mixserver.record.plots import read_reports
 from mixserver.record.report import columns
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
 
+INPUTS = Path(__file__).parents[2] / "inputs"
 I_PI = [str(Path(sys.executable).parent / "i-pi")]
 OURS = [sys.executable, "-P", "-m", "mixserver.ipi_host"]
 SIDE, SPACING = 4, 3.0
@@ -339,6 +342,54 @@ def test_what_cannot_leave_the_core_alone_is_refused(
     assert done.returncode == 1
     assert f"not possible here: {said}. It needs one <system>" in done.stderr
     assert not (tmp_path / "simulation.out").exists()
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A copy of the minimal case whose thermostat leaves the core alone."""
+    folder = tmp_path / "case"
+    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
+    with (folder / "mix.toml").open("a") as file:
+        file.write('\n[ipi]\nthermostat = "cheap"\n')
+    return folder
+
+
+def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / "mixserver", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_mixserver_runs_it_and_restarts_it(case: Path) -> None:
+    first = _mixserver("run", case, "--steps", "20")
+    assert first.returncode == 0, first.stderr
+    second = _mixserver("run", case, "--restart", "--steps", "30")
+    assert second.returncode == 0, second.stderr
+    for number, steps in ((1, range(21)), (2, range(21, 31))):
+        folder = case / f"runs/{number:04d}"
+        found = table(folder / "temperature.out")
+        assert found["step"].tolist() == list(steps)
+        reports = read_reports(folder)[-len(steps) :]
+        assert found["atoms_core"].tolist() == [report.core for report in reports]
+        assert found["atoms_blend"].tolist() == [report.blend for report in reports]
+        assert (found["T_bulk"] > 0).all()
+        assert "<thermostat mode='langevin'>" in (folder / "RESTART").read_text()
+
+
+def test_mixserver_refuses_it_before_anything_is_started(case: Path) -> None:
+    text = (case / "input.xml").read_text()
+    (case / "input.xml").write_text(text.replace("mode='langevin'", "mode='svr'"))
+    done = _mixserver("run", case)
+    assert done.returncode == 1
+    assert "has <thermostat mode='svr'>; only the" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    checked = _mixserver("check", case, "--quick")
+    assert checked.returncode == 1
+    assert "has <thermostat mode='svr'>; only the" in " ".join(checked.stdout.split())
 
 
 def _mean(values: np.ndarray, blocks: int = 20) -> tuple[float, float]:
