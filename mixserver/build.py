@@ -5,45 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import msgspec
-import numpy as np
-import structlog
 
 from mixserver.agreement import know_elements, species
-from mixserver.config import (
-    AtomSeeds,
-    Case,
-    Config,
-    CriterionSeeds,
-    CylinderSeeds,
-    Model,
-    SlabSeeds,
-    SpeciesSeeds,
-    SphereSeeds,
-)
-from mixserver.config import Region as RegionTable
+from mixserver.channels import ChannelStep
+from mixserver.config import Case, Channel, Config, Model
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Door
 from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.zmq_door import ZmqDoor
-from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
-from mixserver.mixing.mixer import ForceMixer, Reach
+from mixserver.prepare import STATE, Preparation, once
 from mixserver.record.recorder import Recorder
 from mixserver.record.structures import read_structure
-from mixserver.region import seeds as kinds
-from mixserver.region.selector import Selector
+from mixserver.region.selecting import Selecting
+from mixserver.selectors import build_selector, recall
 from mixserver.step import MixedStep, PlainStep, Step
 from mixserver.upstream import Upstream
 from mixserver.wire.address import checked_door, parse_address
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import ModelCard, Role
-
-log = structlog.get_logger(__name__)
 
 Answering = Callable[[Request], Awaitable[Reply]]
 
@@ -58,11 +41,14 @@ class Parts:
     step: Step
     dispatcher: Dispatcher
     recorder: Recorder
-    upstreams: Sequence[Callable[[Answering], Upstream]]
+    upstreams: Sequence[tuple[Channel, Callable[[Answering], Upstream]]]
+    """Who asks, and for which part of the potential."""
     door: Door
     """Where mixserver's own workers connect."""
-    selector: Selector | None
+    selector: Selecting | None
     """Remembers what regions remember; None without a region."""
+    preparation: Preparation | None
+    """Knows what must be known before mixing; None without a region."""
 
 
 def build(
@@ -97,142 +83,37 @@ def build(
     if config.workers.clients:
         doors.append(_clients(config, config.upstream.sockets_prefix))
     dispatcher = Dispatcher(policy, doors)
-    selector = build_selector(config.region, topology) if config.region else None
+    selector = None if config.region is None else build_selector(config, start)
     if selector is not None and memory is not None:
         recall(selector, memory)
     recorder = Recorder(
         folder, every=config.record.every, regions_every=config.record.regions_every
     )
+    preparation: Preparation | None = None
     step: Step
     if selector is not None:
-        step = MixedStep(
+        preparation = Preparation(config, start, lambda: build_selector(config, start), dispatcher)
+        known = None if memory is None else memory.with_name(STATE)
+        mixer = partial(preparation.mixer, folder, known, case.folder / STATE)
+        kind = MixedStep if {channel for channel, _ in case.channels} == {"mixed"} else ChannelStep
+        step = kind(
             topology,
             selector,
-            lambda card: build_mixer(config, card),
+            once(mixer),
             dispatcher,
             recorder,
             with_extras=config.record.extras,
+            with_lambda=config.ipi.thermostat == "cheap",
         )
     else:
         role: Role = "cheap" if config.models.cheap is not None else "expensive"
         step = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
-    upstreams = [_upstream(config, address, prefix) for address in case.addresses]
-    return Parts(topology, start, step, dispatcher, recorder, upstreams, door, selector)
-
-
-def remember(selector: Selector, file: Path) -> None:
-    """Write down what regions remember (hysteresis, seeds, samples), for a restart.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    file.write_bytes(msgspec.json.encode(selector.state()))
-
-
-def recall(selector: Selector, file: Path) -> None:
-    """Take back what `remember` wrote; without the file, regions start anew.
-
-    Raises:
-        ConfigError: the file is something else, or of other atoms.
-    """
-    cure = f"delete {file}, and regions start anew"
-    try:
-        state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        log.warning("regions start anew: their memory was not saved", file=str(file))
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{file} is no memory of regions: {error}; {cure}") from error
-    else:
-        try:
-            selector.restore(state)
-        except ConfigError as error:
-            raise ConfigError(f"{file} does not fit this case: {error}; {cure}") from error
-
-
-def build_selector(table: RegionTable, topology: Topology) -> Selector:
-    """The selector a [region] table asks for.
-
-    Raises:
-        ConfigError: seeds that are not among the atoms.
-    """
-    return Selector(
-        _seeds(table, topology),
-        core_radius=table.core_radius,
-        blend_width=table.blend_width,
-        profile=table.profile,
-        measure_from=table.measure_from,
-        hysteresis=(table.hysteresis.time_in, table.hysteresis.time_out)
-        if table.hysteresis
-        else None,
-        atoms=len(topology),
+    upstreams = [
+        (channel, _upstream(config, address, prefix)) for channel, address in case.channels
+    ]
+    return Parts(
+        topology, start, step, dispatcher, recorder, upstreams, door, selector, preparation
     )
-
-
-def build_mixer(config: Config, card: ModelCard) -> ForceMixer:
-    """The mixer for an expensive model that has introduced itself.
-
-    Raises:
-        ConfigError: the buffers are thinner than the model needs and that was not allowed, or its
-            reach is unknown.
-    """
-    table = config.region
-    if table is None:
-        raise ConfigError("a mixer needs a [region]")
-    stated = config.models.expensive or Model()
-    field = card.receptive_field if card.receptive_field is not None else stated.receptive_field
-    return ForceMixer(
-        reach=Reach(receptive_field=field, weights=card.weights, name=card.name),
-        buffer_width=None if table.buffer_width == "exact" else table.buffer_width,
-        halo_width=None if table.halo_width == "exact" else table.halo_width,
-        allow_thin=table.allow_thin_buffer,
-        zero_net=config.mixing.zero_net,
-    )
-
-
-def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds | kinds.CriterionSeeds:
-    n = len(topology)
-    match table.seeds:
-        case AtomSeeds(indices=indices):
-            return kinds.AtomSeeds(_inside(indices, n, "region.seeds.indices"))
-        case SpeciesSeeds(elements=elements):
-            wanted = species(elements, "region.seeds.elements") or ()
-            if not np.isin(topology.numbers, wanted).any():
-                raise ConfigError(
-                    f"region.seeds.elements = {list(elements)}: the structure has none of them"
-                )
-            return kinds.SpeciesSeeds(topology.numbers, wanted)
-        case SphereSeeds() as s:
-            return kinds.SphereSeeds(s.centre, s.radius, fractional=s.fractional)
-        case SlabSeeds() as s:
-            return kinds.SlabSeeds("abc".index(s.axis), s.low, s.high)
-        case CylinderSeeds() as s:
-            return kinds.CylinderSeeds(
-                "abc".index(s.axis), s.centre, s.radius, fractional=s.fractional
-            )
-        case CriterionSeeds() as s:
-            chosen = species(s.species, "region.seeds.species")
-            initial = s.initial
-            return kinds.CriterionSeeds(
-                s.compute,
-                low=s.low,
-                high=s.high,
-                every=s.every,
-                sample_every=s.sample_every,
-                samples=s.samples,
-                initial=_inside(initial, n, "region.seeds.initial")
-                if initial is not None
-                else None,
-                eligible=np.isin(topology.numbers, chosen) if chosen is not None else None,
-            )
-
-
-def _inside(indices: Sequence[int], n: int, key: str) -> tuple[int, ...]:
-    outside = [i for i in indices if not 0 <= i < n]
-    if outside:
-        raise ConfigError(
-            f"{key} names atom {outside[0]}, but the structure has {n} atoms, counted from 0"
-        )
-    return tuple(indices)
 
 
 def build_policy(config: Config) -> Policy:

@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from mixserver.build import Parts, remember
+from mixserver.build import Parts
 from mixserver.errors import MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import write_frame
+from mixserver.selectors import remember
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
 
@@ -46,6 +48,7 @@ class Service:
         """
         try:
             await self.parts.dispatcher.open()
+            self._remember()  # what is frozen is known by now, and outlives even a killed server
             yield
         finally:
             await self.parts.dispatcher.close("the server ends")
@@ -61,7 +64,8 @@ class Service:
         gc.collect()
         gc.freeze()  # what was imported need not be looked through in mid-evaluation
         self.upstreams = [
-            make(self._guarded(self.parts.step.answer)) for make in self.parts.upstreams
+            make(self._guarded(partial(self.parts.step.answer, channel=channel)))
+            for channel, make in self.parts.upstreams
         ]
         sessions = [asyncio.ensure_future(upstream.run()) for upstream in self.upstreams]
         stop = asyncio.ensure_future(self._stop.wait())

@@ -9,32 +9,37 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mixserver.cluster import Cluster
+from mixserver.config import Channel
 from mixserver.dispatch.batch import Batch
 from mixserver.dispatch.batch import Reply as Answer
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.frame import Frame, Topology
-from mixserver.mixing.mixer import ForceMixer, Mixed
+from mixserver.mixing.mixer import Mixed, Mixer, Parts
 from mixserver.record.recorder import Recorder
 from mixserver.record.report import Report, extras
 from mixserver.region.region import Region
-from mixserver.region.selector import Selector
+from mixserver.region.selecting import Selecting
 from mixserver.wire.ipi import Reply, Request
-from mixserver.wire.worker import Evaluate, ModelCard, Role
+from mixserver.wire.worker import Evaluate, Role
 
-MixerFor = Callable[[ModelCard], ForceMixer]
-"""Makes the mixer once the expensive model has introduced itself."""
+MixerFor = Callable[[], Awaitable[Mixer]]
+"""Makes the mixer once both models have introduced themselves."""
 
 
 class Step(Protocol):
     """Answers upstream's requests."""
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: Request, channel: Channel = "mixed") -> Reply:
         """Evaluate one request.
+
+        Args:
+            request: what upstream asks.
+            channel: which part of the potential it asks for.
 
         Raises:
             EvaluationError: it could not be evaluated.
@@ -43,7 +48,7 @@ class Step(Protocol):
 
 
 @dataclass(slots=True)
-class _Stopwatch:
+class Stopwatch:
     """Where the time of one evaluation went, in seconds, on the event loop's clock."""
 
     started: float
@@ -62,10 +67,11 @@ class _Stopwatch:
 
     @property
     def total(self) -> float:
+        """Seconds since the request came."""
         return time.monotonic() - self.started
 
 
-class _Frames:
+class Frames:
     """Turns requests into frames, and counts them."""
 
     def __init__(self, topology: Topology) -> None:
@@ -94,64 +100,88 @@ class MixedStep:
     def __init__(
         self,
         topology: Topology,
-        selector: Selector,
+        selector: Selecting,
         mixer_for: MixerFor,
         dispatcher: Dispatcher,
         recorder: Recorder,
         *,
         with_extras: bool = True,
+        with_lambda: bool = False,
     ) -> None:
-        self._frames = _Frames(topology)
+        self._frames = Frames(topology)
         self._selector = selector
         self._mixer_for = mixer_for
-        self._mixer: ForceMixer | None = None
+        self._mixer: Mixer | None = None
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._with_extras = with_extras
+        self._with_lambda = with_lambda
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: Request, channel: Channel = "mixed") -> Reply:
         """One energy, one force field, one virial for one request; see `Step.answer`."""
-        watch = _Stopwatch(time.monotonic())
+        watch = Stopwatch(time.monotonic())
         frame = self._frames.next(request)
         mixer = self._mixer or await self._meet(watch)
         self._selector.begin(frame)
         due = self._selector.due(frame.bead)
         with self._dispatcher.batch() as batch:
             if due.choose:  # the seeds depend on what the cheap model's worker measures first
-                batch.ask("cheap", mixer.cheap(frame, due.criterion))
-                (cheap,) = await watch.answers(batch)
-                self._observe(frame, cheap)
+                batch.ask("cheap", mixer.plain(frame, due.criterion))
+                (plain,) = await watch.answers(batch)
+                self._observe(frame, plain)
             region = self._selector.select(frame)
             ask_cheap = not due.choose and (mixer.needs_cheap(region) or bool(due.criterion))
             if ask_cheap:  # on its way before the clusters are carved: it evaluates meanwhile
-                batch.ask("cheap", mixer.cheap(frame, due.criterion))
+                batch.ask("cheap", mixer.cheap(frame, region, due.criterion))
             clusters = mixer.carve(frame, region)
-            for job in mixer.expensive(frame, clusters):
+            for job in mixer.expensive(frame, region, clusters):
                 batch.ask("expensive", job)
+            asked, questions = mixer.parts(frame, region) if due.choose else ((), ())
+            for job in questions:
+                batch.ask("cheap", job)
             answers = await watch.answers(batch)
-        whole: Answer | None = cheap if due.choose else None
+        whole: Answer | None = plain if due.choose else None
         if ask_cheap:
             whole, answers = answers[0], answers[1:]
             if due.criterion:
                 self._observe(frame, whole)
+        results = [answer.result for answer in answers]
+        parts: Parts | None = (asked, results[len(clusters) :]) if due.choose else None
         mixed = mixer.mix(
-            frame, region, clusters, whole.result if whole else None, [a.result for a in answers]
+            frame,
+            region,
+            clusters,
+            whole.result if whole else None,
+            results[: len(clusters)],
+            parts,
         )
-        self._selector.done(frame)
-        report = self._report(frame, region, clusters, mixed, whole, answers, watch)
+        self._selector.done(frame, mixed.jump)
+        report = mixed_report(
+            frame,
+            region,
+            clusters,
+            mixed,
+            whole,
+            answers[: len(clusters)],
+            work=self._selector.work(frame.bead),
+            age=self._frames.age,
+            total=watch.total,
+            waiting=watch.waiting,
+        )
+        told = region if self._with_lambda else None
         reply = Reply(
             energy=mixed.energy,
             forces=mixed.forces,
             virial=mixed.virial,
-            extras=extras(report) if self._with_extras else "",
+            extras=extras(report, told) if self._with_extras or told else "",
         )
         self._recorder.note(report, frame, region)
         return reply
 
-    async def _meet(self, watch: _Stopwatch) -> ForceMixer:
-        """Wait for the expensive model to introduce itself: its reach decides the buffers."""
+    async def _meet(self, watch: Stopwatch) -> Mixer:
+        """Wait for both models to introduce themselves: their reach decides what is carved."""
         started = time.monotonic()
-        self._mixer = self._mixer_for(await self._dispatcher.card("expensive"))
+        self._mixer = await self._mixer_for()
         watch.waiting += time.monotonic() - started
         return self._mixer
 
@@ -161,42 +191,63 @@ class MixedStep:
             raise RuntimeError("a checked result lacks the criterion's values")
         self._selector.observe(frame.bead, values)
 
-    def _report(
-        self,
-        frame: Frame,
-        region: Region,
-        clusters: Sequence[Cluster],
-        mixed: Mixed,
-        cheap: Answer | None,
-        expensive: Sequence[Answer],
-        watch: _Stopwatch,
-    ) -> Report:
-        total = watch.total
-        return Report(
-            evaluation=frame.number,
-            bead=frame.bead,
-            time_s=self._frames.age,
-            energy=mixed.energy,
-            energy_is=mixed.energy_is,
-            seeds=len(region.seeds),
-            core=mixed.core,
-            blend=mixed.blend,
-            buffer=mixed.buffer,
-            halo=mixed.halo,
-            clusters=len(clusters),
-            ms_total=1e3 * total,
-            ms_cheap=1e3 * cheap.took_s if cheap else 0.0,
-            ms_expensive=1e3 * max((a.took_s for a in expensive), default=0.0),
-            ms_waiting=1e3 * watch.waiting,
-            ms_own=1e3 * (total - watch.waiting),
-            mismatch_max=mixed.mismatch_max,
-            mismatch_rms=mixed.mismatch_rms,
-            core_mismatch_max=mixed.core_mismatch_max,
-            core_mismatch_rms=mixed.core_mismatch_rms,
-            net_force=math.hypot(*mixed.net_force.tolist()),
-            cheap_worker=cheap.worker if cheap else "",
-            expensive_workers=tuple(a.worker for a in expensive),
-        )
+
+def mixed_report(
+    frame: Frame,
+    region: Region,
+    clusters: Sequence[Cluster],
+    mixed: Mixed,
+    cheap: Answer | None,
+    expensive: Sequence[Answer],
+    *,
+    work: float,
+    age: float,
+    total: float,
+    waiting: float,
+) -> Report:
+    """What is known about one mixed evaluation.
+
+    Args:
+        frame: what was evaluated.
+        region: its division.
+        clusters: as carved from both.
+        mixed: the answer.
+        cheap: the cheap model's answer about everything, if it was asked.
+        expensive: one answer per cluster.
+        work: eV, all jumps of the energy so far.
+        age: seconds since the first frame could come.
+        total: seconds that the evaluation took.
+        waiting: seconds of it that went by waiting for workers.
+    """
+    return Report(
+        evaluation=frame.number,
+        bead=frame.bead,
+        time_s=age,
+        energy=mixed.energy,
+        energy_is=mixed.energy_is,
+        work=work,
+        seeds=len(region.seeds),
+        core=mixed.core,
+        blend=mixed.blend,
+        buffer=mixed.buffer,
+        halo=mixed.halo,
+        clusters=len(clusters),
+        ms_total=1e3 * total,
+        ms_cheap=1e3 * cheap.took_s if cheap else 0.0,
+        ms_expensive=1e3 * max((a.took_s for a in expensive), default=0.0),
+        ms_waiting=1e3 * waiting,
+        ms_own=1e3 * (total - waiting),
+        mismatch_max=mixed.mismatch_max,
+        mismatch_rms=mixed.mismatch_rms,
+        core_mismatch_max=mixed.core_mismatch_max,
+        core_mismatch_rms=mixed.core_mismatch_rms,
+        gap_max=mixed.gap_max,
+        gap_rms=mixed.gap_rms,
+        pull_max=mixed.pull_max,
+        net_force=math.hypot(*mixed.net_force.tolist()),
+        cheap_worker=cheap.worker if cheap else "",
+        expensive_workers=tuple(a.worker for a in expensive),
+    )
 
 
 class PlainStep:
@@ -211,15 +262,15 @@ class PlainStep:
         *,
         with_extras: bool = True,
     ) -> None:
-        self._frames = _Frames(topology)
+        self._frames = Frames(topology)
         self._role = role
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._with_extras = with_extras
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: Request, channel: Channel = "mixed") -> Reply:
         """What the one model says, unchanged; see `Step.answer`."""
-        watch = _Stopwatch(time.monotonic())
+        watch = Stopwatch(time.monotonic())
         frame = self._frames.next(request)
         question = Evaluate(
             job=0,

@@ -17,7 +17,7 @@ from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Answered, Door, Event, Joined
 from mixserver.dispatch.policy import Policy
 from mixserver.frame import Frame
-from mixserver.mixing.mixer import ForceMixer, Reach
+from mixserver.mixing import ForceMixer, Reach
 from mixserver.record.recorder import Recorder
 from mixserver.region import AtomSeeds, CriterionSeeds, Selector
 from mixserver.step import MixedStep
@@ -88,17 +88,15 @@ async def _steps(folder: Path, kind: str) -> AsyncIterator[tuple[MixedStep, Sele
     reach = Reach(receptive_field=5.0, weights=True, name="toy")
     recorder = Recorder(folder)
     policy = Policy(roles={"cheap": "", "expensive": ""})
+
+    async def mixer() -> ForceMixer:
+        return ForceMixer(reach=reach)
+
     async with Dispatcher(policy, [door]) as dispatcher:
         step = MixedStep(
             FRAME.topology,
             selector,
-            lambda _: ForceMixer(
-                reach=reach,
-                buffer_width=None,
-                halo_width=None,
-                allow_thin=False,
-                zero_net="blended",
-            ),
+            mixer,
             dispatcher,
             recorder,
         )

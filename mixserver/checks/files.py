@@ -12,13 +12,13 @@ from mixserver.agreement import (
     know_elements,
     thermostat_errors,
 )
-from mixserver.build import build_selector
 from mixserver.checks.findings import Finding
 from mixserver.config import Case
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.record.structures import read_atoms, read_structure
+from mixserver.selectors import build_selector
 
 _CELL_TOLERANCE = 1e-3
 _PRESSURE = {"npt", "nst", "sc-npt", "scnpt", "constrained-npt"}
@@ -45,7 +45,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
         found.append(Finding("error", "elements", str(error)))
     if case.config.region is not None:
         try:
-            build_selector(case.config.region, topology)
+            build_selector(case.config, start)
         except MixserverError as error:
             found.append(Finding("error", "seeds", str(error)))
     file = case.folder / case.config.ipi.input

@@ -9,14 +9,17 @@ import msgspec
 import numpy as np
 
 from mixserver.arrays import Matrix, Vectors
-from mixserver.build import Parts, build_mixer
+from mixserver.build import Parts
 from mixserver.checks.findings import Finding, Level
-from mixserver.checks.regions import Seen, find
+from mixserver.checks.regions import Seen, prepared
+from mixserver.checks.regions import seen as look_at
 from mixserver.config import Case
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.errors import MixserverError
 from mixserver.frame import Frame
-from mixserver.mixing.mixer import ForceMixer
+from mixserver.mixing.force import ForceMixer
+from mixserver.mixing.mixer import Mixer, Reach
+from mixserver.prepare import carving_mixer
 from mixserver.wire.worker import Evaluate, ModelCard, Result, Role
 
 _SHAKE = 0.05
@@ -49,17 +52,20 @@ async def check_models(case: Case, parts: Parts) -> list[Finding]:
         question = _whole(start)
         return found + await _forces(parts.dispatcher, roles[0], cards[roles[0]], question)
     try:
-        mixer = build_mixer(config, cards["expensive"])
-        seen = await find(case, parts, mixer)
+        preparation = prepared(parts)
+        reaches = await preparation.reaches()
+        mixer = carving_mixer(config, parts.start, reaches.expensive)
+        seen = look_at(parts.start, await preparation.region(), mixer)
     except MixserverError as error:
         found.append(Finding("error", "region", str(error)))
         return found
     found += _region(seen)
-    found += await _forces(parts.dispatcher, "cheap", cards["cheap"], mixer.cheap(start))
-    jobs = mixer.expensive(start, seen.cluster)
+    found += await _forces(parts.dispatcher, "cheap", cards["cheap"], mixer.plain(start))
+    jobs = mixer.expensive(start, seen.region, seen.cluster)
     if jobs:
         found += await _forces(parts.dispatcher, "expensive", cards["expensive"], jobs[0])
-        found += await _buffers(case, parts, cards["expensive"], mixer, seen, start)
+        if config.mixing.kind == "force":
+            found += await _buffers(case, parts, reaches.expensive, mixer, seen, start)
     found += await _cost(case, parts, mixer, seen)
     return found
 
@@ -194,14 +200,14 @@ def _strained(question: Evaluate, strain: Matrix) -> Evaluate:
 
 
 async def _buffers(
-    case: Case, parts: Parts, card: ModelCard, mixer: ForceMixer, seen: Seen, start: Frame
+    case: Case, parts: Parts, reach: Reach, mixer: Mixer, seen: Seen, start: Frame
 ) -> list[Finding]:
     """What thinner buffers than exact do to the forces that are used, on the user's structure."""
     region = case.config.region
     thin = region is not None and (region.buffer_width, region.halo_width) != ("exact", "exact")
     if region is None or not thin:
         return [Finding("ok", "buffer", "exact: forces do not depend on where clusters are cut")]
-    if card.receptive_field is None:
+    if reach.receptive_field is None:
         return [
             Finding(
                 "warning",
@@ -209,8 +215,7 @@ async def _buffers(
                 "the model's reach is unknown, so the error of the buffer cannot be measured here",
             )
         ]
-    exact_table = msgspec.structs.replace(region, buffer_width="exact", halo_width="exact")
-    exact = build_mixer(msgspec.structs.replace(case.config, region=exact_table), card)
+    exact = ForceMixer(reach=reach)
     used = await _expensive_forces(parts, mixer, seen, start)
     right = await _expensive_forces(parts, exact, seen, start)
     weight = seen.region.expensive[:, None]
@@ -227,10 +232,10 @@ async def _buffers(
     ]
 
 
-async def _expensive_forces(parts: Parts, mixer: ForceMixer, seen: Seen, start: Frame) -> Vectors:
+async def _expensive_forces(parts: Parts, mixer: Mixer, seen: Seen, start: Frame) -> Vectors:
     clusters = mixer.carve(start, seen.region)
     questions: list[tuple[Role, Evaluate]] = [
-        ("expensive", job) for job in mixer.expensive(start, clusters)
+        ("expensive", job) for job in mixer.expensive(start, seen.region, clusters)
     ]
     forces = np.zeros((len(start), 3))
     for cluster, answer in zip(clusters, await parts.dispatcher.run(questions), strict=True):
@@ -239,13 +244,15 @@ async def _expensive_forces(parts: Parts, mixer: ForceMixer, seen: Seen, start: 
     return forces
 
 
-async def _cost(case: Case, parts: Parts, mixer: ForceMixer, seen: Seen) -> list[Finding]:
+async def _cost(case: Case, parts: Parts, mixer: Mixer, seen: Seen) -> list[Finding]:
     """Seconds per evaluation, from three evaluations as a run would make them."""
     cheap, expensive = [], []
     for seed in range(4):  # moved each time: some engines remember the last positions
         frame = _shaken(seen.frame, seed)
-        questions: list[tuple[Role, Evaluate]] = [("cheap", mixer.cheap(frame))]
-        questions += [("expensive", job) for job in mixer.expensive(frame, seen.cluster)]
+        questions: list[tuple[Role, Evaluate]] = [("cheap", mixer.cheap(frame, seen.region))]
+        questions += [
+            ("expensive", job) for job in mixer.expensive(frame, seen.region, seen.cluster)
+        ]
         answers = await parts.dispatcher.run(questions)
         cheap.append(answers[0].took_s)
         expensive.append(max((a.waited_s + a.took_s for a in answers[1:]), default=0.0))

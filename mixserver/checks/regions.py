@@ -10,16 +10,17 @@ import numpy as np
 from ase.io import write
 
 from mixserver.arrays import Scalars
-from mixserver.build import Parts, build_mixer, build_selector
+from mixserver.build import Parts
 from mixserver.checks.pool import pool
 from mixserver.cluster import Cluster
 from mixserver.config import Case, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.mixing.mixer import ForceMixer
+from mixserver.mixing.mixer import Mixer, Reach
+from mixserver.prepare import Preparation, carving_mixer
 from mixserver.record.structures import read_structure, with_region
 from mixserver.region.region import Region
-from mixserver.wire.worker import ModelCard
+from mixserver.selectors import build_selector
 
 CORE, BLEND, BUFFER, BULK, HALO = 3, 2, 1, 0, -1
 
@@ -94,40 +95,34 @@ async def look(case: Case, *, receptive_field: float | None = None) -> Seen:
     region = case.config.region
     if region is None:
         raise ConfigError(f"{case.file} has no [region]")
-    fixed = region.buffer_width != "exact" and region.halo_width != "exact"
+    by_energy = case.config.mixing.kind == "energy"
+    fixed = region.halo_width != "exact" and (by_energy or region.buffer_width != "exact")
     if receptive_field is not None or (fixed and region.allow_thin_buffer):
-        card = ModelCard(
-            engine="",
-            name="as stated",
-            fingerprint="",
-            receptive_field=receptive_field,
-            weights=True,
-        )
+        reach = Reach(receptive_field, weights=True, name="as stated", energies=True)
         if not isinstance(region.seeds, CriterionSeeds):
-            topology, frame = read_structure(case.structure)
-            selector = build_selector(region, topology)
-            selector.due(0)
-            return seen(frame, selector.select(frame), build_mixer(case.config, card))
+            _, frame = read_structure(case.structure)
+            selector = build_selector(case.config, frame)
+            mixer = carving_mixer(case.config, frame, reach)
+            return seen(frame, selector.select(frame), mixer)
     async with pool(case) as parts:
-        mixer = build_mixer(case.config, await parts.dispatcher.card("expensive"))
-        return await find(case, parts, mixer)
+        preparation = prepared(parts)
+        reaches = await preparation.reaches()
+        mixer = carving_mixer(case.config, parts.start, reaches.expensive)
+        return seen(parts.start, await preparation.region(), mixer)
 
 
-async def find(case: Case, parts: Parts, mixer: ForceMixer) -> Seen:
-    """The same with workers at hand."""
-    if case.config.region is None:
-        raise ConfigError(f"{case.file} has no [region]")
-    selector = build_selector(case.config.region, parts.topology)
-    due = selector.due(0)
-    if due.choose:
-        question = mixer.cheap(parts.start, due.criterion)
-        (answer,) = await parts.dispatcher.run([("cheap", question)])
-        if answer.result.values is not None:
-            selector.observe(0, answer.result.values)
-    return seen(parts.start, selector.select(parts.start), mixer)
+def prepared(parts: Parts) -> Preparation:
+    """The preparation of a case with a region.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if parts.preparation is None:
+        raise ConfigError("there is no [region], so nobody is expensive")
+    return parts.preparation
 
 
-def seen(frame: Frame, region: Region, mixer: ForceMixer) -> Seen:
+def seen(frame: Frame, region: Region, mixer: Mixer) -> Seen:
     """Carve a frame and name every atom's shell."""
     clusters = mixer.carve(frame, region)
     return Seen(frame, region, clusters, shells(frame, region, clusters))

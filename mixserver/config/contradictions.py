@@ -56,6 +56,12 @@ def contradiction(config: Config) -> str:
             return "[[local]] needs a command, and count, mpi and threads of at least 1"
     if config.region is None:
         return ""
+    memory = config.region.hysteresis is not None or isinstance(config.region.seeds, CriterionSeeds)
+    if memory and upstream.address and upstream.channels.correction:
+        return (
+            "a region with memory (hysteresis, a criterion) cannot tell that the channels mixed "
+            "and correction ask for the same bead; use cheap and correction, or cheap and mixed"
+        )
     return _region_contradiction(config.region) or _mixing_contradiction(
         config.region, config.mixing
     )

@@ -1,4 +1,4 @@
-"""What defines a mixed potential energy besides the two models: zeros, frozen lambda, dead loads.
+"""What defines a mixed potential energy besides the two models: zeros and dead loads.
 
 It is determined once and written down, so that a restarted run goes on with the same potential.
 """
@@ -22,14 +22,6 @@ from mixserver.mixing.zeros import Zero
 VERSION: Final = 1
 
 
-class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A frozen lambda: 0 for all atoms that are not named."""
-
-    atoms: list[int]
-    values: list[float]
-    seeds: list[int]
-
-
 class Loads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dead loads; see `DeadLoads`."""
 
@@ -49,8 +41,6 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Digest of the positions and the cell it was determined at."""
     zeros: dict[str, Zero]
     """Per element."""
-    shares: Shares | None = None
-    """Only where lambda is frozen by atom index."""
     loads: Loads | None = None
 
     def aligned(self, topology: Topology) -> Scalars:
@@ -106,10 +96,7 @@ def read_state(file: Path, topology: Topology) -> State:
     if state.version != VERSION:
         raise ConfigError(f"{file} has version {state.version}, expected {VERSION}; {cure}")
     count = len(topology)
-    named = [
-        *(state.shares.atoms if state.shares else ()),
-        *(state.loads.atoms if state.loads else ()),
-    ]
+    named = state.loads.atoms if state.loads else []
     if state.atoms != count or any(not 0 <= atom < count for atom in named):
         raise ConfigError(f"{file} is of {state.atoms} atoms, the structure has {count}; {cure}")
     unknown = [symbol for symbol in state.zeros if symbol not in atomic_numbers]

@@ -6,6 +6,8 @@ import re
 
 import msgspec
 
+from mixserver.region.region import Region
+
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One evaluation in scalars: a line of the JSON-lines file, a line of the column file."""
@@ -18,7 +20,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     energy: float = 0.0
     """eV, what was reported to i-PI; `energy_is` says whose it is."""
     energy_is: str = ""
-    """"cheap", "expensive": under force mixing no energy belongs to the mixed forces."""
+    """"mixed" where the forces belong to it; "cheap" or "expensive" under force mixing."""
+    work: float = 0.0
+    """eV, all jumps of the energy by updates of lambda: what is conserved is energy - work."""
     seeds: int = 0
     core: int = 0
     """Atoms with lambda = 1."""
@@ -47,6 +51,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """eV/Å, largest |F_expensive - F_cheap| in the core: what the expensive model is for."""
     core_mismatch_rms: float = 0.0
     """eV/Å, root mean square of the same."""
+    gap_max: float = 0.0
+    """eV, largest |e_i - d - c_i| in the blend, where lambda moves: the size of its forces."""
+    gap_rms: float = 0.0
+    """eV, root mean square of the same."""
+    pull_max: float = 0.0
+    """eV/Å, largest grad-lambda force."""
     net_force: float = 0.0
     """eV/Å, |sum of the mixed forces| before the momentum correction."""
     cheap_worker: str = ""
@@ -58,6 +68,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("bead", "", "replica index"),
     ("time_s", "second", "since the server started"),
     ("energy", "electronvolt", "what i-PI was told"),
+    ("work", "electronvolt", "all jumps of it by updates of lambda"),
     ("seeds", "", "seed atoms"),
     ("core", "", "atoms with lambda = 1"),
     ("blend", "", "atoms with 0 < lambda < 1"),
@@ -73,11 +84,15 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("mismatch_rms", "ev/ang", "rms of the same"),
     ("core_mismatch_max", "ev/ang", "largest |F_expensive - F_cheap| in the core"),
     ("core_mismatch_rms", "ev/ang", "rms of the same"),
+    ("gap_max", "electronvolt", "largest |e - d - c| in the blend, where lambda moves"),
+    ("gap_rms", "electronvolt", "rms of the same"),
+    ("pull_max", "ev/ang", "largest grad-lambda force"),
     ("net_force", "ev/ang", "|sum of forces| before the momentum correction"),
 )
 """Columns of the column file: field of `Report`, i-PI's word for its unit, what it is."""
 
 SCALARS = (
+    "work",
     "seeds",
     "core",
     "blend",
@@ -87,6 +102,9 @@ SCALARS = (
     "mismatch_rms",
     "core_mismatch_max",
     "core_mismatch_rms",
+    "gap_max",
+    "gap_rms",
+    "pull_max",
     "net_force",
     "ms_cheap",
     "ms_expensive",
@@ -109,10 +127,18 @@ def line(report: Report) -> str:
     return " ".join(f"{getattr(report, name):16.8e}" for name, _, _ in COLUMNS) + "\n"
 
 
-def extras(report: Report) -> str:
-    """The JSON object i-PI is sent: `SCALARS` and whose energy it was, well under 1 kB."""
+def extras(report: Report, region: Region | None = None) -> str:
+    """The JSON object i-PI is sent: `SCALARS` and whose energy it was, well under 1 kB.
+
+    Args:
+        report: where they come from.
+        region: given, its lambda is sent too: `lambda_atoms` and `lambda_values`.
+    """
     fields: dict[str, object] = {name: getattr(report, name) for name in SCALARS}
     fields["energy_is"] = report.energy_is
+    if region is not None:
+        fields["lambda_atoms"] = region.active.tolist()
+        fields["lambda_values"] = region.expensive.take(region.active).tolist()
     return msgspec.json.encode(fields).decode()
 
 

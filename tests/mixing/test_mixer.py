@@ -31,8 +31,8 @@ def _answer(
     expensive: ManyBody = EXPENSIVE,
 ) -> Mixed:
     clusters = mixer.carve(frame, region)
-    theirs = [expensive(job) for job in mixer.expensive(frame, clusters)]
-    ours = cheap(mixer.cheap(frame)) if mixer.needs_cheap(region) else None
+    theirs = [expensive(job) for job in mixer.expensive(frame, region, clusters)]
+    ours = cheap(mixer.plain(frame)) if mixer.needs_cheap(region) else None
     return mixer.mix(frame, region, clusters, ours, theirs)
 
 
@@ -48,7 +48,7 @@ def _whole(frame: Frame, region: Region) -> np.ndarray:
     """Mixed forces from both models on the whole system, uncorrected."""
     mixer = ForceMixer(reach=REACH)
     share = region.expensive[:, None]
-    ask = mixer.cheap(frame)
+    ask = mixer.plain(frame)
     forces: np.ndarray = share * EXPENSIVE(ask).forces + (1.0 - share) * CHEAP(ask).forces
     return forces
 
@@ -63,7 +63,7 @@ def test_identical_models_give_the_cheap_forces_for_any_region(seed: int, kind: 
     region = Region(expensive, np.empty(0, dtype=np.intp))
     mixer = ForceMixer(reach=REACH, zero_net=kind)
     mixed = _answer(mixer, frame, region, EXPENSIVE, EXPENSIVE)
-    np.testing.assert_allclose(mixed.forces, EXPENSIVE(mixer.cheap(frame)).forces, atol=EXACT)
+    np.testing.assert_allclose(mixed.forces, EXPENSIVE(mixer.plain(frame)).forces, atol=EXACT)
     assert mixed.mismatch_max < EXACT
     np.testing.assert_allclose(mixed.net_force, 0.0, atol=EXACT)
 
@@ -77,7 +77,7 @@ def test_exact_buffers_give_forces_that_do_not_depend_on_carving(weights: bool) 
     assert len(cluster.atoms) < len(frame) / 2
     mixed = _answer(mixer, frame, region)
     np.testing.assert_allclose(mixed.forces, _whole(frame, region), atol=EXACT)
-    (question,) = mixer.expensive(frame, (cluster,))
+    (question,) = mixer.expensive(frame, region, (cluster,))
     assert (question.weight is not None) is weights
 
 
@@ -113,7 +113,7 @@ def test_everything_expensive_is_the_expensive_model_bit_for_bit(kind: ZeroNet) 
     region = Region(np.ones(len(frame)), np.arange(len(frame)))
     mixer = ForceMixer(reach=REACH, zero_net=kind)
     assert not mixer.needs_cheap(region)
-    mixed, alone = _answer(mixer, frame, region), EXPENSIVE(mixer.cheap(frame))
+    mixed, alone = _answer(mixer, frame, region), EXPENSIVE(mixer.plain(frame))
     np.testing.assert_allclose(mixed.forces, alone.forces, atol=SAME, rtol=0)
     np.testing.assert_allclose(mixed.virial, alone.virial, atol=SAME, rtol=0)
     assert mixed.energy == alone.energy
@@ -126,7 +126,7 @@ def test_nothing_expensive_is_the_cheap_model_bit_for_bit(kind: ZeroNet) -> None
     frame = silicon(2)
     region = Region(np.zeros(len(frame)), np.empty(0, dtype=np.intp))
     mixer = ForceMixer(reach=REACH, zero_net=kind)
-    mixed, alone = _answer(mixer, frame, region), CHEAP(mixer.cheap(frame))
+    mixed, alone = _answer(mixer, frame, region), CHEAP(mixer.plain(frame))
     np.testing.assert_allclose(mixed.forces, alone.forces, atol=SAME, rtol=0)
     assert (mixed.energy, mixed.energy_is) == (alone.energy, "cheap")
     assert (mixed.core, mixed.blend, mixed.buffer, mixed.halo) == (0, 0, 0, 0)
@@ -137,7 +137,7 @@ def test_numbers_of_the_report() -> None:
     region = _region(frame, [_centre(frame)], core=2.6, blend=2.0)
     mixer = ForceMixer(reach=REACH)
     mixed = _answer(mixer, frame, region)
-    ask = mixer.cheap(frame)
+    ask = mixer.plain(frame)
     change = EXPENSIVE(ask).forces - CHEAP(ask).forces
     sizes = np.linalg.norm(change, axis=1)
     blended = (region.expensive > 0.0) & (region.expensive < 1.0)
@@ -204,9 +204,9 @@ def test_jobs_of_a_bead_have_their_own_streams() -> None:
     frame = silicon(7)
     mixer = ForceMixer(reach=REACH)
     region = _region(frame, [0, _centre(frame)], core=2.6, blend=2.0)
-    jobs = [mixer.cheap(frame), *mixer.expensive(frame, mixer.carve(frame, region))]
+    jobs = [mixer.plain(frame), *mixer.expensive(frame, region, mixer.carve(frame, region))]
     other = frame_of(frame.positions, frame.cell, bead=1)
-    jobs += [mixer.cheap(other), *mixer.expensive(other, mixer.carve(other, region))]
+    jobs += [mixer.plain(other), *mixer.expensive(other, region, mixer.carve(other, region))]
     assert len({job.stream for job in jobs}) == 6
 
 
@@ -215,15 +215,15 @@ def test_a_missing_answer_is_an_error() -> None:
     mixer = ForceMixer(reach=REACH)
     region = _region(frame, [0])
     clusters = mixer.carve(frame, region)
-    theirs = [EXPENSIVE(job) for job in mixer.expensive(frame, clusters)]
+    theirs = [EXPENSIVE(job) for job in mixer.expensive(frame, region, clusters)]
     with pytest.raises(ValueError, match="did not answer"):
         mixer.mix(frame, region, clusters, None, theirs)
     with pytest.raises(ValueError, match="shorter"):
-        mixer.mix(frame, region, clusters, CHEAP(mixer.cheap(frame)), [])
+        mixer.mix(frame, region, clusters, CHEAP(mixer.plain(frame)), [])
 
 
 def test_the_criterion_travels_with_the_cheap_question() -> None:
-    assert ForceMixer(reach=REACH).cheap(silicon(1), "pe/atom").criterion == "pe/atom"
+    assert ForceMixer(reach=REACH).plain(silicon(1), "pe/atom").criterion == "pe/atom"
 
 
 @pytest.mark.parametrize("key", ["buffer_width", "halo_width"])

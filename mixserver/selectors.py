@@ -1,0 +1,145 @@
+"""Who is expensive, as a case asks for it: the selector of a [region], and what it remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+
+from mixserver.agreement import species
+from mixserver.config import (
+    AtomSeeds,
+    Config,
+    CriterionSeeds,
+    CylinderSeeds,
+    SlabSeeds,
+    SpeciesSeeds,
+    SphereSeeds,
+)
+from mixserver.config import Region as RegionTable
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame, Topology
+from mixserver.region import seeds as kinds
+from mixserver.region.following import Following
+from mixserver.region.frozen import Frozen
+from mixserver.region.selecting import Selecting
+from mixserver.region.selector import Selector
+
+log = structlog.get_logger(__name__)
+
+
+def build_selector(config: Config, start: Frame) -> Selecting:
+    """The selector that [region] and [mixing] ask for.
+
+    Args:
+        config: the case's settings; it must have a region.
+        start: the structure's own positions, where a frozen lambda is chosen.
+
+    Raises:
+        ConfigError: no region, or seeds that are not among the atoms.
+    """
+    table = config.region
+    if table is None:
+        raise ConfigError("there is no [region], so nobody is expensive")
+    seeds = _seeds(table, start.topology)
+    by_energy = config.mixing.kind == "energy"
+    if by_energy and table.follow:
+        return Following(
+            seeds,
+            core_radius=table.core_radius,
+            blend_width=table.blend_width,
+            profile=table.profile,
+        )
+    chosen = isinstance(seeds, kinds.CriterionSeeds)
+    selector = Selector(
+        seeds,
+        core_radius=table.core_radius,
+        blend_width=table.blend_width,
+        profile=table.profile,
+        measure_from=table.measure_from,
+        hysteresis=(table.hysteresis.time_in, table.hysteresis.time_out)
+        if table.hysteresis
+        else None,
+        atoms=len(start),
+        held=by_energy and chosen,
+    )
+    return Frozen.at(selector, start) if by_energy and not chosen else selector
+
+
+def remember(selector: Selecting, file: Path) -> None:
+    """Write down what regions remember (hysteresis, seeds, samples), for a restart.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    file.write_bytes(msgspec.json.encode(selector.state()))
+
+
+def recall(selector: Selecting, file: Path) -> None:
+    """Take back what `remember` wrote; without the file, regions start anew.
+
+    Raises:
+        ConfigError: the file is something else, or of other atoms.
+    """
+    cure = f"delete {file}, and regions start anew"
+    try:
+        state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        log.warning("regions start anew: their memory was not saved", file=str(file))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{file} is no memory of regions: {error}; {cure}") from error
+    else:
+        try:
+            selector.restore(state)
+        except ConfigError as error:
+            raise ConfigError(f"{file} does not fit this case: {error}; {cure}") from error
+
+
+def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds | kinds.CriterionSeeds:
+    n = len(topology)
+    match table.seeds:
+        case AtomSeeds(indices=indices):
+            return kinds.AtomSeeds(_inside(indices, n, "region.seeds.indices"))
+        case SpeciesSeeds(elements=elements):
+            wanted = species(elements, "region.seeds.elements") or ()
+            if not np.isin(topology.numbers, wanted).any():
+                raise ConfigError(
+                    f"region.seeds.elements = {list(elements)}: the structure has none of them"
+                )
+            return kinds.SpeciesSeeds(topology.numbers, wanted)
+        case SphereSeeds() as s:
+            return kinds.SphereSeeds(s.centre, s.radius, fractional=s.fractional)
+        case SlabSeeds() as s:
+            return kinds.SlabSeeds("abc".index(s.axis), s.low, s.high)
+        case CylinderSeeds() as s:
+            return kinds.CylinderSeeds(
+                "abc".index(s.axis), s.centre, s.radius, fractional=s.fractional
+            )
+        case CriterionSeeds() as s:
+            chosen = species(s.species, "region.seeds.species")
+            initial = s.initial
+            return kinds.CriterionSeeds(
+                s.compute,
+                low=s.low,
+                high=s.high,
+                every=s.every,
+                sample_every=s.sample_every,
+                samples=s.samples,
+                initial=_inside(initial, n, "region.seeds.initial")
+                if initial is not None
+                else None,
+                eligible=np.isin(topology.numbers, chosen) if chosen is not None else None,
+            )
+
+
+def _inside(indices: Sequence[int], n: int, key: str) -> tuple[int, ...]:
+    outside = [i for i in indices if not 0 <= i < n]
+    if outside:
+        raise ConfigError(
+            f"{key} names atom {outside[0]}, but the structure has {n} atoms, counted from 0"
+        )
+    return tuple(indices)
