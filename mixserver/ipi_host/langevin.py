@@ -23,14 +23,14 @@ from mixserver.arrays import Indices, Scalars
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Friction:
-    """The coefficients of one step, for the M of 3N components that feel friction at all."""
+    """The coefficients of one step for every component of the momenta."""
 
-    moved: Indices
-    """(M,) components with friction, ascending."""
     keep: Scalars
-    """(M,) what friction leaves of a momentum."""
+    """(3N,) what friction leaves of a momentum."""
     noise: Scalars
-    """(M,) how much noise makes up for it."""
+    """(3N,) how much noise makes up for it."""
+    still: Indices
+    """(M,) components without friction."""
 
 
 def friction(lambdas: Scalars, steps: float) -> Friction:
@@ -41,9 +41,7 @@ def friction(lambdas: Scalars, steps: float) -> Friction:
         steps: length of the step over tau.
     """
     keep = np.repeat(np.exp(-steps * (1.0 - lambdas)), 3)
-    moved = np.flatnonzero(keep < 1.0)
-    keep = keep[moved]
-    return Friction(moved, keep, np.sqrt(1.0 - keep * keep))
+    return Friction(keep, np.sqrt(1.0 - keep * keep), np.flatnonzero(keep == 1.0))
 
 
 def kick(
@@ -56,16 +54,16 @@ def kick(
         root_mass: (3N,) square roots of the masses.
         friction: coefficients of this step.
         kT: target temperature as an energy.
-        random: (3N,) normal deviates. Those without friction are not used, but they are there, so
-            that a random number belongs to the same atom whatever the region.
+        random: (3N,) normal deviates. They are drawn for components without friction too, so that
+            a random number belongs to the same atom whatever the region.
 
     Returns:
         (3N,) new momenta, and the kinetic energy that went to the bath.
     """
-    at, root = friction.moved, root_mass[friction.moved]
-    scaled = momenta[at]
-    before = scaled / root
-    after = scaled * (friction.keep / root) + np.sqrt(kT) * friction.noise * random[at]
-    moved = momenta.copy()
-    moved[at] = after * root
+    before = momenta / root_mass
+    after = before * friction.keep
+    after += np.sqrt(kT) * friction.noise * random
+    after[friction.still] = before[friction.still]
+    moved = after * root_mass
+    moved[friction.still] = momenta[friction.still]
     return moved, 0.5 * float(before @ before - after @ after)
