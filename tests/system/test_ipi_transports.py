@@ -173,14 +173,22 @@ async def test_constant_pressure_conserves_what_it_should_in_a_flexible_cell(cas
 @pytest.mark.parametrize("mode", ["unix", "shm"])
 async def test_ipi_killed_and_restarted_finds_us_waiting(case, mode):
     ipi = case(mode=mode, steps=200)
-    answers = Answers()
-    upstream = Upstream(ipi.address, answers)
+    answers, killed = Answers(), asyncio.Event()
+
+    async def answer(request):
+        reply = await answers(request)
+        if answers.many.is_set():
+            await killed.wait()  # while it waits i-PI writes nothing: its checkpoint is whole
+        return reply
+
+    upstream = Upstream(ipi.address, answer)
     running = asyncio.create_task(upstream.run())
     try:
         ipi.launch()
         async with asyncio.timeout(30):
             await answers.many.wait()
         ipi.kill()
+        killed.set()
         before = len(answers.requests)
         ipi.launch("simulation.chk")
         assert await ipi.wait() == 0, ipi.log[-3000:]

@@ -177,6 +177,25 @@ def test_any_chunking_reads_and_answers_the_same(data, n, slots, consolidated, e
     assert not driver.busy
 
 
+@pytest.mark.parametrize("most", [1, 1000, 1 << 20])
+@pytest.mark.parametrize("n", [2, 2700, 5000])  # less and more than is read at once
+def test_bytes_may_be_put_where_the_driver_wants_them(n, most):
+    positions = np.random.default_rng(0).normal(size=(n, 3))
+    stream = STATUS + init() + STATUS + posdata(positions) + GETFORCE
+    driver, events, calls = Driver(), [], 0
+    while stream:
+        place = driver.want()
+        taken = min(len(place), len(stream), most)
+        place[:taken], stream = stream[:taken], stream[taken:]
+        events += driver.filled(taken)
+        calls += 1
+    (request,) = asked(events)
+    np.testing.assert_allclose(request.positions, positions, rtol=ROUND_TRIP, atol=ROUND_TRIP)
+    assert said(driver.answer([reply(n)]))[:12] == b"FORCEREADY  "
+    if n == 2 and most == 1 << 20:
+        assert calls == 1
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), n=atoms, needinit=st.booleans(), extras=st.text(max_size=8))
 def test_what_the_server_side_asks_the_driver_side_reads(data, n, needinit, extras):
@@ -377,6 +396,7 @@ def test_the_upper_triangle_of_a_clients_virial_counts_as_in_ipi():
         ({"extras": "[1, 2]"}, "JSON object"),
         ({"extras": "3"}, "JSON object"),
         ({"extras": "NaN"}, "JSON object"),
+        ({"extras": '{"raw": NaN}'}, "raw"),
         ({"extras": '"raw"'}, "JSON object"),
         ({"extras": "null"}, "JSON object"),
         ({"extras": '{"raw": 1}'}, '"raw"'),
