@@ -63,6 +63,8 @@ class Drift:
             self.reference = None
 
     def _lasts(self, moved: Vectors) -> bool:
+        if _all_within(moved, _SKIN):  # mostly so, and then it matters not who is watched
+            return True
         if not _all_within(moved, _SKIN + _FAR):
             return False
         return _all_within(moved.take(np.flatnonzero(self._watched), axis=0), _SKIN)
@@ -211,7 +213,7 @@ def _moved(before: Frame | None, after: Frame) -> Vectors | None:
         before is None
         or before.topology.pbc != after.topology.pbc
         or len(before) != len(after)
-        or not np.array_equal(before.cell, after.cell)
+        or before.cell.tobytes() != after.cell.tobytes()
     ):
         return None
     return after.positions - before.positions
