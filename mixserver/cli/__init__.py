@@ -7,6 +7,7 @@ import click
 from mixserver import __version__
 from mixserver.cli.bench import bench
 from mixserver.cli.check import check
+from mixserver.cli.drift import drift
 from mixserver.cli.errors import Group
 from mixserver.cli.plot import plot
 from mixserver.cli.region import region
@@ -26,7 +27,7 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (run, serve, check, region, plot, bench):
+for command in (run, serve, check, region, plot, drift, bench):
     main.add_command(command)
 
 __all__ = ["main"]

@@ -1,0 +1,48 @@
+"""`mixserver drift`: whether runs conserved their energy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument(
+    "runs",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--skip", type=click.FloatRange(min=0.0), default=0.0, help="Picoseconds to leave out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
+def drift(runs: tuple[Path, ...], skip: float, as_json: bool) -> None:
+    """Measure how well RUNS, folders like CASE/runs/0001, conserved i-PI's conserved quantity.
+
+    Drift in µeV/atom/ps, from a line through it, and the fluctuation about that line in µeV/atom.
+    Work that updates of lambda did is taken off.
+    """
+    import msgspec
+
+    from mixserver.config import load_case
+    from mixserver.record.drift import drift_of
+    from mixserver.record.structures import read_structure
+
+    found = {
+        str(run): drift_of(run, len(read_structure(load_case(run).structure)[0]), skip=skip)
+        for run in runs
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    width = max(len(name) for name in found)
+    heads = "".join(f"  {head:>9}" for head in ("drift", "error", "rms", "work"))
+    click.echo(f"{'run':<{width}}  {'ps':>7}  {'K':>6}{heads}")
+    for name, one in found.items():
+        click.echo(
+            f"{name:<{width}}  {one.picoseconds:7.2f}  {one.temperature:6.0f}  {one.drift:9.3f}  "
+            f"{one.error:9.3f}  {one.fluctuation:9.3f}  {one.work:9.1f}"
+        )
+    click.echo("drift, its error: µeV/atom/ps; rms about the line, work: µeV/atom")
