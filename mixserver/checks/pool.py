@@ -27,15 +27,16 @@ async def pool(case: Case) -> AsyncIterator[Parts]:
     """
     if not case.config.local:
         raise ConfigError(
-            f"{case.file} has no [[local]] workers, so no model can be asked; add them, or use "
-            "--quick"
+            f"{case.file} has no [[local]] workers, so no model can be asked; add them "
+            "(mixserver check --quick does without)"
         )
     served = {local.role for local in case.config.local}
     for role in ("cheap", "expensive"):
         if getattr(case.config.models, role) is not None and role not in served:
             raise ConfigError(
                 f"no [[local]] worker is {role}, so that model cannot be asked here; its workers "
-                "or clients come from elsewhere. Add one for the check, or use --quick"
+                "or clients come from elsewhere. Add one for the time being (mixserver "
+                "check --quick does without)"
             )
     with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
         folder = Path(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mixserver import __version__
+from mixserver.cli.align import align
 from mixserver.cli.bench import bench
 from mixserver.cli.check import check
 from mixserver.cli.drift import drift
@@ -27,7 +28,7 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (run, serve, check, region, plot, drift, bench):
+for command in (run, serve, check, align, region, plot, drift, bench):
     main.add_command(command)
 
 __all__ = ["main"]

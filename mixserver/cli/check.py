@@ -10,12 +10,24 @@ import click
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
 @click.option("--quick", is_flag=True, help="Only what needs no model: files, atoms, shells.")
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="PNG to draw the ghost forces of energy mixing into, along the radius.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON on stdout.")
-def check(case: Path, quick: bool, as_json: bool) -> None:
+def check(case: Path, quick: bool, figure: Path | None, as_json: bool) -> None:
     """Check CASE: files and atoms, shells and cutoffs, models and forces, and the cost of a step.
+
+    Where energies are mixed, also the zeros, the gradient of the mixed energy, and ghost forces:
+    what mixing does at the interface.
 
     Ends with status 1 if something is wrong, 0 if there are only warnings.
     """
+    if figure is not None and quick:
+        raise click.UsageError("--figure needs the models: leave --quick out")
+    if figure is not None and not figure.absolute().parent.is_dir():
+        raise click.BadParameter(f"{figure.parent} is no folder", param_hint="--figure")
     import asyncio
 
     from mixserver.checks import check_case
@@ -24,7 +36,7 @@ def check(case: Path, quick: bool, as_json: bool) -> None:
     from mixserver.config import load_case
 
     configure(None)
-    findings = asyncio.run(check_case(load_case(case), quick=quick))
+    findings = asyncio.run(check_case(load_case(case), quick=quick, figure=figure))
     click.echo(to_json(findings) if as_json else as_text(findings))
     if any(finding.level == "error" for finding in findings):
         raise SystemExit(1)

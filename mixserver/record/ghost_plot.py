@@ -1,0 +1,90 @@
+"""A picture of ghost forces along the radius, from distances and sizes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mixserver.arrays import Scalars
+from mixserver.errors import ConfigError
+
+_COLOURS = ("#b5403a", "#3b6fb6", "#2a9d9d")
+_CORE, _BLEND = "#f6e3de", "#e4dcee"
+_BINS = 40
+_ROOM = 1.35
+"""Of the tallest point, so that the legend has room."""
+
+
+class Points(NamedTuple):
+    """Some atoms."""
+
+    distance: Scalars
+    """(n,) Å from where the region begins."""
+    size: Scalars
+    """(n,) eV/Å, their ghost force."""
+
+
+def draw_ghosts(
+    output: Path, series: Mapping[str, Points], *, core: float, blend: float, source: str
+) -> Path:
+    """Draw the ghost force of each atom against its distance, with core and blend marked.
+
+    Args:
+        output: the PNG to write.
+        series: what to draw, by its label in the legend.
+        core: Å, where the core ends.
+        blend: Å, where the blend ends.
+        source: what distances are measured from: "seed".
+
+    Returns:
+        `output`.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    along_radius(figure.subplots(), series, core=core, blend=blend, source=source)
+    try:
+        figure.savefig(output, dpi=130, format="png")
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    return output
+
+
+def along_radius(
+    axes: Axes, series: Mapping[str, Points], *, core: float, blend: float, source: str
+) -> Axes:
+    """The same on given axes; lines are root mean squares."""
+    farthest = max((p.distance.max(initial=0.0) for p in series.values()), default=0.0)
+    edges = np.linspace(0.0, max(farthest, blend, 1e-3), _BINS + 1)
+    axes.axvspan(0.0, core, color=_CORE, lw=0, label="core" if core else None)
+    axes.axvspan(core, blend, color=_BLEND, lw=0, label="blend")
+    top = 0.0
+    for colour, (label, points) in zip(_COLOURS, series.items(), strict=False):
+        axes.plot(points.distance, points.size, ".", ms=5, color=colour, alpha=0.4, mew=0)
+        axes.plot(*_rms(points, edges), color=colour, lw=1.3, label=label)
+        top = max(top, points.size.max(initial=0.0))
+    axes.set(
+        title="Ghost forces: each atom, and their root mean square",
+        xlabel=f"distance to the nearest {source} (Å)",
+        ylabel="|F energy mixing - F force mixing| (eV/Å)",
+        xlim=(0.0, edges[-1]),
+        ylim=(-0.02 * top, _ROOM * top) if top > 0.0 else (-0.01, 1.0),
+    )
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    return axes
+
+
+def _rms(points: Points, edges: Scalars) -> tuple[Scalars, Scalars]:
+    """Middles (Å) and root mean squares (eV/Å) of the bins that hold any atom."""
+    bins = np.clip(np.digitize(points.distance, edges) - 1, 0, len(edges) - 2)
+    counts = np.bincount(bins, minlength=len(edges) - 1)
+    squares = np.bincount(bins, points.size**2, minlength=len(edges) - 1)
+    filled = counts > 0
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    return middles[filled], np.sqrt(squares[filled] / counts[filled])
