@@ -15,6 +15,7 @@ the same because energies are linear in the weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -142,7 +143,7 @@ class EnergyMixer:
         """
         if self._cheap_carver is None:
             field = self._cheap.receptive_field
-            if field is None:
+            if field is None or not math.isfinite(field):
                 raise ConfigError(
                     f"model {self._cheap.name!r} does not tell its receptive field, which a part "
                     "of the mixed energy needs; state it as models.cheap.receptive_field (Å)"
@@ -278,7 +279,7 @@ def _able(role: str, reach: Reach, energies: bool) -> None:
 
 def _gaps(region: Region) -> bool:
     """Whether site energies of both models are needed, atom by atom."""
-    return region.pull is not None or region.before is not None
+    return region.before is not None or (region.pull is not None and region.blend > 0)
 
 
 def _involved(region: Region) -> Region:
@@ -293,6 +294,7 @@ def _questions(frame: Frame, region: Region, clusters: Sequence[Cluster]) -> tup
     asked: list[Evaluate] = []
     for cluster in clusters:
         weight = region.expensive.take(cluster.atoms)
+        weight[cluster.sites == 0.0] = 0.0  # a cluster of nearly all atoms holds those of others
         weight[(weight == 0.0) & (cluster.sites > 0.0)] = _TRACE  # on its way out
         plain = bool((weight == 1.0).all())
         asked.append(about(frame, cluster, None if plain else weight, energies=_gaps(region)))
