@@ -13,7 +13,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from mixserver.arrays import Numbers
-from mixserver.config import Case, Config, CriterionSeeds
+from mixserver.config import Case, Channel, Config, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Topology
 from mixserver.ipi_input import IpiInput, Socket, Source, System, read_labels
@@ -42,14 +42,34 @@ def disagreements(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
 
 
 def address_errors(case: Case, ipi: IpiInput) -> list[str]:
-    """Addresses of mix.toml where i-PI does not listen."""
+    """Addresses of mix.toml where i-PI does not listen, or that stand for two things."""
     there = ", ".join(sorted(socket.as_upstream for socket in ipi.sockets))
-    return [
-        f"mix.toml has upstream.address = {address!r}, but {ipi.file.name} has <ffsocket>s at "
-        f"{there}; make them the same"
-        for address in case.addresses
-        if not any(_listens(socket, address) for socket in ipi.sockets)
-    ]
+    keys = {"mixed": "upstream.address"}
+    found = []
+    first: dict[str, str] = {}
+    for channel, address in case.channels:
+        key = keys.get(channel, f"upstream.channels.{channel}")
+        if first.setdefault(address, key) != key:
+            found.append(
+                f"mix.toml has {address!r} as {first[address]} and as {key}, so i-PI would be sent "
+                "now the one and now the other; give each an <ffsocket> of its own"
+            )
+        elif not any(_listens(socket, address) for socket in ipi.sockets):
+            found.append(
+                f"mix.toml has {key} = {address!r}, but {ipi.file.name} has <ffsocket>s at "
+                f"{there}; make them the same"
+            )
+    return found
+
+
+def channel_of(case: Case, ipi: IpiInput, forcefield: str) -> Channel | None:
+    """What i-PI is answered when it asks one of its forcefields; None if that is not ours."""
+    names = ipi.forcefields.get(forcefield, frozenset())
+    sockets = [socket for socket in ipi.sockets if socket.name in names]
+    for channel, address in case.channels:
+        if any(_listens(socket, address) for socket in sockets):
+            return channel
+    return None
 
 
 def atom_errors(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:

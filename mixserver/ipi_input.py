@@ -77,6 +77,8 @@ class System:
     beads: int
     forces: tuple[tuple[str, int], ...]
     """(forcefield, beads on which it is evaluated) of each <force>."""
+    weights: tuple[float, ...]
+    """What each <force> counts in the potential: its weight, over all levels of time steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +209,13 @@ def _system(node: ET.Element, file: Path) -> System:
     starts = list(node.iter("initialize"))
     counted = [*starts, *node.findall("beads")]  # a RESTART has <beads> instead of <initialize>
     beads = max((_int(n.get("nbeads", "1"), f"{n.tag} nbeads", file) for n in counted), default=1)
-    forces = []
+    forces, weights = [], []
     for force in node.findall("forces/force"):
         own = _int(force.get("nbeads", "-1"), "force nbeads", file)
         forces.append((force.get("forcefield", "").strip(), own if own > 0 else beads))
+        levels = _list(_text(force, "mts_weights", "1.0"))
+        total = sum(_float(level, "<mts_weights>", file) for level in levels)
+        weights.append(_float(force.get("weight", "1.0"), "force weight", file) * total)
     return System(
         sources=tuple(
             Source(
@@ -225,6 +230,7 @@ def _system(node: ET.Element, file: Path) -> System:
         labels=_labels(node),
         beads=beads,
         forces=tuple(forces),
+        weights=tuple(weights),
     )
 
 
@@ -246,6 +252,13 @@ def _int(text: str, what: str, file: Path) -> int:
             f"{file}: {what} must be a whole number, written in digits as i-PI reads it, got "
             f"{text.strip()!r}"
         ) from None
+
+
+def _float(text: str, what: str, file: Path) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{file}: {what} must be a number, got {text.strip()!r}") from None
 
 
 def _text(node: ET.Element, tag: str, default: str) -> str:

@@ -9,11 +9,12 @@ from mixserver.agreement import (
     address_errors,
     atom_errors,
     bead_errors,
+    channel_of,
     know_elements,
     thermostat_errors,
 )
 from mixserver.checks.findings import Finding
-from mixserver.config import Case
+from mixserver.config import Case, Channel, CriterionSeeds
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
 from mixserver.ipi_input import IpiInput, read_input
@@ -60,6 +61,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
         found.append(Finding("error", "i-PI input", str(error)))
         return found, topology, start
     found += _agreement(case, ipi, topology, start)
+    found += _components(case, ipi)
     found += _ensemble(case, ipi)
     return found, topology, start
 
@@ -81,7 +83,7 @@ def _positions(start: Frame) -> list[Finding]:
 def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
     """What a run would refuse, and what of it is in order."""
     told = [
-        ("address", address_errors(case, ipi), f"{', '.join(case.addresses)}, as in"),
+        ("address", address_errors(case, ipi), f"{_served(case)}, as in"),
         ("atoms", atom_errors(case, ipi, topology), "the same atoms in the same order as in"),
         ("beads", bead_errors(case, ipi), f"{ipi.beads}, as far as regions need to know, in"),
     ]
@@ -102,6 +104,14 @@ def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> l
             )
         )
     return found + _cells(ipi, start)
+
+
+def _served(case: Case) -> str:
+    """Who is answered what."""
+    plain = {channel for channel, _ in case.channels} == {"mixed"}
+    return ", ".join(
+        address if plain else f"{address} ({channel})" for channel, address in case.channels
+    )
 
 
 def _cells(ipi: IpiInput, start: Frame) -> list[Finding]:
@@ -128,9 +138,43 @@ def _cells(ipi: IpiInput, start: Frame) -> list[Finding]:
     return found
 
 
+def _components(case: Case, ipi: IpiInput) -> list[Finding]:
+    """Whether the parts of the mixed potential that i-PI adds up make one of it."""
+    found = []
+    for system in ipi.systems:
+        counted: dict[Channel, float] = {}
+        for (forcefield, _), weight in zip(system.forces, system.weights, strict=True):
+            channel = channel_of(case, ipi, forcefield)
+            if channel is not None:
+                counted[channel] = counted.get(channel, 0.0) + weight
+        if len(counted) < 2:
+            continue
+        mixed = counted.get("mixed", 0.0)
+        cheap = mixed + counted.get("cheap", 0.0)
+        rest = mixed + counted.get("correction", 0.0)
+        words = f"the <force>s of {ipi.file.name} add up to {cheap:g} x cheap + {rest:g} x "
+        words += "(mixed - cheap), weights and mts_weights counted"
+        if max(abs(cheap - 1.0), abs(rest - 1.0)) < 1e-9:
+            found.append(Finding("ok", "components", words))
+        else:
+            cure = (
+                "; for the mixed potential both must be 1: cheap and correction with weights that "
+                "add up to 1 each, or mixed with 1 and cheap with 0 (mts_weights 1, 0 and -1, 1)"
+            )
+            found.append(Finding("warning", "components", words + cure))
+    return found
+
+
 def _ensemble(case: Case, ipi: IpiInput) -> list[Finding]:
-    if case.config.region is None or case.config.mixing.kind != "force":
+    region = case.config.region
+    if region is None:
         return []
+    modes = ", ".join(ipi.ensembles) or "any motion"
+    if case.config.mixing.kind == "energy":
+        words = f"{modes}: energy mixing has an energy, and forces and virial that belong to it"
+        if isinstance(region.seeds, CriterionSeeds):
+            words += "; it jumps where regions are chosen anew, so energy less work is conserved"
+        return [Finding("ok", "ensemble", words)]
     found = []
     for mode in ipi.ensembles:
         if mode == "nve":

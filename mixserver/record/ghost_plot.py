@@ -16,7 +16,7 @@ from mixserver.errors import ConfigError
 _COLOURS = ("#b5403a", "#3b6fb6", "#2a9d9d")
 _CORE, _BLEND = "#f6e3de", "#e4dcee"
 _BINS = 40
-_ROOM = 1.35
+_ROOM = 1.2
 """Of the tallest point, so that the legend has room."""
 
 
@@ -62,8 +62,12 @@ def along_radius(
     """The same on given axes; lines are root mean squares."""
     farthest = max((p.distance.max(initial=0.0) for p in series.values()), default=0.0)
     edges = np.linspace(0.0, max(farthest, blend, 1e-3), _BINS + 1)
-    axes.axvspan(0.0, core, color=_CORE, lw=0, label="core" if core else None)
-    axes.axvspan(core, blend, color=_BLEND, lw=0, label="blend")
+    for name, low, high, colour in (("core", 0.0, core, _CORE), ("blend", core, blend, _BLEND)):
+        if high > low:
+            axes.axvspan(low, high, color=colour, lw=0)
+            axes.text(
+                *(0.5 * (low + high), 0.02), name, transform=axes.get_xaxis_transform(), ha="center"
+            )
     top = 0.0
     for colour, (label, points) in zip(_COLOURS, series.items(), strict=False):
         axes.plot(points.distance, points.size, ".", ms=5, color=colour, alpha=0.4, mew=0)
@@ -74,9 +78,9 @@ def along_radius(
         xlabel=f"distance to the nearest {source} (Å)",
         ylabel="|F energy mixing - F force mixing| (eV/Å)",
         xlim=(0.0, edges[-1]),
-        ylim=(-0.02 * top, _ROOM * top) if top > 0.0 else (-0.01, 1.0),
+        ylim=(-0.08 * top, _ROOM * top) if top > 0.0 else (-0.01, 1.0),
     )
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
     return axes
 
 
