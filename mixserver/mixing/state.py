@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from mixserver.arrays import Scalars
+from mixserver.arrays import Indices, Scalars
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
 from mixserver.mixing.loads import DeadLoads
 from mixserver.mixing.zeros import Zero
 
 VERSION: Final = 1
+Atom: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
 class Loads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dead loads; see `DeadLoads`."""
 
-    atoms: list[int]
-    forces: list[list[float]]
-    places: list[list[float]]
+    atoms: list[Atom]
+    forces: list[tuple[float, float, float]]
+    places: list[tuple[float, float, float]]
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,22 +63,30 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def dead_loads(self) -> DeadLoads | None:
-        """The loads as arrays."""
+        """The loads as arrays.
+
+        Raises:
+            ConfigError: they make none.
+        """
         if self.loads is None:
             return None
         return DeadLoads(
             np.array(self.loads.atoms, dtype=np.intp),
-            np.array(self.loads.forces, dtype=np.float64).reshape(-1, 3),
+            np.array(self.loads.forces, dtype=np.float64).reshape(-1, 3),  # none: (0,)
             np.array(self.loads.places, dtype=np.float64).reshape(-1, 3),
         )
 
     def write(self, file: Path) -> None:
-        """Write it down.
+        """Write it down, all of it or nothing.
+
+        A link is replaced, not followed: a run's folder links to the files of its case.
 
         Raises:
             OSError: the file cannot be written.
         """
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=0) + b"\n")
+        new = file.with_name(f".{file.name}.new")
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=0) + b"\n")
+        new.replace(file)
 
 
 def read_state(file: Path, topology: Topology) -> State:
@@ -96,18 +105,32 @@ def read_state(file: Path, topology: Topology) -> State:
     if state.version != VERSION:
         raise ConfigError(f"{file} has version {state.version}, expected {VERSION}; {cure}")
     count = len(topology)
-    named = state.loads.atoms if state.loads else []
-    if state.atoms != count or any(not 0 <= atom < count for atom in named):
+    if state.atoms != count:
         raise ConfigError(f"{file} is of {state.atoms} atoms, the structure has {count}; {cure}")
+    try:
+        loads = state.dead_loads
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}; {cure}") from error
+    if loads is not None and not _ascending(loads.atoms, count):
+        raise ConfigError(
+            f"{file}: dead loads must be on some of the {count} atoms, ascending, one each; {cure}"
+        )
     unknown = [symbol for symbol in state.zeros if symbol not in atomic_numbers]
     if unknown:
         raise ConfigError(f"{file}: {unknown[0]!r} is no element symbol; {cure}")
     return state
 
 
+def _ascending(atoms: Indices, count: int) -> bool:
+    """Whether atoms are among `count`, each once, in their order."""
+    steps = np.diff(atoms, prepend=-1, append=count)
+    return bool((steps > 0).all())
+
+
 def plain_loads(loads: DeadLoads) -> Loads:
     """Dead loads as plain numbers."""
-    return Loads(loads.atoms.tolist(), loads.forces.tolist(), loads.places.tolist())
+    forces, places = loads.forces.tolist(), loads.places.tolist()
+    return Loads(loads.atoms.tolist(), [(*f,) for f in forces], [(*p,) for p in places])
 
 
 def structure_digest(frame: Frame) -> str:
