@@ -158,8 +158,9 @@ def know_elements(config: Config, topology: Topology) -> None:
     """Hold the structure against the elements that mix.toml says the models know.
 
     Raises:
-        ConfigError: the structure has an element that a model does not know.
+        ConfigError: the structure has an element that a model does not know, or there is none such.
     """
+    species(tuple(config.mixing.zeros), "mixing.zeros")
     for role, model in (("cheap", config.models.cheap), ("expensive", config.models.expensive)):
         key = f"models.{role}.species"
         known = species(model.species if model else None, key)

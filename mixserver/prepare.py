@@ -23,7 +23,7 @@ from mixserver.config import Region as RegionTable
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.mixing.energy import EnergyMixer
+from mixserver.mixing.energy import EnergyMixer, refuse_unable
 from mixserver.mixing.force import ForceMixer
 from mixserver.mixing.loads import DeadLoads
 from mixserver.mixing.mixer import Mixed, Mixer, Reach, about, about_all, width
@@ -175,8 +175,11 @@ class Preparation:
         """Determine zeros, and dead loads if they are wanted, at the structure's positions.
 
         Raises:
-            ConfigError: the models give no site energies, or the structure cannot be relaxed.
+            ConfigError: the models give no weighted site energies, or the structure cannot be
+                relaxed.
         """
+        refuse_unable("cheap", reaches.cheap, self.moves)  # before any of them is asked for some
+        refuse_unable("expensive", reaches.expensive, self.moves)
         region = await self.region()
         zeros = await self._zeros(reaches, region)
         state = State(

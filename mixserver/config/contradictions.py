@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mixserver.config.tables import (
     AtomSeeds,
     Config,
@@ -107,6 +109,9 @@ def _mixing_contradiction(region: Region, mixing: Mixing) -> str:
         if mixing.zeros or mixing.dead_loads not in (None, "off"):
             return "mixing.zeros and mixing.dead_loads are for mixing.kind = 'energy'"
         return ""
+    for symbol, zero in mixing.zeros.items():
+        if not math.isfinite(zero):
+            return f"mixing.zeros.{symbol} must be a finite number (eV), got {zero}"
     chosen = isinstance(region.seeds, CriterionSeeds)
     if mixing.zero_net != "blended":
         return (

@@ -82,7 +82,7 @@ class EnergyMixer:
         energies: bool = True,
     ) -> None:
         for role, reach in (("expensive", expensive), ("cheap", cheap)):
-            _able(role, reach, energies)
+            refuse_unable(role, reach, energies)
         halo = width("halo_width", halo_width, expensive, allow_thin)
         self._zeros = zeros
         self._loads = loads
@@ -259,8 +259,13 @@ class EnergyMixer:
         )
 
 
-def _able(role: str, reach: Reach, energies: bool) -> None:
+def refuse_unable(role: str, reach: Reach, energies: bool) -> None:
     """Refuse a model that cannot be mixed by energies.
+
+    Args:
+        role: whose model it is, for the message.
+        reach: what the model says of itself.
+        energies: whether its site energies will be needed.
 
     Raises:
         ConfigError: it cannot.
