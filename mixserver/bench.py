@@ -48,6 +48,8 @@ structure = "init.xyz"
 core_radius = 6.0
 blend_width = 4.0
 seeds = { kind = "atoms", indices = [0] }
+[mixing]
+kind = "force"
 [models.cheap]
 [models.expensive]
 [[local]]

@@ -40,7 +40,8 @@ def _case(
     (folder / "mix.toml").write_text(
         f'[upstream]\naddress = {address}\nstructure = "init.xyz"\nbeads = "{beads}"\n'
         f"[region]\ncore_radius = 1.0\nblend_width = 1.0\n{region}\n"
-        f'[models.cheap]\n[models.expensive]\n[ipi]\nthermostat = "{bath}"\n'
+        '[mixing]\nkind = "force"\n[models.cheap]\n[models.expensive]\n'
+        f'[ipi]\nthermostat = "{bath}"\n'
     )
     return load_case(folder)
 

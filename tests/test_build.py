@@ -12,7 +12,11 @@ from mixserver.config import load_case
 from mixserver.errors import ConfigError
 
 MINIMAL = Path(__file__).parents[1] / "inputs/minimal"
-HYSTERESIS = "[region.hysteresis]\ntime_in = 2.0\ntime_out = 2.0\n[models.cheap]"
+REMEMBERING = (
+    ("follow = true", ""),
+    ('kind = "energy"', 'kind = "force"'),
+    ("[models.cheap]", "[region.hysteresis]\ntime_in = 2.0\ntime_out = 2.0\n[models.cheap]"),
+)
 
 
 def _build(folder: Path, *changes: tuple[str, str], memory: Path | None = None) -> None:
@@ -34,7 +38,7 @@ def test_the_memory_of_other_atoms_is_refused_with_the_cure(tmp_path: Path) -> N
         '"summed": null, "samples": 0}}'
     )
     with pytest.raises(ConfigError, match=rf"not among the 256 atoms .* delete {memory}"):
-        _build(tmp_path, ("[models.cheap]", HYSTERESIS), memory=memory)
+        _build(tmp_path, *REMEMBERING, memory=memory)
 
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", '{"0": 1}'])
@@ -42,7 +46,7 @@ def test_a_spoilt_memory_is_refused_with_the_cure(tmp_path: Path, text: str) -> 
     memory = tmp_path / "region.json"
     memory.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(f"delete {memory}")):
-        _build(tmp_path, ("[models.cheap]", HYSTERESIS), memory=memory)
+        _build(tmp_path, *REMEMBERING, memory=memory)
 
 
 @pytest.mark.parametrize(

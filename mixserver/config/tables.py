@@ -147,7 +147,7 @@ class Region(_Table, frozen=True):
 class Mixing(_Table, frozen=True):
     """How the two answers become one."""
 
-    kind: Literal["energy", "force"] = "force"
+    kind: Literal["energy", "force"] = "energy"
     """"energy": one true potential energy, so that everything i-PI can do is right. "force": needs
     nothing but forces of both models, but no energy is conserved."""
     zero_net: Literal["blended", "all", "off"] = "blended"

@@ -126,7 +126,8 @@ def test_the_minimal_case_runs(case: Path) -> None:
     run = case / "runs/0001"
     reports = read_reports(run)
     assert len(reports) == 101
-    assert all(0 < r.core < r.core + r.blend < r.buffer for r in reports)
+    assert all(0 < r.core < r.core + r.blend < r.halo for r in reports)
+    assert {r.energy_is for r in reports} == {"mixed"}
     assert max(r.net_force for r in reports) > 0
     assert (run / "RESTART").exists()
     assert "EXTRAS(core,blend,mismatch_rms)" in (run / "simulation.mix_0").read_text()
@@ -164,6 +165,7 @@ def test_ctrl_c_ends_all_in_order_and_a_restart_goes_on(long_case: Path) -> None
 
 
 def test_a_restart_goes_on_with_what_regions_remember(long_case: Path) -> None:
+    _by_force(long_case)
     text = (
         (long_case / "mix.toml")
         .read_text()
@@ -407,6 +409,12 @@ def test_everything_can_be_started_by_hand(case: Path, tmp_path: Path) -> None:
             process.wait()
 
 
+def _by_force(case: Path) -> None:
+    """Have the minimal case mix forces."""
+    _edit(case / "mix.toml", "follow = true", "follow = false")
+    _edit(case / "mix.toml", 'kind = "energy"', 'kind = "force"')
+
+
 def test_check_finds_nothing_wrong_with_the_minimal_case(case: Path) -> None:
     done = _mixserver("check", case, "--json")
     findings = json.loads(done.stdout)
@@ -416,7 +424,11 @@ def test_check_finds_nothing_wrong_with_the_minimal_case(case: Path) -> None:
         "atoms",
         "address",
         "region",
-        "buffer",
+        "zero",
+        "forces of the mixed energy",
+        "virial of the mixed energy",
+        "ghost forces",
+        "halo",
         "cost",
         "forces of cheap",
         "virial of cheap",
@@ -442,6 +454,9 @@ def test_check_says_what_is_wrong(case: Path, file: str, old: str, new: str, sai
     lines = (case / "init.xyz").read_text().splitlines()
     lines[7] = lines[7].replace("Ar", "Kr")
     (case / "swapped.xyz").write_text("\n".join(lines) + "\n")
+    if "mode=" in old:
+        assert said not in _mixserver("check", case, "--quick").stdout
+        _by_force(case)
     _edit(case / file, old, new)
     done = _mixserver("check", case, "--quick")
     assert said in done.stdout
@@ -464,6 +479,7 @@ def test_check_says_which_model_it_cannot_ask(case: Path) -> None:
 
 
 def test_check_measures_what_a_thin_buffer_costs(case: Path) -> None:
+    _by_force(case)
     _edit(
         case / "mix.toml",
         "blend_width = 3.0",
