@@ -120,13 +120,13 @@ def as_text(alignment: Alignment) -> str:
         lines.append(f"dead loads: on {loads.atoms} atoms, the largest {loads.largest:.4f} eV/Å")
     if alignment.pull is not None:
         lines.append(
-            f"grad-lambda forces: about {alignment.pull:.4f} eV/Å, the spread times the largest "
-            "slope of lambda"
+            f"grad-lambda forces: about {alignment.pull:.4f} eV/Å at these positions, the spread "
+            "times the largest slope of lambda"
         )
     if alignment.jump is not None:
         lines.append(
-            f"jumps: about {alignment.jump:.4f} eV, the spread, with each atom that a choice of "
-            "the region makes expensive or cheap; extras tell their sum as work"
+            f"jumps: about {alignment.jump:.4f} eV at these positions, the spread, with each atom "
+            "that a choice of the region makes expensive or cheap; extras tell their sum as work"
         )
     lines.append(f"written: {alignment.file}")
     return "\n".join(lines)

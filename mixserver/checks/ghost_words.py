@@ -24,6 +24,7 @@ _SMALL: Final = 2e-2
 """eV/Å of ghost force that few will mind."""
 _MOVE: Final = 0.1
 """Å, a move of an atom of the blend, for a scale of energies."""
+_MOVED: Final = f"atoms moved by {SHAKE} Å"
 _BEYOND: Final = 6.0
 """Å beyond the blend that are drawn."""
 
@@ -49,23 +50,24 @@ async def check_ghosts(
     Raises:
         MixserverError: they could not be measured.
     """
+    divide = divider(preparation, region)
     bare = await ghosts(preparation, reaches, state, preparation.start, region)
+    moved = await ghosts(preparation, reaches, state, start, divide(start))
     loads = state.dead_loads
     shown = {"energy mixing": bare}
     if loads is None:
+        shown |= {_MOVED: moved}
         found = [_judged(preparation, bare)]
         if found[0].level != "ok":
             found += await _wider(preparation, reaches, state, bare)
         found += await _stretched(preparation, bare)
         found.append(_scale(bare))
     else:
-        divide = divider(preparation, region)
-        loose = await ghosts(preparation, reaches, state, start, divide(start))
-        still, moved = bare.loaded(loads), loose.loaded(loads)
-        shown |= {"with dead loads": still, f"with them, atoms moved by {SHAKE} Å": moved}
-        found = [_judged(preparation, still, bare), _elsewhere(loose, moved), _scale(moved)]
+        still, loaded = bare.loaded(loads), moved.loaded(loads)
+        shown |= {"with dead loads": still, f"with them, {_MOVED}": loaded}
+        found = [_judged(preparation, still, bare), _elsewhere(moved, loaded), _scale(loaded)]
     if preparation.moves:
-        found.append(_spread(preparation, state, bare))
+        found.append(_spread(preparation, state, moved))
     if figure is not None:
         _draw(preparation, region, shown, figure)
         found.append(Finding("ok", "picture", f"ghost forces along the radius: {figure}"))
@@ -87,12 +89,12 @@ def _judged(preparation: Preparation, felt: Ghosts, bare: Ghosts | None = None) 
     return Finding(level, "ghost forces", words, felt.largest)
 
 
-def _elsewhere(loose: Ghosts, moved: Ghosts) -> Finding:
+def _elsewhere(moved: Ghosts, loaded: Ghosts) -> Finding:
     words = (
-        f"where all atoms are moved by {SHAKE} Å along each axis, ghost forces in the blend are "
-        f"rms {moved.rms:.2g} eV/Å with them, {loose.rms:.2g} without"
+        f"{_MOVED} along each axis, ghost forces in the blend are rms {loaded.rms:.2g} eV/Å with "
+        f"them, {moved.rms:.2g} without"
     )
-    return Finding("ok", "dead loads", words, moved.rms)
+    return Finding("ok", "dead loads", words, loaded.rms)
 
 
 async def _wider(
@@ -142,19 +144,18 @@ def _scale(felt: Ghosts) -> Finding:
     )
 
 
-def _spread(preparation: Preparation, state: State, bare: Ghosts) -> Finding:
+def _spread(preparation: Preparation, state: State, moved: Ghosts) -> Finding:
     """How far e - d - c is from zero in the blend, which is what a moving lambda does."""
     if preparation.table.follow:
-        mixed = bare.mixed
+        mixed = moved.mixed
         words = (
-            f"rms {mixed.gap_rms:.4f}, at most {mixed.gap_max:.4f} eV in the blend; where lambda "
-            f"follows, that makes grad-lambda forces of up to {mixed.pull_max:.3f} eV/Å, which the "
-            "ghost forces include"
+            f"{_MOVED}, rms {mixed.gap_rms:.2g}, at most {mixed.gap_max:.2g} eV in the blend: that "
+            f"makes grad-lambda forces of up to {mixed.pull_max:.2g} eV/Å there"
         )
         return Finding("ok", "e - d - c", words, mixed.gap_rms)
     spread = max((zero.spread for zero in state.zeros.values()), default=0.0)
     words = (
-        f"{spread:.4f} eV more or less: about as much each atom adds to the work (extras) when "
+        f"{spread:.2g} eV more or less: about as much each atom adds to the work (extras) when "
         "an update makes it expensive or cheap; region.hysteresis spreads it over evaluations"
     )
     return Finding("ok", "e - d - c", words, spread)

@@ -1,0 +1,131 @@
+"""`mixserver align` and `mixserver check` on a toy case, with the processes a user has."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixserver.checks.findings import Finding
+from mixserver.config import load_case
+from mixserver.mixing.state import read_state
+from mixserver.record.structures import read_structure
+
+INPUTS = Path(__file__).parents[2] / "inputs"
+BIN = Path(sys.executable).parent
+
+
+TOY = """
+[upstream]
+address = "unix:minimal"
+structure = "init.xyz"
+[region]
+core_radius = 4.0
+blend_width = 3.0
+seeds = { kind = "atoms", indices = [132] }
+[mixing]
+kind = "energy"
+[models.cheap]
+[models.expensive]
+[[local]]
+role = "cheap"
+command = ["toy", "--epsilon", "0.5", "--sigma", "3.4", "--cutoff", "7.0"]
+[[local]]
+role = "expensive"
+command = ["toy", "--epsilon", "0.9", "--sigma", "3.4", "--cutoff", "7.0"]
+"""
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """The minimal case's atoms, with potentials whose ghost forces are large."""
+    folder = tmp_path / "case"
+    folder.mkdir()
+    for name in ("init.xyz", "input.xml"):
+        shutil.copy(INPUTS / "minimal" / name, folder)
+    (folder / "mix.toml").write_text(TOY)
+    return folder
+
+
+def _edit(folder: Path, old: str, new: str) -> None:
+    text = (folder / "mix.toml").read_text()
+    assert old in text
+    (folder / "mix.toml").write_text(text.replace(old, new))
+
+
+def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "mixserver", *arguments], capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def test_zeros_are_aligned_and_then_used(case: Path) -> None:
+    done = _mixserver("align", case)
+    assert done.returncode == 0, done.stderr
+    header, argon, loads, written = done.stdout.splitlines()
+    assert header.split()[0] == "element"
+    assert argon.split()[0] == "Ar"
+    assert argon.endswith("bulk-like")
+    assert written == f"written: {case / 'mixing.json'}"
+    topology, _ = read_structure(load_case(case).structure)
+    state = read_state(case / "mixing.json", topology)
+    assert float(argon.split()[1]) == pytest.approx(state.zeros["Ar"].value, abs=1e-6)
+    assert state.loads is not None
+    assert f"on {len(state.loads.atoms)} atoms" in loads
+
+    figure = case / "ghosts.png"
+    checked = _mixserver("check", case, "--json", "--figure", figure)
+    assert checked.returncode == 0, checked.stderr
+    assert "not_used" not in checked.stderr  # the state fits
+    found = [Finding(**finding) for finding in json.loads(checked.stdout)]
+    assert {finding.level for finding in found} == {"ok"}
+    figures = {finding.what: finding.figure for finding in found}
+    assert figures["zero"] == state.zeros["Ar"].value
+    assert abs(figures["ghost forces"] or 1.0) < 1e-10
+    assert {"forces of the mixed energy", "virial of the mixed energy", "halo"} <= set(figures)
+    with Image.open(figure) as image:
+        assert np.asarray(image).std() > 1.0
+
+
+def test_where_lambda_follows_the_size_of_its_pull_is_told(case: Path) -> None:
+    _edit(case, "core_radius", "follow = true\ncore_radius")
+    done = _mixserver("align", case / "mix.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["dead_loads"] is None
+    # quintic: 15/8 over the blend's width
+    spread = told["zeros"]["Ar"]["spread"]
+    assert told["pull"] == pytest.approx(spread * 1.875 / 3.0)
+
+
+def test_forces_have_no_zeros(case: Path) -> None:
+    _edit(case, 'kind = "energy"', 'kind = "force"')
+    done = _mixserver("align", case)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "mixes forces, which have no zeros" in line
+    assert "set mixing.kind = 'energy'" in line
+    assert not (case / "mixing.json").exists()
+
+
+def test_without_local_workers_nobody_is_asked(case: Path) -> None:
+    text = (case / "mix.toml").read_text()
+    (case / "mix.toml").write_text(text[: text.index("[[local]]")])
+    done = _mixserver("align", case)
+    assert done.returncode == 1
+    assert "has no [[local]] workers" in done.stderr
+
+
+def test_a_picture_needs_models_and_a_folder(case: Path) -> None:
+    done = _mixserver("check", case, "--quick", "--figure", "a.png")
+    assert done.returncode == 2
+    assert "leave --quick out" in done.stderr
+    done = _mixserver("check", case, "--figure", case / "nowhere" / "a.png")
+    assert done.returncode == 2
+    assert "is no folder" in done.stderr
