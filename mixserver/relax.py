@@ -52,7 +52,7 @@ async def relaxed(start: Frame, forces: Forces, *, largest: float = FORCE) -> Fr
     class Asking(Calculator):  # type: ignore[misc]
         """Has forces evaluated on the event loop."""
 
-        implemented_properties: ClassVar[list[str]] = ["forces"]
+        implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
         def calculate(
             self,
@@ -62,14 +62,17 @@ async def relaxed(start: Frame, forces: Forces, *, largest: float = FORCE) -> Fr
         ) -> None:
             super().calculate(atoms, properties, system_changes)
             asked = asyncio.run_coroutine_threadsafe(_await(forces(now())), loop)
-            self.results["forces"] = asked.result()
+            # mixed forces have no energy; ASE wants one to write down, and for nothing else
+            self.results = {"energy": 0.0, "forces": asked.result()}
 
     atoms.calc = Asking()
     minimiser = FIRE(atoms, logfile=None)
     if not await asyncio.to_thread(minimiser.run, fmax=largest, steps=STEPS):
+        left = float(np.linalg.norm(atoms.calc.results["forces"], axis=1).max())
         raise ConfigError(
-            f"the structure does not come to rest within {STEPS} steps (largest force "
-            f"{largest} eV/Å): relax it first, or say mixing.dead_loads = 'structure'"
+            f"the structure does not come to rest within {STEPS} steps: the largest force is still "
+            f"{left:.3g} eV/Å, above {largest} eV/Å. Relax it first, or say mixing.dead_loads = "
+            "'structure'"
         )
     return now()
 
