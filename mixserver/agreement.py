@@ -103,7 +103,9 @@ def bead_errors(case: Case, ipi: IpiInput) -> list[str]:
     criterion = isinstance(region.seeds, CriterionSeeds)
     if region.hysteresis is None and not criterion:
         return []
-    sockets = _ours(case, ipi)
+    # the cheap channel has no region, so nothing to remember
+    divided = [address for channel, address in case.channels if channel != "cheap"]
+    sockets = [s for s in ipi.sockets if any(_listens(s, address) for address in divided)]
     batch = max((socket.batch_size for socket in sockets), default=1)
     if case.config.upstream.beads == "announced" and batch <= 1:
         return []

@@ -193,6 +193,33 @@ def test_several_addresses_share_bead_0_unless_it_is_announced(
     assert (said == []) == fine
 
 
+@pytest.mark.parametrize(
+    ("address", "beads", "fine"),
+    [
+        ('"unix:a"\nchannels = { cheap = "unix:b" }', 1, True),
+        ('[]\nchannels = { correction = "unix:a", cheap = "unix:b" }', 1, True),
+        ('[]\nchannels = { correction = "unix:a", cheap = "unix:b" }', 2, False),
+        ('["unix:a", "unix:b"]', 1, False),
+    ],
+)
+def test_the_cheap_channel_has_no_memory(
+    tmp_path: Path, address: str, beads: int, *, fine: bool
+) -> None:
+    cheap = (
+        "<ffsocket name='cheap' mode='unix'><address>b</address><batch_size>8</batch_size>"
+        "</ffsocket>"
+    )
+    system = SYSTEM.format(beads=8, mode="xyz", file="init.xyz", forces="cheap")
+    said = _said(
+        tmp_path,
+        region=f"{ATOMS}\n{HYSTERESIS}",
+        address=address,
+        sockets=SOCKET.format(more="") + cheap,
+        systems=system.replace("</forces>", f"<force forcefield='mix' nbeads='{beads}'/></forces>"),
+    )
+    assert (said == []) == fine
+
+
 def test_another_cell_is_a_warning_and_no_error(tmp_path: Path) -> None:
     _xyz(tmp_path / "wide.xyz", "W", "He", "W", cell=10.0)
     system = SYSTEM.format(beads=1, mode="xyz", file="wide.xyz", forces="mix")

@@ -39,16 +39,19 @@ class Recorder:
 
     Args:
         folder: exists; gets `mixserver.jsonl`, `mixserver.out` and, if asked, `regions.xyz`.
-        every: evaluations between two reports.
-        regions_every: evaluations between two frames of lambda; 0 for none.
+        every: evaluations between two reports. Those with a region and those without, as of a
+            channel that needs none, are counted apart, lest a stride meet one kind only.
+        regions_every: evaluations with a region between two frames of lambda; 0 for none.
     """
 
     def __init__(self, folder: Path, *, every: int = 1, regions_every: int = 0) -> None:
         self.folder = folder
         self.latest: Report | None = None
-        """The newest report, for a progress display."""
+        """The newest report, for a progress display; if there are any with a region, of these."""
         self._every = every
         self._regions_every = regions_every
+        self._noted = {True: 0, False: 0}
+        """Evaluations with a region, and without."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="recorder")
         self._files: list[IO[bytes]] = []
@@ -59,11 +62,15 @@ class Recorder:
 
     def note(self, report: Report, frame: Frame, region: Region | None) -> None:
         """Take note of an evaluation; returns at once."""
-        self.latest = report
-        if report.evaluation % self._every == 0:
+        divided = region is not None
+        number = self._noted[divided]
+        self._noted[divided] += 1
+        if divided or not self._noted[True]:
+            self.latest = report
+        if number % self._every == 0:
             self._jobs.put(lambda: self._write_report(report))
         every = self._regions_every
-        if region is not None and every > 0 and report.evaluation % every == 0:
+        if region is not None and every > 0 and number % every == 0:
             self._jobs.put(lambda: append_region(self.folder / REGIONS, frame, region))
 
     def close(self) -> None:

@@ -28,6 +28,10 @@ class Selecting(Protocol):
     An evaluation is `begin`, `due`, `observe` where something is due, `select`, `done`.
     """
 
+    @property
+    def remembers(self) -> bool:
+        """Whether regions depend on earlier evaluations of their bead; else on the frame alone."""
+
     def begin(self, frame: Frame) -> None:
         """Begin an evaluation of the frame's bead; it counts once, however often it is asked."""
 
@@ -68,6 +72,11 @@ class Selecting(Protocol):
 
 class Memoryless:
     """The part of `Selecting` that is the same for all who remember nothing of evaluations."""
+
+    @property
+    def remembers(self) -> bool:
+        """False."""
+        return False
 
     def begin(self, frame: Frame) -> None:
         """Nothing counts evaluations here."""

@@ -88,6 +88,11 @@ class Selector:
         self._memories: dict[int, Memory] = {}
         self._asked: dict[int, _Asked] = {}
 
+    @property
+    def remembers(self) -> bool:
+        """Whether there is hysteresis, or a criterion that chooses."""
+        return self._hysteresis is not None or isinstance(self._seeds, CriterionSeeds)
+
     def begin(self, frame: Frame) -> None:
         """Begin an evaluation of the frame's bead; it counts once, however often it is asked for.
 
@@ -95,7 +100,7 @@ class Selector:
         its region is chosen anew from what was remembered before: i-PI asks again when a connection
         was lost.
         """
-        if self._hysteresis is None and not isinstance(self._seeds, CriterionSeeds):
+        if not self.remembers:
             return
         last = self._asked.get(frame.bead)
         if last is not None and (not last.done or _same(last.frame, frame)):
@@ -125,7 +130,8 @@ class Selector:
         seeds = self._seeds
         if not isinstance(seeds, CriterionSeeds):
             return Due()
-        coming = self._memory(bead).evaluations
+        memory = self._memories.get(bead)
+        coming = 0 if memory is None else memory.evaluations
         if not seeds.samples_at(coming):
             return Due()
         return Due(seeds.compute, choose=seeds.chooses(coming))

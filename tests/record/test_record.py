@@ -70,6 +70,20 @@ def test_strides_are_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames[0].arrays["seed"], [1, 0, 0])
 
 
+def test_strides_meet_evaluations_with_a_region_and_without(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, every=2, regions_every=2)
+    for number in range(12):  # counted together, a stride of 2 would never meet those with a region
+        region = _region() if number % 4 == 3 else None
+        recorder.note(Report(evaluation=number), _frame(number), region)
+        if number >= 3:  # a display tells of regions, once there are any
+            assert recorder.latest is not None
+            assert recorder.latest.evaluation % 4 == 3
+    recorder.close()
+    assert [r.evaluation for r in read_reports(tmp_path)] == [0, 2, 3, 5, 8, 10, 11]
+    frames = ase.io.read(tmp_path / "regions.xyz", index=":")
+    assert [f.info["evaluation"] for f in frames] == [3, 11]
+
+
 def test_extras_are_a_small_object_with_constant_keys() -> None:
     small, full = Report(evaluation=0), Report(evaluation=10**6, core=10**6, net_force=1.0 / 3.0)
     assert json.loads(extras(small)).keys() == json.loads(extras(full)).keys()
