@@ -305,13 +305,16 @@ def _lay_out(case: Case, folder: Path, source: Path, steps: int | None) -> Path:
     """Put links to the case's files into the run's folder, and copies of what defines the run."""
     records = (case.folder / case.config.record.folder).resolve()
     copied = {case.file.resolve(), source.resolve()}
+    name = "RESTART.in" if source.name == "RESTART" else source.name
+    # a copy goes through a link of its name, onto the case's own file: the case may have a
+    # mix.toml beside the one that is run
+    taken = {"mix.toml", name}
     for entry in sorted(case.folder.iterdir()):
         inside = entry.resolve() == records or records.is_relative_to(entry.resolve())
-        if entry.name.startswith(".") or inside or entry.resolve() in copied:
+        if entry.name.startswith(".") or inside or entry.name in taken or entry.resolve() in copied:
             continue
         (folder / entry.name).symlink_to(entry.resolve())
     shutil.copyfile(case.file, folder / "mix.toml")
-    name = "RESTART.in" if source.name == "RESTART" else source.name
     text = source.read_text(encoding="utf-8")
     if steps is not None:
         total = f"<total_steps> {steps} </total_steps>"

@@ -141,6 +141,18 @@ def test_the_minimal_case_runs(case: Path) -> None:
     ]
 
 
+def test_a_second_toml_beside_the_first_leaves_it_alone(case: Path) -> None:
+    first = (case / "mix.toml").read_text()
+    other = first + "\n[record]\nevery = 2\n"
+    (case / "other.toml").write_text(other)
+    done = _mixserver("run", case / "other.toml", "--steps", "2", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert (case / "mix.toml").read_text() == first
+    copy = case / "runs/0001/mix.toml"
+    assert not copy.is_symlink()
+    assert copy.read_text() == other
+
+
 def test_ctrl_c_ends_all_in_order_and_a_restart_goes_on(long_case: Path) -> None:
     first = Running(long_case)
     first.until(10)
