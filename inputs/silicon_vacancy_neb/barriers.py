@@ -2,9 +2,10 @@
 
     python barriers.py [all_mace mix no_loads force all_snap]
 
-For each name, i-PI relaxes both ends with what NAME.toml mixes (relax.xml), then the band between
-them (input.xml), and then asks for the forces along its first half. The band starts from path.xyz,
-or from the all-MACE band once there is one. Runs are in runs/ as always, bands in runs/NAME.xyz.
+For each name, i-PI relaxes both ends with what NAME.toml mixes (relax.xml, or quench.xml for mixed
+forces), then the band between them (input.xml), and then asks for the forces along its first half.
+The band starts from path.xyz, or from the all-MACE band once there is one. Runs are in runs/ as
+always, bands in runs/NAME.xyz.
 """
 
 from __future__ import annotations
@@ -75,9 +76,7 @@ def barrier(name: str, work_folder: Path) -> Barrier:
     earlier = work_folder / "all_mace.xyz"
     images = read_images(earlier if earlier.exists() else HERE / "path.xyz")
 
-    relax = _text("relax.xml")
-    if by_force:
-        relax = relax.replace("mode='lbfgs'", "mode='damped_bfgs'")
+    relax = _text("quench.xml" if by_force else "relax.xml")
     start, end = (work_folder / f"{name}.{which}.xyz" for which in ("start", "end"))
     write_images(start, images[:1])
     write_images(end, images[-1:])
