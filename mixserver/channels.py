@@ -236,6 +236,7 @@ class ChannelStep:
         total, result = watch.total, plain.result
         report = Report(
             evaluation=frame.number,
+            channel="cheap",
             bead=frame.bead,
             time_s=self._frames.age,
             energy=result.energy,
@@ -285,6 +286,7 @@ class ChannelStep:
             age=self._frames.age,
             total=watch.total,
             waiting=watch.waiting,
+            channel=channel,
         )
         told = rest.region if self._with_lambda else None
         self._recorder.note(report, frame, rest.region)

@@ -204,6 +204,7 @@ def mixed_report(
     age: float,
     total: float,
     waiting: float,
+    channel: Channel = "mixed",
 ) -> Report:
     """What is known about one mixed evaluation.
 
@@ -218,9 +219,11 @@ def mixed_report(
         age: seconds since the first frame could come.
         total: seconds that the evaluation took.
         waiting: seconds of it that went by waiting for workers.
+        channel: which part of the potential was asked for.
     """
     return Report(
         evaluation=frame.number,
+        channel=channel,
         bead=frame.bead,
         time_s=age,
         energy=mixed.energy,

@@ -246,11 +246,9 @@ async def test_mixed_is_cheap_plus_correction_and_what_one_channel_gives(
     assert np.abs(correction[1]).max() > 1e-3
     reports = read_reports(tmp_path / "all")
     assert [r.evaluation for r in reports] == [0, 1, 2]
-    assert [r.energy_is for r in reports] == [
-        "cheap",
-        "correction",
-        "cheap" if kind == "force" else "mixed",
-    ]
+    assert [r.channel for r in reports] == ["cheap", "correction", "mixed"]
+    whose = "cheap" if kind == "force" else "mixed"
+    assert [r.energy_is for r in reports] == ["cheap", "correction", whose]
     assert [r.core > 0 for r in reports] == [False, True, True]
 
 
@@ -381,8 +379,9 @@ async def test_a_failure_is_told_though_the_other_model_never_answers(tmp_path: 
         await bench.ask(0)
 
 
-async def test_who_hangs_up_leaves_what_others_wait_for(tmp_path: Path) -> None:
-    async with _bench(tmp_path) as bench:
+@pytest.mark.parametrize("kind", ["frozen", "hysteresis"])
+async def test_who_hangs_up_leaves_what_others_wait_for(tmp_path: Path, kind: Kind) -> None:
+    async with _bench(tmp_path, kind) as bench:
         bench.workers.sleep()
         gone, stays, cheap = bench.begin(0), bench.begin(0), bench.begin(0, "cheap")
         await _turns()
@@ -391,7 +390,9 @@ async def test_who_hangs_up_leaves_what_others_wait_for(tmp_path: Path) -> None:
         bench.workers.wake()
         await asyncio.gather(stays, cheap)
         assert gone.cancelled()
-        assert bench.workers.count() == (1, 1, 1)
+        assert bench.workers.count() == (1, int(kind == "frozen"), 1)
+        if kind == "hysteresis":  # answered, so counted, whoever it was begun for
+            assert bench.selector.state()["0"]["evaluations"] == 1
 
 
 async def test_what_nobody_waits_for_is_withdrawn(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Work:
             self.cancelled += 1
             raise
         if self._error is not None:
-            raise self._error
+            raise type(self._error)(*self._error.args)  # one that holds on to no test
         return 7
 
 
@@ -65,9 +65,19 @@ async def test_who_leaves_ends_it_only_if_nobody_else_waits() -> None:
     assert (work.cancelled, shared.usable) == (0, True)
     second.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
-    assert not shared.usable  # at once, before the work has noticed
     await _turns()
-    assert (work.cancelled, shared.running) == (1, False)
+    assert (work.cancelled, shared.running, shared.usable) == (1, False, False)
+
+
+async def test_what_was_left_cannot_be_joined_again() -> None:
+    work = Work()
+    shared = Shared(work)
+    with shared:
+        await _turns()
+        assert shared.usable
+    assert (work.cancelled, shared.running, shared.usable) == (0, True, False)  # not noticed yet
+    await _turns()
+    assert work.cancelled == 1
 
 
 async def test_the_first_to_fail_fails_all_and_ends_the_rest() -> None:

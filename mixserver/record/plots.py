@@ -89,12 +89,13 @@ def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None)
         ConfigError: no reports there.
     """
     reports = read_reports(folder)
+    divided = [report for report in reports if report.channel != "cheap"]
     figure = Figure(figsize=(10.0, 7.5), layout="constrained")
     axes = figure.subplots(2, 2)
     figure.suptitle(f"{folder.resolve().parent.parent.name}, run {folder.resolve().name}")
     times(axes[0, 0], reports)
-    sizes(axes[0, 1], reports)
-    mismatch(axes[1, 0], reports)
+    sizes(axes[0, 1], divided)
+    mismatch(axes[1, 0], divided)
     temperature(axes[1, 1], *read_temperature(folder, otherwise))
     figure.savefig(output, dpi=120)
     return output
@@ -108,11 +109,10 @@ def times(axes: Axes, reports: Sequence[Report]) -> Axes:
         ("ms_expensive", _ORANGE, "expensive"),
         ("ms_own", _GREEN, "own"),
     ):
-        values = _column(reports, name)
-        if values.any():
-            _line(
-                axes, reports, np.maximum(values, 1e-3), colour, f"{label} {np.median(values):.3g}"
-            )
+        took = [report for report in reports if getattr(report, name) > 0.0]  # of channels, some
+        if took:
+            values = np.maximum(_column(took, name), 1e-3)
+            _line(axes, took, values, colour, f"{label} {np.median(values):.3g}")
     axes.set(title="Time per evaluation (medians)", xlabel="evaluation", ylabel="ms", yscale="log")
     low, high = axes.get_ylim()
     axes.set_ylim(10 ** np.floor(np.log10(low)), 10 * 10 ** np.ceil(np.log10(high)))

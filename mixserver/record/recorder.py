@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
@@ -39,19 +40,20 @@ class Recorder:
 
     Args:
         folder: exists; gets `mixserver.jsonl`, `mixserver.out` and, if asked, `regions.xyz`.
-        every: evaluations between two reports. Those with a region and those without, as of a
-            channel that needs none, are counted apart, lest a stride meet one kind only.
-        regions_every: evaluations with a region between two frames of lambda; 0 for none.
+        every: evaluations between two reports. Those of each channel are counted apart, lest a
+            stride meet one channel only.
+        regions_every: evaluations between two frames of lambda, likewise; 0 for none.
     """
 
     def __init__(self, folder: Path, *, every: int = 1, regions_every: int = 0) -> None:
         self.folder = folder
         self.latest: Report | None = None
-        """The newest report, for a progress display; if there are any with a region, of these."""
+        """The newest report, for a progress display; not of the channel without a region, if there
+        is another."""
         self._every = every
         self._regions_every = regions_every
-        self._noted = {True: 0, False: 0}
-        """Evaluations with a region, and without."""
+        self._noted: Counter[str] = Counter()
+        """Evaluations of each channel."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="recorder")
         self._files: list[IO[bytes]] = []
@@ -62,10 +64,9 @@ class Recorder:
 
     def note(self, report: Report, frame: Frame, region: Region | None) -> None:
         """Take note of an evaluation; returns at once."""
-        divided = region is not None
-        number = self._noted[divided]
-        self._noted[divided] += 1
-        if divided or not self._noted[True]:
+        number = self._noted[report.channel]
+        self._noted[report.channel] += 1
+        if report.channel != "cheap" or self.latest is None or self.latest.channel == "cheap":
             self.latest = report
         if number % self._every == 0:
             self._jobs.put(lambda: self._write_report(report))

@@ -14,6 +14,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     evaluation: int
     """Counts the evaluations of this server from 0 (not i-PI's steps)."""
+    channel: str = "mixed"
+    """Which part of the potential was asked for: "mixed" is the whole, or "cheap", "correction"."""
     bead: int = 0
     time_s: float = 0.0
     """Seconds since the server started."""

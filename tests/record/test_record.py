@@ -70,11 +70,11 @@ def test_strides_are_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames[0].arrays["seed"], [1, 0, 0])
 
 
-def test_strides_meet_evaluations_with_a_region_and_without(tmp_path: Path) -> None:
+def test_strides_meet_evaluations_of_every_channel(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, every=2, regions_every=2)
-    for number in range(12):  # counted together, a stride of 2 would never meet those with a region
-        region = _region() if number % 4 == 3 else None
-        recorder.note(Report(evaluation=number), _frame(number), region)
+    for number in range(12):  # counted together, a stride of 2 would never meet a correction
+        region, channel = (_region(), "correction") if number % 4 == 3 else (None, "cheap")
+        recorder.note(Report(evaluation=number, channel=channel), _frame(number), region)
         if number >= 3:  # a display tells of regions, once there are any
             assert recorder.latest is not None
             assert recorder.latest.evaluation % 4 == 3

@@ -151,8 +151,8 @@ def _assert_same(one: Path, other: Path) -> None:
         np.testing.assert_allclose(values, there[name], rtol=PRINTED, atol=1e-7, err_msg=name)
 
 
-def _kinds(run: Path) -> Counter[str]:
-    return Counter(report.energy_is for report in read_reports(run))
+def _asked(run: Path) -> Counter[str]:
+    return Counter(report.channel for report in read_reports(run))
 
 
 @pytest.mark.parametrize("kind", ["energy", "force"])
@@ -166,20 +166,20 @@ def test_steps_that_are_not_split_go_as_with_one_channel(tmp_path: Path, kind: s
         dynamics="<nmts> [1,1] </nmts>",
         **settings,
     )
-    assert _kinds(split) == {"cheap": 7, "correction": 7}
+    assert _asked(split) == {"cheap": 7, "correction": 7}
     _assert_same(split, alone)
 
 
 def test_multiple_time_steps_conserve_the_energy(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"steps": 40, "fs": 16.0, "dynamics": "<nmts> [1,4] </nmts>"}
     outer = _mix(tmp_path / "a", ["cheap", "correction"], SPLIT.format(more=""), **settings)
-    assert _kinds(outer) == {"cheap": 4 * 40 + 1, "correction": 41}
+    assert _asked(outer) == {"cheap": 4 * 40 + 1, "correction": 41}
     printed = _printed(outer)
     moves = np.ptp(printed["potential"])
     assert moves > 0.03
     assert np.ptp(printed["conserved"]) < 0.01 * moves
     full = _mix(tmp_path / "b", ["cheap", "mixed"], FULL_OUTSIDE, **settings)
-    assert _kinds(full) == {"cheap": 4 * 40 + 1, "mixed": 41}
+    assert _asked(full) == {"cheap": 4 * 40 + 1, "mixed": 41}
     for name in ("conserved", "potential", "pos"):  # 160 inner steps apart in rounding
         np.testing.assert_allclose(_printed(full)[name], printed[name], rtol=2e-6, atol=1e-5)
 
@@ -205,8 +205,8 @@ def test_contraction_is_what_ipi_makes_of_the_models_themselves(tmp_path: Path) 
         **settings,
     )
     # all beads start at one place, which is asked about once
-    assert _kinds(contracted)["cheap"] == 4 * 4 * 8 + 1
-    assert 2 * 8 + 1 <= _kinds(contracted)["correction"] <= 2 * 9
+    assert _asked(contracted)["cheap"] == 4 * 4 * 8 + 1
+    assert 2 * 8 + 1 <= _asked(contracted)["correction"] <= 2 * 9
     models = "".join(
         f"<ffdirect name='{name}' pbc='false'><pes> custom </pes><pes_path> {PES} </pes_path>"
         f"<parameters> {{epsilon: {epsilon}}} </parameters></ffdirect>"
@@ -244,7 +244,7 @@ def test_expensive_jobs_of_beads_are_in_flight_together(
         expensive=f', "--seconds", "{seconds}"',
         count=2,
     )
-    reports = [r for r in read_reports(run) if r.energy_is == "correction"][-8 * steps :]
+    reports = [r for r in read_reports(run) if r.channel == "correction"][-8 * steps :]
     assert len(reports) == 8 * steps  # at first all beads are at one place
     work = Counter(worker for r in reports for worker in r.expensive_workers)
     assert len(work) == 2
