@@ -218,11 +218,12 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event)
 
 
 def _ipi(case: Case) -> list[str]:
-    """The program that is i-PI: its own, or ours where the thermostat leaves the core alone."""
-    if case.config.ipi.thermostat == "everywhere":
-        return [beside("i-pi")]
+    """The program that is i-PI, with or without the thermostat that leaves the core alone."""
     # -P: the run's folder links to the case's files, which must not stand in for modules
-    return [sys.executable, "-P", "-m", "mixserver.ipi_host"]
+    program = [sys.executable, "-P", "-m", "mixserver.ipi_host"]
+    return (
+        program if case.config.ipi.thermostat == "everywhere" else [*program, "--cheap-thermostat"]
+    )
 
 
 async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child]) -> None:

@@ -26,7 +26,7 @@ from mixserver.wire.ipi import Reply, Request
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 I_PI = [str(Path(sys.executable).parent / "i-pi")]
-OURS = [sys.executable, "-P", "-m", "mixserver.ipi_host"]
+OURS = [sys.executable, "-P", "-m", "mixserver.ipi_host", "--cheap-thermostat"]
 SIDE, SPACING = 4, 3.0
 ATOMS = SIDE**3
 SPRING, QUARTIC = 1.0, 2.0

@@ -130,7 +130,7 @@ def test_the_minimal_case_runs(case: Path) -> None:
     assert {r.energy_is for r in reports} == {"mixed"}
     assert max(r.net_force for r in reports) > 0
     assert (run / "RESTART").exists()
-    assert "EXTRAS(core,blend,mismatch_rms)" in (run / "simulation.mix_0").read_text()
+    assert "EXTRAS(core,blend,gap_rms,pull_max)" in (run / "simulation.mix_0").read_text()
     assert _gone(_pids(run))
     assert sorted(p.name for p in case.iterdir()) == [
         "README.md",
