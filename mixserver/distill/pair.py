@@ -1,0 +1,154 @@
+"""A fitted pair potential beside SNAP: B-splines of the distance, linear in their coefficients.
+
+A pair costs a hundredth of a bispectrum, sees as far as one likes, and describes what a small 2J
+cannot. Half of a pair's energy belongs to each atom, as LAMMPS has it. Knows no files.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline
+
+from mixserver.arrays import Scalars
+from mixserver.distill.labelled import Structure
+
+_DEGREE: Final = 3
+_VOIGT: Final = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+Block = NDArray[np.float64]
+
+
+class PairBasis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Functions phi_m(r), one set for each pair of elements.
+
+    Cubic B-splines on uniform knots between `inner` and `cutoff`; they and their first two
+    derivatives vanish at the cutoff, and below `inner` they go on as straight lines.
+    """
+
+    functions: int
+    """How many for each pair of elements; 0 for no pair potential."""
+    inner: float
+    """Å. The least distance that the structures sample; nothing is known below it."""
+    cutoff: float
+    """Å."""
+    elements: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.functions and self.functions < 4:
+            raise ValueError(f"functions is {self.functions}; a cubic spline needs 4 or more")
+        if not 0.0 < self.inner < self.cutoff:
+            raise ValueError(
+                f"inner is {self.inner} Å and cutoff {self.cutoff} Å; it must be 0 < inner < cutoff"
+            )
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of elements, by their places in `elements`, in the order of their columns."""
+        count = range(len(self.elements))
+        return tuple((a, b) for a in count for b in count if a <= b)
+
+    @property
+    def columns(self) -> int:
+        """Coefficients of all pairs of elements."""
+        return self.functions * len(self.pairs)
+
+    @property
+    def spacing(self) -> float:
+        """Å between knots."""
+        return (self.cutoff - self.inner) / self.functions
+
+    def values(self, r: Scalars) -> tuple[Block, Block]:
+        """All functions and their slopes at distances.
+
+        Args:
+            r: (n,) Å.
+
+        Returns:
+            (n, functions) and (n, functions) 1/Å.
+        """
+        h = self.spacing
+        knots = self.inner + h * np.arange(-_DEGREE, self.functions + _DEGREE + 1)
+        # those that reach the cutoff with a kink are left out
+        splines = BSpline(knots, np.eye(self.functions + _DEGREE)[:, : self.functions], _DEGREE)
+        slopes = splines.derivative()
+        inside = np.clip(r, self.inner, self.cutoff)
+        value, slope = splines(inside), slopes(inside)
+        below = np.minimum(r - self.inner, 0.0)[:, None]
+        value = value + below * slope
+        beyond = r >= self.cutoff
+        value[beyond], slope[beyond] = 0.0, 0.0
+        return value, slope
+
+    def curve(self, coefficients: Scalars, r: Scalars) -> tuple[Scalars, Scalars]:
+        """Energy (eV) and force (eV/Å, minus the slope) of one pair of elements."""
+        value, slope = self.values(r)
+        energy: Scalars = value @ coefficients
+        force: Scalars = -(slope @ coefficients)
+        return energy, force
+
+    def roughness(self) -> Block:
+        """(columns - 2 per pair, columns): second differences of the coefficients.
+
+        As soft rows with target 0 they keep the curve smooth where no pair was sampled
+        (P-splines; Eilers and Marx, Stat. Sci. 11, 89, 1996).
+        """
+        n, count = self.functions, len(self.pairs)
+        if not n:
+            return np.zeros((0, 0))
+        # beyond the last function the coefficients are 0: the curve ends flat
+        one = np.diff(np.vstack([np.eye(n), np.zeros((2, n))]), n=2, axis=0)
+        return np.kron(np.eye(count), one)
+
+
+def pair_rows(structure: Structure, basis: PairBasis) -> Block:
+    """Descriptor rows of the pair functions, in the order of `labelled.rows_of`.
+
+    Returns:
+        (K, 1 + 3N + 6, columns), one block for each group of atoms.
+    """
+    n, k, m = len(structure), structure.groups, basis.functions
+    rows = np.zeros((k, 1 + 3 * n + 6, basis.columns))
+    if not m:
+        return rows
+    atoms = Atoms(
+        numbers=structure.numbers, positions=structure.positions, cell=structure.cell, pbc=True
+    )
+    first, second, r, apart = neighbor_list("ijdD", atoms, basis.cutoff)
+    value, slope = basis.values(r)
+    unit = apart / r[:, None]
+    symbols = np.array(atoms.get_chemical_symbols())
+    place = np.array([basis.elements.index(symbol) for symbol in symbols])
+    low = np.minimum(place[first], place[second])
+    high = np.maximum(place[first], place[second])
+    group = structure.group[first]
+    for number, (a, b) in enumerate(basis.pairs):
+        here = slice(number * m, (number + 1) * m)
+        for g in range(k):
+            some = np.flatnonzero((low == a) & (high == b) & (group == g))
+            if not len(some):
+                continue
+            i, j = first[some], second[some]
+            rows[g, 0, here] = 0.5 * value[some].sum(axis=0)
+            # each pair is listed from both sides; half of it belongs to the atom it starts from
+            force = 0.5 * slope[some][:, None, :] * unit[some][:, :, None]
+            total = np.zeros((n, 3, m))
+            for axis in range(3):
+                total[:, axis] = _sums(i, force[:, axis], n) - _sums(j, force[:, axis], n)
+            rows[g, 1:-6, here] = total.reshape(3 * n, m)
+            virial = -np.einsum("pa,pbm->abm", apart[some], force)
+            rows[g, -6:, here] = virial[_VOIGT]
+    return rows
+
+
+def _sums(index: NDArray[np.intp], values: Block, count: int) -> Block:
+    """(count, m): the rows of `values` summed where `index` is the same."""
+    order = np.argsort(index, kind="stable")
+    sums = np.zeros((count, values.shape[1]))
+    present, starts = np.unique(index[order], return_index=True)
+    sums[present] = np.add.reduceat(values[order], starts, axis=0)
+    return sums
