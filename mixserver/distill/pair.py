@@ -77,7 +77,8 @@ class PairBasis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         splines = BSpline(knots, np.eye(self.functions + _DEGREE)[:, : self.functions], _DEGREE)
         slopes = splines.derivative()
         inside = np.clip(r, self.inner, self.cutoff)
-        value, slope = splines(inside), slopes(inside)
+        value: Block = splines(inside)
+        slope: Block = slopes(inside)
         below = np.minimum(r - self.inner, 0.0)[:, None]
         value = value + below * slope
         beyond = r >= self.cutoff
@@ -102,7 +103,8 @@ class PairBasis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             return np.zeros((0, 0))
         # beyond the last function the coefficients are 0: the curve ends flat
         one = np.diff(np.vstack([np.eye(n), np.zeros((2, n))]), n=2, axis=0)
-        return np.kron(np.eye(count), one)
+        rows: Block = np.kron(np.eye(count), one).astype(np.float64)
+        return rows
 
 
 def pair_rows(structure: Structure, basis: PairBasis) -> Block:
