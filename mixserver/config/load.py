@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -17,6 +17,8 @@ from mixserver.errors import ConfigError
 
 Channel = Literal["mixed", "cheap", "correction"]
 """What an address of i-PI is answered: the whole, or a part of it."""
+
+_Root = TypeVar("_Root", bound=msgspec.Struct)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>.*)`)?")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<at>.*)`)?$", re.DOTALL)
@@ -83,42 +85,56 @@ def parse(text: str, name: str = "mix.toml") -> Config:
     Raises:
         ConfigError: as `load_case`.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}") from error
-    try:
-        config = msgspec.convert(tables, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{name}: {_explain(str(error))}") from error
+    config = typed(text, name, Config)
     problem = contradiction(config)
     if problem:
         raise ConfigError(f"{name}: {problem}")
     return config
 
 
-def _explain(message: str) -> str:
+def typed(text: str, name: str, root: type[_Root]) -> _Root:
+    """Turn the text of a TOML file into the values of a root table.
+
+    Args:
+        text: the file's.
+        name: of the file, for messages.
+        root: a Struct of tables that forbid unknown fields.
+
+    Raises:
+        ConfigError: no TOML, an unknown key, a value of the wrong kind.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {error}") from error
+    try:
+        return msgspec.convert(tables, root)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_explain(str(error), root)}") from error
+
+
+def _explain(message: str, root: type[msgspec.Struct]) -> str:
     unknown = _UNKNOWN.search(message)
     if unknown:
         key, at = unknown["key"], unknown["at"] or ""
         table = at.replace("[...]", "")
         full = f"{table}.{key}" if table else key
-        near = difflib.get_close_matches(key, _keys(table), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key, _keys(table, root), n=1, cutoff=0.5)
         hint = f"; did you mean {f'{table}.{near[0]}' if table else near[0]}?" if near else ""
         return f"{full} is not a setting{hint}"
     parts = _AT.match(message)
     if parts and parts["at"]:
         at = parts["at"].replace("[...]", "")
-        allowed = _allowed(at) if parts["what"].startswith("Invalid") else []
+        allowed = _allowed(at, root) if parts["what"].startswith("Invalid") else []
         among = f"; it is one of {', '.join(map(repr, allowed))}" if allowed else ""
         return f"{at}: {parts['what']}{among}"
     return message
 
 
-def _allowed(key: str) -> list[str]:
+def _allowed(key: str, root: type[msgspec.Struct]) -> list[str]:
     """The values a key can have, where they can be counted: of a Literal, or kinds of a table."""
     table, _, name = key.rpartition(".")
-    kinds = _tables(table)
+    kinds = _tables(table, root)
     literals = [
         value
         for kind in kinds
@@ -132,14 +148,16 @@ def _allowed(key: str) -> list[str]:
     return literals or tags
 
 
-def _keys(table: str) -> list[str]:
+def _keys(table: str, root: type[msgspec.Struct]) -> list[str]:
     """Keys of the table at a dotted path, over all kinds a table can have."""
-    return [entry.encode_name for kind in _tables(table) for entry in msgspec.structs.fields(kind)]
+    return [
+        entry.encode_name for kind in _tables(table, root) for entry in msgspec.structs.fields(kind)
+    ]
 
 
-def _tables(path: str) -> list[type[msgspec.Struct]]:
+def _tables(path: str, root: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
     """The kinds that the table at a dotted path can have."""
-    kinds: list[type[msgspec.Struct]] = [Config]
+    kinds: list[type[msgspec.Struct]] = [root]
     for part in filter(None, path.split(".")):
         inner: list[type[msgspec.Struct]] = []
         for kind in kinds:

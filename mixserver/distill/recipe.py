@@ -1,0 +1,160 @@
+"""The tables of distill.toml as typed values, each key documented where it is declared.
+
+Lengths in Å, energies in eV, temperatures in K; times say their unit. Knows no files: `reading`
+reads and checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common settings of all tables."""
+
+
+class Expensive(_Table, frozen=True):
+    """Who is the expensive model: workers that are started here, or a door for others."""
+
+    command: tuple[str, ...] = ()
+    """Arguments of mixserver-worker, as in a [[local]] table of mix.toml, e.g.
+    ["mace", "si.model", "--dtype", "float64"]. Files in it are relative to distill.toml."""
+    count: int = 2
+    """How many of them."""
+    threads: int = 1
+    """Of each."""
+    environment: dict[str, str] = {}
+    """Added to their environment."""
+    door: str = ""
+    """Instead of `command`: a ZeroMQ address to bind, e.g. "tcp://0.0.0.0:5555", where workers
+    from elsewhere connect with --role expensive."""
+    fingerprint: str = ""
+    """What the workers' model must be; "" takes the first that joins."""
+
+
+class Potential(_Table, frozen=True):
+    """The SNAP that is made, in LAMMPS's words."""
+
+    twojmax: int = 4
+    """2J, the resolution: 2, 4, 6, 8. Costs grow about as its third power."""
+    cutoff: float = 4.9
+    """rcutfac, Å; with radii of 0.5 the cutoff. A short one divides the energy among atoms more
+    like the expensive model does."""
+    elements: tuple[str, ...] = ()
+    """In the order of the coefficients' blocks; () is those of the structure, by symbol."""
+    radii: tuple[float, ...] = ()
+    """One per element; () is 0.5 each."""
+    weights: tuple[float, ...] = ()
+    """Neighbour density weight, one per element; () is 1 each."""
+    rfac0: float = 0.99363
+    rmin0: float = 0.0
+    quadratic: bool = False
+    """Products of descriptors too."""
+    bzero: bool = True
+    """An isolated atom has no descriptor."""
+    reference: str = ""
+    """File of LAMMPS commands (pair_style and pair_coeff, e.g. of zbl or a table) of a fixed
+    potential on which the SNAP is laid; "" for none. Relative to distill.toml."""
+
+
+class Soft(_Table, frozen=True):
+    """The soft set: what is fitted as well as possible. Snapshots of the hot crystal."""
+
+    temperatures: tuple[float, ...] = (300.0, 600.0, 900.0)
+    """K."""
+    atoms: int = 200
+    """The supercell has at least so many."""
+    snapshots: int = 12
+    """Per temperature, over all copies."""
+    copies: int = 1
+    """Trajectories per temperature, with noise of their own."""
+    equilibration_ps: float = 0.4
+    """Before the first snapshot's interval begins."""
+    every_ps: float = 0.1
+    """Between two snapshots of a trajectory."""
+    timestep_fs: float = 2.0
+    friction_fs: float = 100.0
+    """Time constant of the Langevin thermostat."""
+    strained: int = 6
+    """How many snapshots are strained at random as well."""
+    strain: float = 0.02
+    """Largest component of such a strain."""
+    vacancies: int = 2
+    """How many snapshots have one atom removed as well."""
+    seed: int = 1
+    """Of everything that is random in a distillation."""
+
+
+class Hard(_Table, frozen=True):
+    """The hard set: what must come out right. Perfect crystals, strained a little."""
+
+    strain: float = 0.005
+    """Largest strain, of each of 6 kinds."""
+    values: int = 5
+    """Strains of each kind, from -strain to strain: an odd number, so that 0 is among them."""
+    lattice: bool = True
+    """The perfect crystal has no stress at the expensive model's lattice constant."""
+    elastic: bool = True
+    """Stresses of strained crystals, so the elastic constants."""
+    energies: bool = True
+    """Energies of strained crystals relative to the perfect one."""
+    form: Literal["exact", "tolerance"] = "exact"
+    """"exact": equations that hold. "tolerance": the sum of their squared residuals is at most
+    `alpha`, and the soft set decides within that."""
+    alpha: float = 1e-6
+    """For "tolerance"; of residuals in eV and eV/Å³ as they stand in the equations."""
+
+
+class Partition(_Table, frozen=True):
+    """Energies of groups of atoms, so that the cheap model divides the energy as the expensive."""
+
+    groups: int = 4
+    """Into how many groups each structure is divided; 1 for no such equations."""
+    weight: float | Literal["auto"] = "auto"
+    """Of a group's forces beside those of whole structures; "auto" chooses it between ghost force
+    and force error."""
+    moments: int = 3
+    """Hard constraints on the perfect crystal's partition up to this order; 0 for none."""
+
+
+class Fit(_Table, frozen=True):
+    """Weights of the soft set in the least squares, and what keeps coefficients small."""
+
+    energy: float = 1.0
+    """Of energies per atom (eV)."""
+    force: float = 1.0
+    """Of forces (eV/Å)."""
+    virial: float = 1.0
+    """Of virials per atom (eV)."""
+    ridge: float | Literal["auto"] = "auto"
+    """"auto" chooses it by the validation set."""
+    validation: float = 0.15
+    """Fraction of the soft structures that is kept out of the fit."""
+
+
+class Sweep(_Table, frozen=True):
+    """What `--sweep` compares."""
+
+    twojmax: tuple[int, ...] = (2, 4, 6, 8)
+    cutoffs: tuple[float, ...] = (4.4, 4.9, 5.5)
+    """Å."""
+
+
+class Recipe(_Table, frozen=True):
+    """One distill.toml."""
+
+    name: str
+    """Of the potential: NAME.snapcoeff, NAME.snapparam."""
+    structure: str
+    """File of a bulk crystal (anything ASE reads): a primitive, conventional or larger cell."""
+    expensive: Expensive
+    folder: str = "distilled"
+    """Where everything is kept, relative to distill.toml."""
+    potential: Potential = Potential()
+    soft: Soft = Soft()
+    hard: Hard = Hard()
+    partition: Partition = Partition()
+    fit: Fit = Fit()
+    sweep: Sweep = Sweep()
