@@ -22,3 +22,8 @@ EV_PER_ANGSTROM: Final = ELECTRONVOLT / ANGSTROM
 """hartree/bohr per eV/Å."""
 HARTREE_PER_BOHR: Final = 1.0 / EV_PER_ANGSTROM
 """eV/Å per hartree/bohr."""
+
+GIGAPASCAL: Final = 1.0 / 160.2176634
+"""eV/Å³ per GPa, exact in the SI of 2019; never on i-PI's wire."""
+TERAHERTZ: Final = 15.633304
+"""THz of a mass of 1 amu on a spring of 1 eV/Å² (CODATA 2018)."""
