@@ -21,8 +21,9 @@ _REMEMBERED: Final = 30
 """Pairs of steps and changes of the gradient."""
 _ENERGY_NOISE: Final = 1e-7
 """Relative error of an energy in single precision."""
-_PATIENCE: Final = 15
-"""Evaluations without a smaller gradient, after which it is noise."""
+_PATIENCE: Final = 6
+"""Evaluations without a clearly smaller gradient, after which it is noise."""
+_CLEARLY: Final = 0.7
 
 At: TypeAlias = "Callable[[Scalars], Awaitable[Slope]]"
 Inverse: TypeAlias = Callable[[Scalars], Scalars]
@@ -65,7 +66,7 @@ async def minimised(
     """
     known: deque[tuple[Scalars, Scalars]] = deque(maxlen=_REMEMBERED)
     x, here, reach = start, await at(start), longest
-    best, best_at, since, asked = here, start, 0, 1
+    best, best_at, level, since, asked = here, start, here.excess, 0, 1
     while best.excess > 1.0 and not (since >= _PATIENCE and best.excess <= noise):
         if asked >= steps:
             raise ConfigError(
@@ -80,10 +81,11 @@ async def minimised(
         change = there.gradient - here.gradient
         if float(step @ change) > 0.0:
             known.append((step, change))
+        since += 1
         if there.excess < best.excess:
-            best, best_at, since = there, x + step, 0
-        else:
-            since += 1
+            best, best_at = there, x + step
+        if there.excess < _CLEARLY * level:
+            level, since = there.excess, 0
         if _worse(there, here):
             reach = 0.5 * float(np.abs(step).max())
             continue
