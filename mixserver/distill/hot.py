@@ -107,7 +107,8 @@ async def sample(
         parts = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # twice would disturb i-PI's orderly end
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return list(itertools.chain.from_iterable(parts))
 
