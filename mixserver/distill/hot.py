@@ -10,27 +10,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import sys
-import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import structlog
 
 from mixserver.arrays import Scalars, Vectors
-from mixserver.children import Child, start
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.distill import nvt
+from mixserver.distill.driving import drive
 from mixserver.distill.nvt import Plan
 from mixserver.distill.recipe import Soft
 from mixserver.distill.stability import Watch, check_temperature
-from mixserver.errors import ConfigError, MixserverError, UpstreamError
+from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
-from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import Evaluate
 
@@ -41,11 +38,6 @@ Progress = Callable[[int, int], None]
 
 _LOOK_EVERY: Final = 5
 """Evaluations between two looks at whether the crystal is still one."""
-_CONTACT_S: Final = 120.0
-"""How long i-PI may take to start."""
-_GRACE_S: Final = 60.0
-"""How long i-PI may take to end: it finishes its step and writes RESTART."""
-_LAST_FORCE_S: Final = 10.0
 _RESULT: Final = "snapshots.npz"
 
 
@@ -165,38 +157,16 @@ class _Trajectory:
             shutil.copyfile(left[1], source)
             log.info("trajectory goes on", trajectory=self.plan.name, step=first)
         self.made = first
-        answering = _Answering(self._ask, first, self._seen(tell))
-        with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
-            upstream = Upstream(
-                f"unix:{nvt.SOCKET}",
-                answering.answer,
-                sockets_prefix=f"{private}/",
-                first_contact_s=_CONTACT_S,
-            )
-            child = await start(
-                f"i-PI {self.plan.name}",
-                # -P: a file of the folder must not stand in for a module
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "mixserver.ipi_host",
-                    "-S",
-                    f"{private}/",
-                    source.name,
-                ],
-                folder=part,
-                log_file=part / "i-pi.log",
-                environment={"OMP_NUM_THREADS": "1"},
-            )
-            await _serve(upstream, child, answering)
+        steps = itertools.count(first)
 
-    def _seen(self, tell: Callable[[], None]) -> Callable[[int], None]:
-        def seen(step: int) -> None:
+        async def answer(request: Request) -> Reply:
+            step = next(steps)
+            reply = await self._ask(request, step)
             self.made = step
             tell()
+            return reply
 
-        return seen
+        await drive(f"i-PI {self.plan.name}", source, nvt.SOCKET, answer)
 
     async def _ask(self, request: Request, step: int) -> Reply:
         frame = self._sites.topology.frame(request.positions, request.cell)
@@ -218,76 +188,19 @@ class _Trajectory:
         """(S, N, 3) Å, the snapshots out of i-PI's files, once more looked at."""
         parts, plan = self._parts(), self.plan
         positions = nvt.read_positions(parts, self._sites)
-        missing = [step for step in plan.wanted if step not in positions]
+        temperatures = nvt.read_temperatures(parts)
+        missing = [s for s in plan.wanted if s not in positions or s not in temperatures]
         if missing:
             raise ConfigError(
                 f"the trajectory in {self._folder} lacks step {missing[0]}, though i-PI has made "
                 f"{plan.steps}; delete the folder, and it is made again"
             )
-        temperatures = nvt.read_temperatures(parts)
         kelvin = [value for step, value in temperatures.items() if step > plan.skipped]
         check_temperature(float(np.mean(kelvin)), plan.temperature, len(self._sites))
         return np.stack([positions[step] for step in plan.wanted])
 
     def _parts(self) -> list[Path]:
         return sorted(self._folder.glob("part-[0-9]*"))
-
-
-class _Answering:
-    """Answers i-PI, counts its steps, and keeps the first error: no second try would cure it."""
-
-    def __init__(
-        self, ask: Callable[[Request, int], Any], first: int, seen: Callable[[int], None]
-    ) -> None:
-        self.failure: asyncio.Future[MixserverError] = asyncio.get_running_loop().create_future()
-        self._ask = ask
-        self._step = itertools.count(first)
-        self._seen = seen
-
-    async def answer(self, request: Request) -> Reply:
-        """One evaluation."""
-        step = next(self._step)
-        try:
-            reply: Reply = await self._ask(request, step)
-        except MixserverError as error:
-            if not self.failure.done():
-                self.failure.set_result(error)
-            raise
-        self._seen(step)
-        return reply
-
-
-async def _serve(upstream: Upstream, child: Child, answering: _Answering) -> None:
-    """Answer i-PI until it is done; then, or at the first error, end it.
-
-    However this ends, i-PI has written its RESTART, if it had begun.
-    """
-    serving = asyncio.ensure_future(upstream.run())
-    ending = asyncio.ensure_future(child.wait())
-    waited: Sequence[asyncio.Future[Any]] = (serving, ending, answering.failure)
-    done = False
-    try:
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done() and serving.exception() is None:  # i-PI said EXIT and closes its files
-            await asyncio.wait({ending}, timeout=_GRACE_S)
-        done = True
-    finally:
-        leaving = asyncio.ensure_future(child.end(_GRACE_S))
-        if not done:  # told to stop: i-PI writes its RESTART after its last force
-            await asyncio.wait({leaving}, timeout=_LAST_FORCE_S)
-        upstream.stop()
-        code = await leaving
-        ending.cancel()
-        (served,) = await asyncio.gather(serving, return_exceptions=True)
-    if answering.failure.done():
-        raise answering.failure.result()
-    if isinstance(served, BaseException):
-        raise served
-    if code != 0:
-        raise UpstreamError(
-            f"i-PI ended with status {code}; its last words ({child.log_file}):\n"
-            f"{child.last_words(8)}"
-        )
 
 
 def _save(file: Path, positions: Vectors) -> None:

@@ -50,8 +50,10 @@ async def workers(order: Order, folder: Path) -> AsyncIterator[Dispatcher]:
         parts = build_local(case, folder, private)
         dispatcher = parts.dispatcher
         closing: list[asyncio.Task[None]] = []
+        why: list[NoWorkerError] = []
 
         def lost(error: NoWorkerError) -> None:
+            why.append(error)
             closing.append(asyncio.create_task(dispatcher.close(str(error))))
 
         async with Service(parts).doors():
@@ -67,6 +69,8 @@ async def workers(order: Order, folder: Path) -> AsyncIterator[Dispatcher]:
                     )
                     await dispatcher.card("expensive")
                     yield dispatcher
+            except NoWorkerError as error:
+                raise (why[0] if why else error) from None
             finally:
                 await asyncio.gather(*closing)
 
