@@ -218,6 +218,15 @@ class Library:
         first = ctypes.c_void_p.from_address(at).value if at and rows else None
         return _view(first, (rows, columns))
 
+    def table(self, compute: str) -> NDArray[np.float64]:
+        """View of a global array compute, (rows, columns)."""
+        at = self._compute(compute, _GLOBAL, _ARRAY)
+        rows, columns = (
+            int(ctypes.c_int.from_address(self._compute(compute, _GLOBAL, what)).value)
+            for what in (_ROWS, _COLUMNS)
+        )
+        return _view(ctypes.c_void_p.from_address(at).value, (rows, columns))
+
     def columns(self, compute: str) -> int:
         """Number of columns of a per-atom compute; 0 if it is a vector."""
         return int(ctypes.c_int.from_address(self._compute(compute, _ATOM, _COLUMNS)).value)

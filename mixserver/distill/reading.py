@@ -162,6 +162,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if expensive.count < 1 or expensive.threads < 1:
         yield "expensive.count and expensive.threads must be at least 1"
     yield from _potential(recipe.potential)
+    yield from _pair(recipe)
     yield from _soft(recipe.soft)
     yield from _hard(recipe.hard)
     yield from _partition(recipe.partition)
@@ -176,6 +177,14 @@ def _potential(potential: Potential) -> Iterator[str]:
             yield f"potential.elements: {symbol!r} is no chemical element"
     if len(set(potential.elements)) != len(potential.elements):
         yield f"potential.elements = {list(potential.elements)} names an element twice"
+
+
+def _pair(recipe: Recipe) -> Iterator[str]:
+    pair = recipe.pair
+    if pair.functions != 0 and not 4 <= pair.functions <= 200:
+        yield f"pair.functions = {pair.functions} must be 0 (none), or 4 to 200"
+    if not 1.0 <= pair.cutoff <= 20.0:
+        yield f"pair.cutoff = {pair.cutoff} Å must be 1 to 20"
 
 
 def _soft(soft: Soft) -> Iterator[str]:
@@ -212,8 +221,6 @@ def _soft(soft: Soft) -> Iterator[str]:
 def _hard(hard: Hard) -> Iterator[str]:
     if not 0 < hard.strain < 0.05:
         yield f"hard.strain = {hard.strain} must be above 0 and below 0.05: small, yet felt"
-    if hard.values < 3 or hard.values % 2 == 0:
-        yield f"hard.values = {hard.values} must be an odd number of at least 3"
     if not hard.alpha > 0:
         yield f"hard.alpha = {hard.alpha} must be above 0; for none at all, hard.form = 'exact'"
 
@@ -223,20 +230,26 @@ def _partition(partition: Partition) -> Iterator[str]:
         yield f"partition.groups = {partition.groups} must be 1 to 64"
     if not isinstance(partition.weight, str) and not _sane(partition.weight):
         yield f"partition.weight = {partition.weight} must be 0 or more, or 'auto'"
-    if partition.moments < 0:
-        yield f"partition.moments = {partition.moments} must be 0 or more"
+    if not 0 <= partition.regions <= 200:
+        yield f"partition.regions = {partition.regions} must be 0 to 200"
+    for key in ("price", "hot"):
+        if not _sane(getattr(partition, key)):
+            yield f"partition.{key} = {getattr(partition, key)} must be 0 or more"
 
 
 def _fit(fit: Fit) -> Iterator[str]:
-    for key in ("energy", "force", "virial"):
+    for key in ("energy", "force", "virial", "smooth"):
         if not _sane(getattr(fit, key)):
             yield f"fit.{key} = {getattr(fit, key)} must be 0 or more"
     if fit.energy == fit.force == fit.virial == 0:
         yield "fit.energy, fit.force and fit.virial are all 0, so nothing would be fitted"
     if not isinstance(fit.ridge, str) and not _sane(fit.ridge):
         yield f"fit.ridge = {fit.ridge} must be 0 or more, or 'auto'"
-    if not 0 < fit.validation < 0.9:
-        yield f"fit.validation = {fit.validation} is a fraction, above 0 and below 0.9"
+    if not 0 < fit.validation <= 1 / 3:
+        yield (
+            f"fit.validation = {fit.validation} must be above 0 and at most 1/3: as many "
+            "structures again are kept for the test"
+        )
 
 
 def _each(

@@ -39,7 +39,7 @@ class Potential(_Table, frozen=True):
 
     twojmax: int = 4
     """2J, the resolution: 2, 4, 6, 8. Costs grow about as its third power."""
-    cutoff: float = 4.9
+    cutoff: float = 4.5
     """rcutfac, Å; with radii of 0.5 the cutoff. A short one divides the energy among atoms more
     like the expensive model does."""
     elements: tuple[str, ...] = ()
@@ -87,58 +87,72 @@ class Soft(_Table, frozen=True):
     """Of everything that is random in a distillation."""
 
 
-class Hard(_Table, frozen=True):
-    """The hard set: what must come out right. Perfect crystals, strained a little."""
+class Pair(_Table, frozen=True):
+    """A pair potential that is fitted along with the SNAP. It costs next to nothing."""
 
-    strain: float = 0.005
-    """Largest strain, of each of 6 kinds."""
-    values: int = 5
-    """Strains of each kind, from -strain to strain: an odd number, so that 0 is among them."""
+    functions: int = 28
+    """B-splines for each pair of elements; 0 for no pair potential."""
+    cutoff: float = 6.3
+    """Å. Past the SNAP's: it makes up for what the expensive model sees beyond that."""
+
+
+class Hard(_Table, frozen=True):
+    """The hard set: what must come out right. The perfect crystal, and the same strained."""
+
+    strain: float = 0.002
+    """Of each of the 6 kinds, both ways."""
     lattice: bool = True
-    """The perfect crystal has no stress at the expensive model's lattice constant."""
+    """The perfect crystal has the expensive model's energy and stress."""
     elastic: bool = True
-    """Stresses of strained crystals, so the elastic constants."""
-    energies: bool = True
-    """Energies of strained crystals relative to the perfect one."""
+    """It has the expensive model's elastic constants, and its atoms relax alike under strain."""
     form: Literal["exact", "tolerance"] = "exact"
-    """"exact": equations that hold. "tolerance": the sum of their squared residuals is at most
-    `alpha`, and the soft set decides within that."""
-    alpha: float = 1e-6
-    """For "tolerance"; of residuals in eV and eV/Å³ as they stand in the equations."""
+    """"exact": equations that hold. "tolerance": their rms residual is at most `alpha`, and the
+    soft set decides within that."""
+    alpha: float = 1e-3
+    """For "tolerance": 1 is 1 eV of a cell's energy, 1 GPa of stress, 100 GPa of an elastic
+    constant."""
 
 
 class Partition(_Table, frozen=True):
-    """Energies of groups of atoms, so that the cheap model divides the energy as the expensive."""
+    """How the energy is divided among atoms: what ghost forces are made of."""
 
-    groups: int = 4
-    """Into how many groups each structure is divided; 1 for no such equations."""
+    regions: int = 12
+    """Regions in the perfect crystal whose ghost forces are fitted; 0 for none."""
     weight: float | Literal["auto"] = "auto"
-    """Of a group's forces beside those of whole structures; "auto" chooses it between ghost force
-    and force error."""
-    moments: int = 3
-    """Hard constraints on the perfect crystal's partition up to this order; 0 for none."""
+    """Of ghost forces beside forces (mean squares); "auto" takes the least ghost force that does
+    not raise the force error by more than `price`."""
+    price: float = 0.15
+    """For "auto": what part of the force error may be added."""
+    groups: int = 4
+    """Into how many groups hot structures are divided; 1 for none."""
+    hot: float = 0.1
+    """Of the forces of such groups beside forces of whole structures."""
 
 
 class Fit(_Table, frozen=True):
-    """Weights of the soft set in the least squares, and what keeps coefficients small."""
+    """Weights of the soft set in the least squares (of mean squares over all rows of a kind)."""
 
-    energy: float = 1.0
+    energy: float = 10.0
     """Of energies per atom (eV)."""
     force: float = 1.0
     """Of forces (eV/Å)."""
-    virial: float = 1.0
+    virial: float = 0.5
     """Of virials per atom (eV)."""
+    smooth: float = 1e-3
+    """Of second differences of pair functions (eV): keeps the curve smooth where no pair of atoms
+    was."""
     ridge: float | Literal["auto"] = "auto"
     """"auto" chooses it by the validation set."""
     validation: float = 0.15
-    """Fraction of the soft structures that is kept out of the fit."""
+    """Fraction of the soft structures that is kept out of the fit to choose by, and again the same
+    to tell errors by."""
 
 
 class Sweep(_Table, frozen=True):
     """What `--sweep` compares."""
 
     twojmax: tuple[int, ...] = (2, 4, 6, 8)
-    cutoffs: tuple[float, ...] = (4.4, 4.9, 5.5)
+    cutoffs: tuple[float, ...] = (4.5, 4.9, 5.5)
     """Å."""
 
 
@@ -153,6 +167,7 @@ class Recipe(_Table, frozen=True):
     folder: str = "distilled"
     """Where everything is kept, relative to distill.toml."""
     potential: Potential = Potential()
+    pair: Pair = Pair()
     soft: Soft = Soft()
     hard: Hard = Hard()
     partition: Partition = Partition()

@@ -1,0 +1,275 @@
+"""Descriptor rows of structures from LAMMPS's `compute snap`: ``python -m clients.rows JOB.json``.
+
+A program, not a worker: it reads structures from files, writes an array of rows for each, says so
+in a line, and ends. What is written already is left alone, so it can be started again. Atoms are
+divided into groups, and each group has rows of its own from one evaluation: an atom type is an
+element in a group, and the compute keeps the columns of types apart.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.engines.elements import NUMBERS
+from clients.engines.lammps import LammpsEngine
+from clients.engines.lammps_box import Box, box_for
+from clients.engines.lammps_library import LammpsError, Library
+from mixserver.arrays import Matrix, Numbers, Vectors
+from mixserver.errors import ConfigError, MixserverError
+from mixserver.wire.worker import Evaluate
+
+Block = NDArray[np.float64]
+
+_VOIGT: Final = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+_ALL: Final = (True, True, True)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of the descriptors, in LAMMPS's words; radii and weights one per element."""
+
+    twojmax: int
+    cutoff: float
+    elements: tuple[str, ...]
+    radii: tuple[float, ...]
+    weights: tuple[float, ...]
+    rfac0: float
+    rmin0: float
+    quadratic: bool
+    bzero: bool
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One structure."""
+
+    source: str
+    """.npz with numbers (N,), positions (N, 3) Å, cell (3, 3) Å and group (N,)."""
+    out: str
+    """.npy to write: (K, 1 + 3N + 6, columns of all elements), or of the reference one column."""
+
+
+class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is to be done."""
+
+    items: tuple[Item, ...]
+    settings: Settings | None = None
+    """Of the descriptors."""
+    commands: str = ""
+    """Instead of `settings`: file of LAMMPS commands of a potential that is to be told like one
+    descriptor, with coefficient 1."""
+
+
+class _Atoms:
+    """A structure as it is in its file."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                self.numbers: Numbers = data["numbers"].astype(np.int32)
+                self.positions: Vectors = np.ascontiguousarray(data["positions"], np.float64)
+                self.cell: Matrix = np.ascontiguousarray(data["cell"], np.float64)
+                self.group: NDArray[np.int32] = data["group"].astype(np.int32)
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ConfigError(
+                f"{file} is no structure with numbers, positions, cell and group ({error}); "
+                "delete it, and it is made again"
+            ) from error
+        n = len(self.numbers)
+        shapes = (self.positions.shape, self.cell.shape, self.group.shape)
+        if not n or shapes != ((n, 3), (3, 3), (n,)) or self.group.min() < 0:
+            raise ConfigError(f"{file}: {n} atoms, but arrays of shapes {shapes}; delete it")
+        if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
+            raise ConfigError(f"{file} has positions or a cell that are not finite; delete it")
+
+    @property
+    def groups(self) -> int:
+        return int(self.group.max()) + 1
+
+
+def snap_rows(
+    settings: Settings, numbers: Numbers, positions: Vectors, cell: Matrix, group: NDArray[np.int32]
+) -> Block:
+    """Rows of one structure.
+
+    Args:
+        settings: of the descriptors.
+        numbers: (N,) atomic numbers.
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, any orientation and handedness; all three vectors repeat.
+        group: (N,) from 0.
+
+    Returns:
+        (K, 1 + 3N + 6, E * columns): for each group the energy of its sites, its gradient as
+        forces on all atoms, and its virial xx yy zz yz xz xy (eV), per coefficient. An element's
+        columns begin with its constant.
+
+    Raises:
+        ConfigError: an element without settings, or LAMMPS refused.
+    """
+    strangers = [symbol for symbol in settings.elements if symbol not in NUMBERS]
+    if strangers:
+        raise ConfigError(f"there are no chemical elements {', '.join(strangers)}")
+    known = [NUMBERS[symbol] for symbol in settings.elements]
+    strange = sorted(set(numbers.tolist()) - set(known))
+    if strange:
+        raise ConfigError(
+            f"atoms have Z = {strange}, but the potential is for {', '.join(settings.elements)}"
+        )
+    n, groups, kinds = len(numbers), int(group.max()) + 1, len(known)
+    element = np.array([known.index(int(number)) for number in numbers])
+    box = box_for(positions, cell, _ALL)
+    library = Library(["-log", "none"])
+    try:
+        types = (element * groups + group + 1).astype(np.int32)
+        table = _computed(library, settings, box, box.wrapped(box.inward(positions)), types, groups)
+    except LammpsError as error:
+        raise ConfigError(f"LAMMPS refuses to compute descriptors: {error}") from error
+    finally:
+        library.close()
+    columns = (table.shape[1] - 1) // (kinds * groups)
+    # (rows, element, group, columns) without LAMMPS's own last column
+    blocks = table[:, :-1].reshape(-1, kinds, groups, columns)
+    rows = np.zeros((groups, 1 + 3 * n + 6, kinds, 1 + columns))
+    rows[:, :, :, 1:] = blocks.transpose(2, 0, 1, 3)
+    for of in range(kinds):
+        rows[:, 0, of, 0] = np.bincount(group[element == of], minlength=groups)
+    out: Block = rows.reshape(groups, 1 + 3 * n + 6, -1)
+    if box.rotation is not None:
+        _turn(out, n, box.rotation)
+    return out
+
+
+def _computed(
+    library: Library,
+    settings: Settings,
+    box: Box,
+    positions: Vectors,
+    types: NDArray[np.int32],
+    groups: int,
+) -> Block:
+    """The table of `compute snap`: energy row, forces, virial; columns by type."""
+    command = library.command
+    kinds = len(settings.elements) * groups
+    reach = 2.0 * max(settings.radii) * settings.cutoff
+    for text in ("units metal", "atom_style atomic", "atom_modify map array sort 0 0"):
+        command(text)
+    command("boundary p p p")
+    command("box tilt large")
+    edges = box.edges
+    command(
+        f"region mx_box prism 0 {edges[0, 0]:.17g} 0 {edges[1, 1]:.17g} 0 {edges[2, 2]:.17g} "
+        f"{edges[1, 0]:.17g} {edges[2, 0]:.17g} {edges[2, 1]:.17g} units box"
+    )
+    command(f"create_box {kinds} mx_box")
+    command("mass * 1.0")
+    library.create_atoms(types, positions)
+    if library.atoms != len(types):
+        raise LammpsError(f"it took {library.atoms} of {len(types)} atoms")
+    command(f"pair_style zero {reach + 0.1:.17g}")
+    command("pair_coeff * *")
+    command("neighbor 0.1 bin")
+    command("neigh_modify one 10000")
+
+    def each(values: tuple[float, ...]) -> str:
+        return " ".join(f"{value:.17g}" for value in values for _ in range(groups))
+
+    command(
+        f"compute mx_rows all snap {settings.cutoff:.17g} {settings.rfac0:.17g} "
+        f"{settings.twojmax} {each(settings.radii)} {each(settings.weights)} "
+        f"rmin0 {settings.rmin0:.17g} bzeroflag {settings.bzero:d} "
+        f"quadraticflag {settings.quadratic:d}"
+    )
+    command("thermo_style custom step c_mx_rows[1][1]")
+    command("timer off")
+    command("run 0 post no")
+    return library.table("mx_rows").copy()
+
+
+def _turn(rows: Block, n: int, rotation: Matrix) -> None:
+    """Turn forces and virials back into the frame of the structure, in place."""
+    groups, _, p = rows.shape
+    force = rows[:, 1 : 1 + 3 * n].reshape(groups, n, 3, p)
+    rows[:, 1 : 1 + 3 * n] = np.einsum("ab,gnbp->gnap", rotation, force).reshape(groups, 3 * n, p)
+    virial = np.zeros((groups, 3, 3, p))
+    i, j = _VOIGT
+    virial[:, i, j] = rows[:, -6:]
+    virial[:, j, i] = rows[:, -6:]
+    turned = np.einsum("ac,gcdp,bd->gabp", rotation, virial, rotation)
+    rows[:, -6:] = turned[:, i, j]
+
+
+def _potential_rows(engine: LammpsEngine, atoms: _Atoms) -> Block:
+    """(K, 1 + 3N + 6, 1): what a potential says of each group."""
+    found = []
+    for group in range(atoms.groups):
+        answer = engine.evaluate(
+            Evaluate(
+                job=0,
+                stream=0,
+                positions=atoms.positions,
+                numbers=atoms.numbers,
+                cell=atoms.cell,
+                pbc=_ALL,
+                weight=None if atoms.groups == 1 else (atoms.group == group).astype(np.float64),
+            )
+        )
+        voigt = answer.virial[_VOIGT]
+        found.append(np.concatenate([[answer.energy], answer.forces.ravel(), voigt]))
+    return np.array(found)[:, :, None]
+
+
+def work(job: Job) -> None:
+    """Write what is not there yet; say a line for each structure.
+
+    Raises:
+        ConfigError: a structure that cannot be, or LAMMPS refused.
+        MissingPackage: lammps is not installed.
+    """
+    engine: LammpsEngine | None = None
+    for item in job.items:
+        out = Path(item.out)
+        if not out.exists():
+            atoms = _Atoms(Path(item.source))
+            try:
+                if job.settings is not None:
+                    s = job.settings
+                    rows = snap_rows(s, atoms.numbers, atoms.positions, atoms.cell, atoms.group)
+                else:
+                    if engine is None:
+                        engine = LammpsEngine(Path(job.commands))
+                    rows = _potential_rows(engine, atoms)
+            except MixserverError as error:
+                raise ConfigError(f"{item.source}: {error}") from error
+            beside = out.with_name(out.name + ".part")
+            with beside.open("wb") as stream:
+                np.save(stream, rows)
+            beside.replace(out)
+        sys.stdout.write(f"{item.out}\n")
+        sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out the job in a file; 0 if it is done."""
+    if len(arguments) != 1:
+        sys.stderr.write("Error: give one file, the job\n")
+        return 2
+    try:
+        text = Path(arguments[0]).read_bytes()
+        job = msgspec.json.decode(text, type=Job)
+        if (job.settings is None) == (not job.commands):
+            raise ConfigError("a job has either settings or commands")
+        work(job)
+    except (MixserverError, OSError, msgspec.MsgspecError) as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

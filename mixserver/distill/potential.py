@@ -1,0 +1,197 @@
+"""From coefficients to files that LAMMPS and our worker read: SNAP, pair table, commands.
+
+Writes and reads text; knows no LAMMPS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mixserver.arrays import Scalars
+from mixserver.distill.descriptor import Descriptor
+from mixserver.distill.pair import PairBasis
+from mixserver.errors import ConfigError
+
+_SAMPLES: Final = 4000
+"""Of a pair table; LAMMPS interpolates between them."""
+_NEAREST: Final = 0.4
+"""Å, where the table begins."""
+
+
+def write_potential(
+    folder: Path,
+    name: str,
+    descriptor: Descriptor,
+    pairs: PairBasis,
+    coefficients: Scalars,
+    *,
+    reference: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write NAME.snapcoeff, NAME.snapparam, NAME.table if there are pair functions, and NAME.in.
+
+    Args:
+        folder: exists.
+        name: of the potential.
+        descriptor: of the SNAP.
+        pairs: pair functions, perhaps none.
+        coefficients: (elements * columns + pairs.columns,).
+        reference: pair_style and pair_coeff commands of the fixed reference; none is laid over.
+        notes: lines for the head of each file: where it came from.
+
+    Returns:
+        NAME.in, which a `lammps` worker takes.
+
+    Raises:
+        ValueError: the number of coefficients does not fit.
+    """
+    split = len(descriptor.elements) * descriptor.columns
+    if len(coefficients) != split + pairs.columns:
+        raise ValueError(
+            f"{len(coefficients)} coefficients, expected {split} and {pairs.columns} of pairs"
+        )
+    head = "".join(f"# {note}\n" for note in notes)
+    coeff, param = f"{name}.snapcoeff", f"{name}.snapparam"
+    (folder / coeff).write_text(head + _snapcoeff(descriptor, coefficients[:split]))
+    (folder / param).write_text(head + _snapparam(descriptor))
+    symbols = " ".join(descriptor.elements)
+    styles = ["snap"]
+    lines = [f"pair_coeff * * snap {coeff} {param} {symbols}"]
+    if pairs.columns:
+        table = f"{name}.table"
+        (folder / table).write_text(head + _table(pairs, coefficients[split:]))
+        styles.append(f"table spline {2 * _SAMPLES}")
+        for a, b in pairs.pairs:
+            key = _keyword(pairs, a, b)
+            lines.append(f"pair_coeff {a + 1} {b + 1} table {table} {key} {pairs.cutoff:.17g}")
+    more_styles, more_lines = _overlay(reference)
+    styles += more_styles
+    lines += more_lines
+    if len(styles) == 1:
+        style, lines = "snap", [line.replace("* * snap ", "* * ") for line in lines]
+    else:
+        style = "hybrid/overlay " + " ".join(styles)
+    labels = " ".join(f"{at + 1} {symbol}" for at, symbol in enumerate(descriptor.elements))
+    file = folder / f"{name}.in"
+    text = "\n".join([f"labelmap atom {labels}", f"pair_style {style}", *lines])
+    file.write_text(f"{head}{text}\n")
+    return file
+
+
+def read_snap(coeff: Path, param: Path) -> tuple[Descriptor, Scalars]:
+    """Read a SNAP of LAMMPS.
+
+    Returns:
+        Its descriptors and (elements * columns,) coefficients.
+
+    Raises:
+        ConfigError: a file cannot be read or is no SNAP.
+    """
+    try:
+        words = [line.split("#")[0].split() for line in coeff.read_text().splitlines()]
+        words = [line for line in words if line]
+        values = dict(
+            line.split("#")[0].split()[:2]
+            for line in param.read_text().splitlines()
+            if line.split("#")[0].strip()
+        )
+        count, per = int(words[0][0]), int(words[0][1])
+        blocks = [words[1 + at * (per + 1) : 1 + (at + 1) * (per + 1)] for at in range(count)]
+        numbers = np.array([[float(line[0]) for line in block[1:]] for block in blocks])
+        descriptor = Descriptor(
+            twojmax=int(values["twojmax"]),
+            cutoff=float(values["rcutfac"]),
+            elements=tuple(block[0][0] for block in blocks),
+            radii=tuple(float(block[0][1]) for block in blocks),
+            weights=tuple(float(block[0][2]) for block in blocks),
+            rfac0=float(values.get("rfac0", 0.99363)),
+            rmin0=float(values.get("rmin0", 0.0)),
+            quadratic=values.get("quadraticflag", "0") == "1",
+            bzero=values.get("bzeroflag", "1") == "1",
+        )
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise ConfigError(f"{coeff} and {param} are no SNAP that can be read: {error}") from error
+    if numbers.shape != (count, descriptor.columns):
+        raise ConfigError(
+            f"{coeff} has {per} coefficients per element, but twojmax {descriptor.twojmax} in "
+            f"{param} takes {descriptor.columns}"
+        )
+    return descriptor, numbers.ravel()
+
+
+def _snapcoeff(descriptor: Descriptor, coefficients: Scalars) -> str:
+    blocks = coefficients.reshape(len(descriptor.elements), descriptor.columns)
+    lines = [f"{len(descriptor.elements)} {descriptor.columns}"]
+    for at, symbol in enumerate(descriptor.elements):
+        lines.append(f"{symbol} {descriptor.radii[at]:.17g} {descriptor.weights[at]:.17g}")
+        lines += [f"{value:.17g}" for value in blocks[at]]
+    return "\n".join(lines) + "\n"
+
+
+def _snapparam(descriptor: Descriptor) -> str:
+    return (
+        f"rcutfac {descriptor.cutoff:.17g}\ntwojmax {descriptor.twojmax}\n"
+        f"rfac0 {descriptor.rfac0:.17g}\nrmin0 {descriptor.rmin0:.17g}\n"
+        f"bzeroflag {descriptor.bzero:d}\nquadraticflag {descriptor.quadratic:d}\n"
+    )
+
+
+def _keyword(pairs: PairBasis, a: int, b: int) -> str:
+    return f"{pairs.elements[a]}-{pairs.elements[b]}"
+
+
+def _table(pairs: PairBasis, coefficients: Scalars) -> str:
+    r = np.linspace(_NEAREST, pairs.cutoff, _SAMPLES)
+    text = ""
+    for number, (a, b) in enumerate(pairs.pairs):
+        here = slice(number * pairs.functions, (number + 1) * pairs.functions)
+        energy, force = pairs.curve(coefficients[here], r)
+        rows = "".join(
+            f"{at} {x:.17g} {e:.17g} {f:.17g}\n"
+            for at, (x, e, f) in enumerate(zip(r, energy, force, strict=True), 1)
+        )
+        ends = f"{r[0]:.17g} {r[-1]:.17g}"
+        text += f"\n{_keyword(pairs, a, b)}\nN {len(r)} R {ends}\n\n{rows}"
+    return text
+
+
+def _overlay(commands: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Styles and coefficient lines of a reference, to be laid over others.
+
+    Raises:
+        ConfigError: it is not made of pair_style and pair_coeff alone.
+    """
+    styles: list[str] = []
+    lines: list[str] = []
+    for text in commands:
+        line = text.split("#")[0].strip()
+        if not line or line.startswith("labelmap"):
+            continue
+        if match := re.fullmatch(r"pair_style\s+hybrid/overlay\s+(.*)", line):
+            styles.append(match[1])
+        elif match := re.fullmatch(r"pair_style\s+(\S+)(.*)", line):
+            styles.append(match[1] + match[2])
+        elif match := re.fullmatch(r"pair_coeff\s+(\S+)\s+(\S+)\s+(.*)", line):
+            lines.append(line)
+        else:
+            raise ConfigError(
+                f"the reference potential has the command {line!r}; it can have pair_style and "
+                "pair_coeff only"
+            )
+    if len(styles) == 1 and " " not in styles[0].strip().split(" ", 1)[0]:
+        name = styles[0].split()[0]
+        lines = [_named(line, name) for line in lines]
+    return styles, lines
+
+
+def _named(line: str, style: str) -> str:
+    """A pair_coeff line as a hybrid wants it: with the name of its style."""
+    words = line.split()
+    if len(words) > 3 and words[3] == style:
+        return line
+    return " ".join([*words[:3], style, *words[3:]])
