@@ -8,6 +8,7 @@ from mixserver import __version__
 from mixserver.cli.align import align
 from mixserver.cli.bench import bench
 from mixserver.cli.check import check
+from mixserver.cli.distill import distill
 from mixserver.cli.drift import drift
 from mixserver.cli.errors import Group
 from mixserver.cli.plot import plot
@@ -28,7 +29,7 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (run, serve, check, align, region, plot, drift, bench):
+for command in (run, serve, check, align, region, plot, drift, distill, bench):
     main.add_command(command)
 
 __all__ = ["main"]

@@ -219,14 +219,29 @@ def _region(
     )
 
 
-def with_pairs(basis: PairBasis, labels: Mapping[str, Labelled], rows: Rows) -> Rows:
-    """Descriptor rows with the columns of pair functions after them."""
+def with_pairs(
+    basis: PairBasis,
+    labels: Mapping[str, Labelled],
+    rows: Rows,
+    known: dict[str, Block] | None = None,
+) -> Rows:
+    """Descriptor rows with the columns of pair functions after them.
+
+    Args:
+        basis: pair functions, perhaps none.
+        labels: structures by name.
+        rows: descriptor rows.
+        known: pair rows by name; those of other structures are added.
+    """
+    kept = {} if known is None else known
 
     def both(name: str) -> Block:
         block = rows(name)
         if not basis.functions:
             return block
-        return np.concatenate([block, pair_rows(labels[name].structure, basis)], axis=2)
+        if name not in kept:
+            kept[name] = pair_rows(labels[name].structure, basis)
+        return np.concatenate([block, kept[name]], axis=2)
 
     return both
 

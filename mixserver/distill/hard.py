@@ -19,14 +19,12 @@ from mixserver.arrays import Matrix
 from mixserver.distill.labelled import Structure
 from mixserver.distill.solve import Constraint
 from mixserver.frame import Frame
+from mixserver.units import GIGAPASCAL
 
 Block = NDArray[np.float64]
 
 VOIGT: Final = ("xx", "yy", "zz", "yz", "xz", "xy")
 PERFECT: Final = "hard-perfect"
-_PASCAL: Final = 160.21766208  # GPa per eV/Å³
-_SAME: Final = 1e-5
-"""Constraints closer to each other than this, relative to their scale, are one."""
 
 
 def strain(kind: str, size: float) -> Matrix:
@@ -45,13 +43,11 @@ def strained(crystal: Frame, kind: str, size: float) -> Frame:
     return crystal.topology.frame(crystal.positions @ deformation, crystal.cell @ deformation)
 
 
-def names(values: int) -> Iterator[tuple[str, str, int]]:
-    """Name, kind of strain and signed step of each strained cell; `values` of them per kind."""
-    half = values // 2
+def names() -> Iterator[tuple[str, str, int]]:
+    """Name, kind of strain and its sign, of each strained cell."""
     for kind in VOIGT:
-        for step in range(-half, half + 1):
-            if step:
-                yield f"hard-{kind}{step:+d}", kind, step
+        for sign in (1, -1):
+            yield f"hard-{kind}{sign:+d}", kind, sign
 
 
 def as_structure(name: str, frame: Frame) -> Structure:
@@ -93,7 +89,7 @@ def constraints(
     """
     made: list[Constraint] = []
     perfect, target = rows[PERFECT], labels[PERFECT]
-    modulus = volume * 100.0 / _PASCAL  # eV per unit strain
+    modulus = volume * 100.0 * GIGAPASCAL  # eV per unit strain
     if energy:
         made.append(Constraint("energy", perfect[:1], target[:1], 1.0))
     if lattice:

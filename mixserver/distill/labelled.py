@@ -125,3 +125,23 @@ def rows_of(labelled: Labelled) -> NDArray[np.float64]:
     k = len(labelled.energy)
     voigt: Matrix = labelled.virial[:, (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
     return np.concatenate([labelled.energy[:, None], labelled.forces.reshape(k, -1), voigt], axis=1)
+
+
+def less(labelled: Labelled, rows: NDArray[np.float64]) -> Labelled:
+    """The labels less what a fixed potential says.
+
+    Args:
+        labelled: of a structure.
+        rows: (K, 1 + 3N + 6) the potential's own energies, forces and virials, as `rows_of`.
+    """
+    k, n = len(labelled.energy), len(labelled.structure)
+    virial = np.zeros((k, 3, 3))
+    i, j = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+    virial[:, i, j] = rows[:, -6:]
+    virial[:, j, i] = rows[:, -6:]
+    return Labelled(
+        labelled.structure,
+        labelled.energy - rows[:, 0],
+        labelled.forces - rows[:, 1:-6].reshape(k, n, 3),
+        labelled.virial - virial,
+    )

@@ -21,6 +21,7 @@ from mixserver.distill.reading import Order
 from mixserver.errors import ConfigError, NoWorkerError
 from mixserver.launch import build_local, local_workers
 from mixserver.service import Service
+from mixserver.wire.worker import Role
 
 log = structlog.get_logger(__name__)
 
@@ -44,16 +45,45 @@ async def workers(order: Order, folder: Path) -> AsyncIterator[Dispatcher]:
         ConfigError: a command cannot be started, the door is in use or no address.
         WorkerFault: a worker ended before it joined; its last words are quoted.
     """
+    async with _served(_case(order), folder, "expensive") as dispatcher:
+        yield dispatcher
+
+
+@contextlib.asynccontextmanager
+async def cheap_workers(
+    order: Order, commands: Path, folder: Path, *, count: int = 1
+) -> AsyncIterator[Dispatcher]:
+    """A dispatcher whose role cheap is served by LAMMPS with a potential, inside this context.
+
+    Args:
+        order: whose potential it is.
+        commands: file of LAMMPS commands.
+        folder: where workers log; made if it is not there.
+        count: how many workers, of one thread each.
+
+    Raises:
+        WorkerFault: LAMMPS refused the potential; its last words are quoted.
+    """
+    words = ["lammps", str(commands), "--elements", ",".join(order.elements)]
+    local = Local(role="cheap", command=tuple(words), count=count)
+    config = Config(
+        upstream=Upstream(structure=order.recipe.structure, address=_NOBODY),
+        models=Models(cheap=Model()),
+        local=(local,),
+    )
+    async with _served(Case(order.base, order.file, config), folder, "cheap") as dispatcher:
+        yield dispatcher
+
+
+@contextlib.asynccontextmanager
+async def _served(case: Case, folder: Path, role: Role) -> AsyncIterator[Dispatcher]:
     _make(folder)
     with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
-        case = _case(order)
         parts = build_local(case, folder, private)
         dispatcher = parts.dispatcher
         closing: list[asyncio.Task[None]] = []
-        why: list[NoWorkerError] = []
 
         def lost(error: NoWorkerError) -> None:
-            why.append(error)
             closing.append(asyncio.create_task(dispatcher.close(str(error))))
 
         async with Service(parts).doors():
@@ -63,14 +93,12 @@ async def workers(order: Order, folder: Path) -> AsyncIterator[Dispatcher]:
                         yield dispatcher
                 else:
                     log.info(
-                        "waiting for workers of the expensive model",
+                        "waiting for workers",
                         start=f"mixserver-worker ENGINE --server {parts.door.address} "
-                        "--role expensive",
+                        f"--role {role}",
                     )
-                    await dispatcher.card("expensive")
+                    await dispatcher.card(role)
                     yield dispatcher
-            except NoWorkerError as error:
-                raise (why[0] if why else error) from None
             finally:
                 await asyncio.gather(*closing)
 

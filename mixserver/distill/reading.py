@@ -138,6 +138,12 @@ def _check_crystal(order: Order) -> None:
                 order.descriptor(twojmax=twojmax, cutoff=cutoff)
     except ValueError as error:
         raise ConfigError(f"{order.file.name}: [potential] or [sweep]: {error}") from error
+    for name in order.recipe.compare:
+        if not (order.base / name).is_file():
+            raise ConfigError(
+                f"{order.file.name}: compare names {order.base / name}, which does not exist; "
+                "files of LAMMPS commands, relative to the recipe"
+            )
     if order.reference is not None and not order.reference.is_file():
         raise ConfigError(
             f"{order.file.name}: potential.reference {order.reference} does not exist; it is a "

@@ -166,6 +166,8 @@ class Recipe(_Table, frozen=True):
     expensive: Expensive
     folder: str = "distilled"
     """Where everything is kept, relative to distill.toml."""
+    compare: tuple[str, ...] = ()
+    """Files of LAMMPS commands of other potentials that are judged beside, e.g. a stock SNAP."""
     potential: Potential = Potential()
     pair: Pair = Pair()
     soft: Soft = Soft()

@@ -1,0 +1,71 @@
+"""The progress of work in named steps: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Show = Callable[[str, int, int], None]
+"""Told (step, done, total)."""
+
+_LINE_EVERY_S = 10.0
+
+
+@contextlib.contextmanager
+def shown(*, quiet: bool = False) -> Iterator[Show]:
+    """A function that shows how far steps are, inside this context."""
+    if quiet:
+        yield lambda step, done, total: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
+    bar = Progress(
+        TextColumn("{task.description:<20}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(step: str, done: int, total: int) -> None:
+        if step not in tasks:
+            tasks[step] = bar.add_task(step, total=total)
+        bar.update(tasks[step], completed=done, total=total)
+
+    with bar:
+        yield show
+
+
+def _lines(console: Console) -> Show:
+    began = time.monotonic()
+    last: dict[str, float] = {}
+
+    def show(step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if step in last and done < total and now - last[step] < _LINE_EVERY_S:
+            return
+        if step in last and last[step] == float("inf"):
+            return
+        last[step] = float("inf") if done >= total else now
+        console.print(
+            f"{now - began:7.1f} s  {step}  {done}/{total}", highlight=False, soft_wrap=True
+        )
+
+    return show

@@ -1,0 +1,312 @@
+"""Fitting one set of descriptors in several ways, and judging all of them side by side.
+
+From labels and descriptor rows to files of potentials, from these to figures. Workers run the
+potentials as a simulation would; no engine is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixserver.arrays import Scalars
+from mixserver.crystal.asking import asking
+from mixserver.crystal.portrait import portrait
+from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.distill.descriptor import Descriptor
+from mixserver.distill.design import (
+    Design,
+    Rows,
+    soft,
+    splits,
+    with_hard,
+    with_pairs,
+    with_partition,
+)
+from mixserver.distill.equations import Equations
+from mixserver.distill.judge import Cost, cost, site_energies, spread
+from mixserver.distill.labelled import Labelled, less, rows_of
+from mixserver.distill.material import Material
+from mixserver.distill.pair import PairBasis
+from mixserver.distill.pool import cheap_workers
+from mixserver.distill.reading import Order
+from mixserver.distill.results import Candidate, Errors, Ghost, Parity
+from mixserver.distill.rows import RowFiles
+from mixserver.distill.solve import Solution
+from mixserver.errors import ConfigError, MixserverError
+
+Block = NDArray[np.float64]
+Show = Callable[[str, int, int], None]
+
+_ROUNDS: Final = 3
+_LOOKED_AT: Final = 4
+"""Hot structures whose site energies are compared."""
+_SHOWN: Final = 400
+"""Force components in a parity plot, per kind of structure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a design comes from."""
+
+    order: Order
+    material: Material
+    rows: RowFiles
+    """Of the descriptors."""
+    reference: RowFiles | None
+    """Of the fixed reference potential, if there is one."""
+    pairs: PairBasis
+    pair_rows: dict[str, Block]
+    """Of `pairs`, kept for the next descriptors."""
+
+    def labels(self, name: str) -> Labelled:
+        """What is to be fitted: labels less the reference."""
+        labelled = self.material.labels(name)
+        if self.reference is None:
+            return labelled
+        return less(labelled, self.reference(name)[:, :, 0])
+
+
+def pair_basis(order: Order, material: Material, functions: int | None = None) -> PairBasis:
+    """The pair functions of a recipe, from the least distance that was sampled."""
+    pair = order.recipe.pair
+    return PairBasis(
+        functions=pair.functions if functions is None else functions,
+        inner=min(np.floor(100.0 * material.nearest) / 100.0, 0.5 * pair.cutoff),
+        cutoff=pair.cutoff,
+        elements=order.elements,
+    )
+
+
+def design_of(source: Source) -> Design:
+    """Read all labels and rows once."""
+    recipe, material = source.order.recipe, source.material
+    needed = [*material.soft, *material.hard, *filter(None, [material.partition])]
+    labels = _Lazy(source.labels, needed)
+    rows: Rows = with_pairs(source.pairs, labels, source.rows, source.pair_rows)
+    columns = rows(material.hard[0]).shape[2]
+    dealt = splits(material.soft, recipe.fit.validation)
+    design = soft((labels[name] for name in material.soft), rows, columns, dealt)
+    hard = recipe.hard
+    if hard.lattice or hard.elastic:
+        with_hard(
+            design,
+            {name: labels[name] for name in material.hard},
+            rows,
+            size=hard.strain,
+            volume=material.crystal.volume,
+            lattice=hard.lattice,
+            elastic=hard.elastic,
+        )
+    if material.partition:
+        with_partition(
+            design,
+            labels[material.partition],
+            rows(material.partition),
+            material.crystal,
+            reach=material.reach,
+            count=recipe.partition.regions,
+            seed=recipe.soft.seed,
+        )
+    rough = source.pairs.roughness()
+    if len(rough):
+        snap = columns - source.pairs.columns
+        design.roughness = Equations(columns)
+        padded = np.concatenate([np.zeros((len(rough), snap)), rough], axis=1)
+        design.roughness.add(padded, np.zeros(len(rough)))
+    return design
+
+
+class _Lazy(Mapping[str, Labelled]):
+    """Labels by name, read when they are asked for."""
+
+    def __init__(self, read: Callable[[str], Labelled], names: Sequence[str]) -> None:
+        self._read, self._names = read, tuple(names)
+
+    def __getitem__(self, name: str) -> Labelled:
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def described(
+    label: str,
+    design: Design,
+    solution: Solution | None,
+    coefficients: Scalars,
+    source: Source,
+    *,
+    weight: float = 0.0,
+    descriptor: Descriptor | None = None,
+) -> Candidate:
+    """What the rows alone say of some coefficients."""
+    errors = tuple(
+        Errors(
+            of=of,
+            energy=design.error(coefficients, "energy", "test", of),
+            forces=design.error(coefficients, "forces", "test", of),
+            virial=design.error(coefficients, "virial", "test", of),
+        )
+        for of in design.kinds("test")
+    )
+    seen = [
+        region.measured(coefficients, source.material.crystal, source.material.reach)
+        for region in design.regions
+    ]
+    return Candidate(
+        label=label,
+        descriptor=descriptor,
+        pair_functions=source.pairs.functions if descriptor else 0,
+        pair_cutoff=source.pairs.cutoff if descriptor and source.pairs.functions else 0.0,
+        coefficients=len(coefficients) if descriptor else 0,
+        constraints=solution.rank if solution else 0,
+        partition_weight=weight,
+        ridge=solution.ridge if solution else 0.0,
+        errors=errors,
+        ghosts=tuple(Ghost(core=g.core, blend=g.blend, largest=g.largest, rms=g.rms) for g in seen),
+    )
+
+
+def parity(source: Source, rows: Rows, coefficients: Scalars) -> tuple[Parity, ...]:
+    """Expensive against cheap on the test set, kind by kind."""
+    material = source.material
+    dealt = splits(material.soft, source.order.recipe.fit.validation)
+    labels = _Lazy(source.labels, material.soft)
+    both = with_pairs(source.pairs, labels, rows, source.pair_rows)
+    found: dict[str, list[tuple[Block, Block]]] = {}
+    for name in material.soft:
+        if dealt[name] != "test":
+            continue
+        labelled = labels[name]
+        s = labelled.structure
+        of = s.kind if s.temperature is None else f"{s.kind} {s.temperature:g} K"
+        theirs = rows_of(material.labels(name)).sum(axis=0)
+        fixed = theirs - rows_of(labelled).sum(axis=0)
+        ours = both(name).sum(axis=0) @ coefficients + fixed
+        for values in (theirs, ours):
+            values[0] /= len(s)
+            values[-6:] /= len(s)
+        found.setdefault(of, []).append((theirs, ours))
+    made = []
+    for of, pairs in sorted(found.items()):
+        force = [np.concatenate([pair[at][1:-6] for pair in pairs]) for at in (0, 1)]
+        every = max(1, len(force[0]) // _SHOWN)
+        made.append(
+            Parity(
+                of=of,
+                energy=_two([[pair[at][0] for pair in pairs] for at in (0, 1)]),
+                forces=_two([part[::every].tolist() for part in force]),
+                virial=_two(
+                    [np.concatenate([p[at][-6:] for p in pairs]).tolist() for at in (0, 1)]
+                ),
+            )
+        )
+    return tuple(made)
+
+
+def _two(lists: list[list[float]]) -> tuple[list[float], list[float]]:
+    first, second = ([float(value) for value in values] for values in lists)
+    return first, second
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A candidate and the file of its potential."""
+
+    candidate: Candidate
+    commands: Path
+
+
+async def judged(
+    listed: Sequence[Judged],
+    order: Order,
+    material: Material,
+    expensive: Dispatcher,
+    folder: Path,
+    show: Show,
+    *,
+    step: str,
+    thorough: bool = True,
+) -> list[Candidate]:
+    """Run all potentials side by side and look at what they do.
+
+    Args:
+        listed: what rows say of each, and its file.
+        order: the distillation.
+        material: what the expensive model says.
+        expensive: has the expensive model.
+        folder: for logs.
+        show: told how far it is.
+        step: by this name.
+        thorough: vacancy, phonons and site energies too.
+
+    Raises:
+        MixserverError: LAMMPS refuses a potential, or workers died.
+    """
+    test = [
+        material.labels(name).structure
+        for name, use in splits(material.soft, order.recipe.fit.validation).items()
+        if use == "test"
+    ]
+    hot = [structure for structure in test if structure.kind == "hot"][:_LOOKED_AT]
+    theirs = await site_energies(expensive, "expensive", hot) if thorough and hot else []
+    done, total = 0, len(listed) * (1 + _ROUNDS)
+    show(step, done, total)
+    found: list[Candidate] = []
+    async with contextlib.AsyncExitStack() as stack:
+        dispatchers = [
+            await stack.enter_async_context(
+                cheap_workers(order, one.commands, folder / f"workers-{at}")
+            )
+            for at, one in enumerate(listed)
+        ]
+        for one, dispatcher in zip(listed, dispatchers, strict=True):
+            candidate = one.candidate
+            changes: dict[str, object] = {}
+            try:
+                changes["portrait"] = await portrait(
+                    asking(dispatcher, "cheap"),
+                    material.crystal,
+                    vacancy=200 if thorough else 0,
+                    length=10.0 if thorough else 0.0,
+                )
+                if hot and thorough:
+                    ours = await site_energies(dispatcher, "cheap", hot)
+                    changes["spread"] = spread(theirs, ours, hot)
+            except ConfigError as error:  # a bad fit may have no crystal; that is what is told
+                changes["trouble"] = str(error)
+            found.append(_changed(candidate, changes))
+            done += 1
+            show(step, done, total)
+        times: list[list[Cost]] = [[] for _ in listed]
+        for _ in range(_ROUNDS):  # in turns, so that a busy machine is busy for all
+            for at, dispatcher in enumerate(dispatchers):
+                with contextlib.suppress(MixserverError):
+                    times[at].append(await cost(dispatcher, "cheap", material.crystal))
+                done += 1
+                show(step, done, total)
+    return [_timed(candidate, costs) for candidate, costs in zip(found, times, strict=True)]
+
+
+def _timed(candidate: Candidate, costs: Sequence[Cost]) -> Candidate:
+    if not costs:
+        return candidate
+    middle = statistics.median(cost.microseconds for cost in costs)
+    error = statistics.median(cost.spread for cost in costs)
+    return _changed(candidate, {"microseconds": middle, "microseconds_error": error})
+
+
+def _changed(candidate: Candidate, changes: Mapping[str, object]) -> Candidate:
+    return msgspec.structs.replace(candidate, **changes)

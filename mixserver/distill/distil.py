@@ -1,0 +1,337 @@
+"""A whole distillation: from a recipe to a potential and a report.
+
+The order of steps is the order of this file; each is kept in the run folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from mixserver import __version__
+from mixserver.arrays import Scalars
+from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.distill.candidates import (
+    Judged,
+    Source,
+    described,
+    design_of,
+    judged,
+    pair_basis,
+    parity,
+)
+from mixserver.distill.descriptor import Descriptor
+from mixserver.distill.design import Design
+from mixserver.distill.fit import Fitted, Wishes, chosen, fitted
+from mixserver.distill.folder import RunFolder, open_folder
+from mixserver.distill.material import Material, material
+from mixserver.distill.pair import PairBasis
+from mixserver.distill.pool import workers
+from mixserver.distill.potential import write_potential
+from mixserver.distill.reading import Order
+from mixserver.distill.report import write_report
+from mixserver.distill.results import Candidate, Result
+from mixserver.distill.rows import RowFiles, make_reference_rows, make_rows
+from mixserver.errors import ConfigError
+
+log = structlog.get_logger(__name__)
+
+Block = NDArray[np.float64]
+Show = Callable[[str, int, int], None]
+"""Told (step, done, total)."""
+
+_PROCESSES: Final = 2
+"""For descriptor rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a distillation leaves."""
+
+    potential: Path
+    """Commands for the lammps worker."""
+    report: Path
+    """HTML."""
+    result: Result
+
+
+async def distil(order: Order, show: Show, *, sweep: bool = False) -> Written:
+    """Make a cheap potential from an expensive model.
+
+    Args:
+        order: what is to be made.
+        show: told how far it is.
+        sweep: compare several resolutions and cutoffs too.
+
+    Raises:
+        ConfigError: the recipe, the structure, the model or the constraints do not allow it.
+        MixserverError: workers cannot be asked.
+    """
+    with open_folder(order.folder) as run:
+        async with workers(order, order.folder / "workers") as dispatcher:
+            return await _distil(order, run, dispatcher, show, sweep=sweep)
+
+
+async def _distil(
+    order: Order, run: RunFolder, dispatcher: Dispatcher, show: Show, *, sweep: bool
+) -> Written:
+    recipe = order.recipe
+    reach = max(
+        *(order.descriptor(cutoff=c).reach for c in (*recipe.sweep.cutoffs, None)),
+        recipe.pair.cutoff if recipe.pair.functions else 0.0,
+    )
+    known = await material(order, run, dispatcher, show, cheap_reach=reach)
+    seconds = known.seconds
+    work = order.folder / "fits"
+    work.mkdir(exist_ok=True)
+
+    descriptor = order.descriptor()
+    source = await _source(order, known, descriptor, {}, show)
+    began = time.monotonic()
+    show("fit", 0, 1)
+    listed, best = _ways(order, known, source, descriptor, work)
+    listed += await _stock(order, known, source, work, show)
+    show("fit", 1, 1)
+    seconds["fit"] = time.monotonic() - began
+
+    began = time.monotonic()
+    candidates = await judged(listed, order, known, dispatcher, work, show, step="judge")
+    seconds["judge"] = time.monotonic() - began
+
+    swept: list[Candidate] = []
+    if sweep:
+        began = time.monotonic()
+        swept = await _sweep(order, known, dispatcher, source.pair_rows, work, show)
+        seconds["sweep"] = time.monotonic() - began
+    result = Result(
+        name=recipe.name,
+        elements=order.elements,
+        expensive=known.card.name,
+        fingerprint=known.card.fingerprint,
+        portrait=known.portrait,
+        ghost_free=bool(known.partition),
+        candidates=tuple(candidates),
+        front=best.front,
+        parity=parity(source, source.rows, best.coefficients),
+        sweep=tuple(swept),
+        recommended=recommended(swept),
+        seconds=seconds,
+        notes=_notes(known, best),
+    )
+    potential = write_potential(
+        order.folder,
+        recipe.name,
+        descriptor,
+        source.pairs,
+        best.coefficients,
+        reference=_reference_lines(order),
+        notes=_provenance(order, known, descriptor),
+    )
+    return Written(potential, write_report(result, order.folder), result)
+
+
+async def _source(
+    order: Order,
+    known: Material,
+    descriptor: Descriptor,
+    pair_rows: dict[str, Block],
+    show: Show,
+) -> Source:
+    """Descriptor rows of everything that was labelled."""
+    files = list(known.files.values())
+    folder = order.folder / "rows"
+    name = f"rows 2J={descriptor.twojmax} {descriptor.cutoff:g} Å"
+    began = time.monotonic()
+    rows = await make_rows(
+        descriptor,
+        files,
+        folder,
+        processes=_PROCESSES,
+        progress=lambda done, total: show(name, done, total),
+    )
+    reference: RowFiles | None = None
+    if order.reference is not None:
+        reference = await make_reference_rows(order.reference, files, folder, processes=_PROCESSES)
+    known.seconds[name] = time.monotonic() - began
+    return Source(order, known, rows, reference, pair_basis(order, known), pair_rows)
+
+
+def _ways(
+    order: Order, known: Material, source: Source, descriptor: Descriptor, work: Path
+) -> tuple[list[Judged], Fitted]:
+    """The fit that was asked for, and the same without this and that."""
+    recipe = order.recipe
+    design = design_of(source)
+    best = chosen(design, recipe.fit, recipe.hard, recipe.partition)
+
+    def one(label: str, made: Fitted, of: Design, pairs: PairBasis) -> Judged:
+        here = Source(order, known, source.rows, source.reference, pairs, source.pair_rows)
+        candidate = described(
+            label,
+            of,
+            made.solution,
+            made.coefficients,
+            here,
+            weight=made.ghost,
+            descriptor=descriptor,
+        )
+        return Judged(candidate, _written(order, work, label, descriptor, pairs, made.coefficients))
+
+    listed = [one("constrained", best, design, source.pairs)]
+    plain = fitted(design, recipe.fit, recipe.hard, Wishes())
+    if known.partition:
+        listed.append(one("no partition rows", Fitted(plain, 0.0), design, source.pairs))
+    free = fitted(design, recipe.fit, recipe.hard, Wishes(hard=False))
+    listed.append(one("unconstrained", Fitted(free, 0.0), design, source.pairs))
+    if source.pairs.functions:
+        none = pair_basis(order, known, functions=0)
+        alone = design_of(Source(order, known, source.rows, source.reference, none, {}))
+        try:
+            made = chosen(alone, recipe.fit, recipe.hard, recipe.partition)
+        except ConfigError as error:  # too few coefficients for the constraints, for instance
+            log.warning("SNAP without pair functions cannot be fitted", because=str(error))
+        else:
+            listed.append(one("SNAP alone", made, alone, none))
+    return listed, best
+
+
+async def _stock(
+    order: Order, known: Material, source: Source, work: Path, show: Show
+) -> list[Judged]:
+    """Potentials that others made, told by the same measures."""
+    listed = []
+    for name in order.recipe.compare:
+        file = order.base / name
+        rows = await make_reference_rows(
+            file,
+            list(known.files.values()),
+            order.folder / "rows",
+            processes=_PROCESSES,
+            progress=lambda done, total: show(f"rows {file.stem}", done, total),  # noqa: B023
+        )
+        none = pair_basis(order, known, functions=0)
+        theirs = Source(order, known, rows, None, none, {})
+        design = design_of(theirs)
+        candidate = described(file.stem, design, None, np.ones(1), theirs)
+        listed.append(Judged(candidate, file))
+    return listed
+
+
+async def _sweep(
+    order: Order,
+    known: Material,
+    dispatcher: Dispatcher,
+    pair_rows: dict[str, Block],
+    work: Path,
+    show: Show,
+) -> list[Candidate]:
+    """All resolutions and cutoffs of the recipe, fitted alike and run side by side."""
+    recipe = order.recipe
+    listed: list[Judged] = []
+    failed: list[Candidate] = []
+    for twojmax in recipe.sweep.twojmax:
+        for cutoff in recipe.sweep.cutoffs:
+            descriptor = order.descriptor(twojmax=twojmax, cutoff=cutoff)
+            label = f"2J = {twojmax}, {cutoff:g} Å"
+            source = await _source(order, known, descriptor, pair_rows, show)
+            design = design_of(source)
+            try:
+                made = chosen(design, recipe.fit, recipe.hard, recipe.partition)
+            except ConfigError as error:
+                failed.append(Candidate(label=label, descriptor=descriptor, trouble=str(error)))
+                continue
+            candidate = described(
+                label,
+                design,
+                made.solution,
+                made.coefficients,
+                source,
+                weight=made.ghost,
+                descriptor=descriptor,
+            )
+            name = f"sweep-2J{twojmax}-{cutoff:g}"
+            file = _written(order, work, name, descriptor, source.pairs, made.coefficients)
+            listed.append(Judged(candidate, file))
+    found = await judged(listed, order, known, dispatcher, work, show, step="sweep", thorough=False)
+    return found + failed
+
+
+def recommended(swept: Sequence[Candidate]) -> str:
+    """The candidate with the least product of cost and force error, of those that are crystals."""
+    of = _hottest(swept)
+    scores = [
+        (candidate.microseconds * error, candidate.label)
+        for candidate in swept
+        if candidate.microseconds is not None
+        and candidate.portrait is not None
+        and (error := candidate.forces(of)) is not None
+        and error > 0.0
+    ]
+    return min(scores)[1] if scores else ""
+
+
+def _hottest(swept: Sequence[Candidate]) -> str:
+    """The hot structures by which potentials are compared: those in the middle."""
+    kinds = sorted(
+        {errors.of for candidate in swept for errors in candidate.errors if "hot" in errors.of},
+        key=lambda of: float(of.split()[1]) if len(of.split()) > 1 else 0.0,
+    )
+    return kinds[len(kinds) // 2] if kinds else ""
+
+
+def _written(
+    order: Order,
+    work: Path,
+    label: str,
+    descriptor: Descriptor,
+    pairs: PairBasis,
+    coefficients: Scalars,
+) -> Path:
+    name = label.replace(" ", "-").replace("=", "")
+    return write_potential(
+        work,
+        f"{order.recipe.name}-{name}",
+        descriptor,
+        pairs,
+        coefficients,
+        reference=_reference_lines(order),
+    )
+
+
+def _reference_lines(order: Order) -> list[str]:
+    return [] if order.reference is None else order.reference.read_text().splitlines()
+
+
+def _provenance(order: Order, known: Material, descriptor: Descriptor) -> list[str]:
+    kelvin = ", ".join(f"{t:g}" for t in order.recipe.soft.temperatures)
+    return [
+        f"{order.recipe.name}: SNAP with 2J = {descriptor.twojmax}, {descriptor.cutoff:g} Å, by "
+        f"mixserver {__version__} distill",
+        f"from {known.card.name} ({known.card.fingerprint[:16]}), crystal at {kelvin} K; "
+        f"recipe {order.file.name}",
+    ]
+
+
+def _notes(known: Material, best: Fitted) -> tuple[str, ...]:
+    solution = best.solution
+    notes = [
+        f"{solution.rank} independent constraints; {solution.redundant} more say the same by "
+        "symmetry",
+        f"least distance of two atoms in the structures: {known.nearest:.2f} Å; below it the "
+        "potential is a guess",
+    ]
+    if known.portrait.trouble:
+        notes.append(f"expensive model: {known.portrait.trouble}")
+    if not known.partition:
+        notes.append(
+            "the expensive model's site energies cannot be weighted, or no regions were asked for: "
+            "ghost forces are neither fitted nor told"
+        )
+    return tuple(notes)
