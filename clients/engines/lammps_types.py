@@ -15,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.engines.lammps_mpi import Order
-from clients.engines.neighbours import completed, pairs, wrap
+from clients.engines.neighbours import completed, wrap
 from mixserver.arrays import Indices, Mask, Matrix, Numbers, Scalars, Vectors
 
 _HEAD_ROOM: Final = 1.3
 _LEAST_ROOM: Final = 16
-_MARGIN: Final = 1.5
+_MARGIN: Final = 0.6
 """Å beyond the cutoff within which atoms of weight 0 stay visible, so that most steps need no new
 search."""
+_VOXELS: Final = 6
+"""Per reach. Some atoms a voxel or two beyond the reach count as near."""
+_MOST_VOXELS: Final = 64
+"""Along each axis."""
 _HIDDEN, _ZERO, _ONE = 0, 1, 2
 
 
@@ -128,26 +132,39 @@ class _Shadow:
 
 
 def _near(order: Order, site: Mask, dark: Indices, reach: float) -> Indices:
-    """Those dark atoms that have a site within reach."""
-    kept = np.sort(np.concatenate([dark, _candidates(order, site, dark, reach)]))
-    found = pairs(order.positions[kept], order.cell, order.pbc, reach)
-    seen = kept[found.first[site[kept[found.second]]]]
-    return np.asarray(np.intersect1d(seen, dark))
+    """Those dark atoms that have a site within reach, and some a little farther away.
 
-
-def _candidates(order: Order, site: Mask, dark: Indices, reach: float) -> Indices:
-    """The sites in the cells, at least `reach` wide, of dark atoms and in those around."""
+    Space is divided into voxels; a sum over shifted copies of the voxels that hold sites, done as
+    a product of Fourier transforms, tells which of them lie within reach of one.
+    """
     full = completed(order.cell, order.pbc)
     inverse = np.linalg.inv(full)
     fraction = wrap(order.positions, order.cell, order.pbc) @ inverse
     low, size = fraction.min(axis=0), np.ptp(fraction, axis=0)
     periodic = np.asarray(order.pbc)
     low[periodic], size[periodic] = 0.0, 1.0
-    width = reach * np.linalg.norm(inverse, axis=0)
-    count = np.clip(np.floor(size / width), 1, 100).astype(int)
-    cell = np.clip((fraction - low) / np.maximum(size, 1e-300) * count, 0, count - 1).astype(int)
-    marked = np.zeros(count, bool)
-    marked[tuple(cell[dark].T)] = True
-    for axis in range(3):
-        marked |= np.roll(marked, 1, axis) | np.roll(marked, -1, axis)
-    return np.flatnonzero(site & marked[tuple(cell.T)])
+    size = np.maximum(size, 1e-9)
+    height = size / np.linalg.norm(inverse, axis=0)
+    count = np.clip(np.floor(height * _VOXELS / reach), 1, _MOST_VOXELS).astype(int)
+    voxel = np.clip((fraction - low) / size * count, 0, count - 1).astype(int)
+    occupied = np.zeros(count)
+    occupied[tuple(voxel[site].T)] = 1.0
+
+    width = height / count
+    stretch = [np.arange(-most, most + 1) for most in (reach // width).astype(int) + 1]
+    offset = np.stack(np.meshgrid(*stretch, indexing="ij"), -1).reshape(-1, 3)
+    edges = full * (size / count)[:, None]
+    corners = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]) @ edges
+    diagonal = float(np.sqrt(np.square(corners).sum(axis=1).max()))
+    apart = np.sqrt(np.square(offset @ edges).sum(axis=1)) - diagonal
+    between = np.maximum(np.abs(offset) - 1, 0) * width  # of planes
+    apart = np.maximum(apart, between.max(axis=1))
+    if np.allclose(edges @ edges.T, np.diag(width**2), rtol=0, atol=1e-9 * reach**2):
+        apart = np.sqrt(np.square(between).sum(axis=1))  # a right-angled voxel
+    seen = np.zeros(count)
+    seen[tuple((offset[apart <= reach] % count).T)] = 1.0
+    sites = np.fft.irfftn(
+        np.fft.rfftn(occupied) * np.fft.rfftn(seen), s=tuple(count), axes=(0, 1, 2)
+    )
+    near: Indices = dark[sites[tuple(voxel[dark].T)] > 0.5]
+    return near
