@@ -65,8 +65,8 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
 
 def _table(result: Result) -> str:
     """What the candidates are worth, in a few columns."""
-    kinds = sorted({errors.of for one in result.candidates for errors in one.errors})
-    hot = [of for of in kinds if of.startswith("hot")]
+    kinds = {errors.of for one in result.candidates for errors in one.errors}
+    hot = sorted((of for of in kinds if of.startswith("hot")), key=lambda of: (len(of), of))
     head = ["", "µs/atom", *(f"F {of}" for of in hot), "V (Å³)", "C11 C12 C44 (GPa)", "ghost 4 Å"]
     seen = result.portrait
     rows = [

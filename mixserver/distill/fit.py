@@ -21,7 +21,7 @@ from mixserver.distill.results import FrontPoint
 from mixserver.distill.solve import Solution, solve, solve_validated
 from mixserver.errors import ConfigError
 
-WEIGHTS: Final = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0)
+WEIGHTS: Final = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Of ghost forces, tried for "auto"."""
 
 

@@ -152,7 +152,7 @@ def _table(pairs: PairBasis, coefficients: Scalars) -> str:
         here = slice(number * pairs.functions, (number + 1) * pairs.functions)
         energy, force = pairs.curve(coefficients[here], r)
         rows = "".join(
-            f"{at} {x:.17g} {e:.17g} {f:.17g}\n"
+            f"{at} {x:.12g} {e:.15g} {f:.15g}\n"
             for at, (x, e, f) in enumerate(zip(r, energy, force, strict=True), 1)
         )
         ends = f"{r[0]:.17g} {r[-1]:.17g}"

@@ -121,7 +121,7 @@ class Partition(_Table, frozen=True):
     weight: float | Literal["auto"] = "auto"
     """Of ghost forces beside forces (mean squares); "auto" takes the least ghost force that does
     not raise the force error by more than `price`."""
-    price: float = 0.15
+    price: float = 0.2
     """For "auto": what part of the force error may be added."""
     groups: int = 4
     """Into how many groups hot structures are divided; 1 for none."""
