@@ -7,6 +7,7 @@ descriptor rows are given to it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -247,15 +248,19 @@ def with_pairs(
 
 
 def splits(names: Sequence[str], validation: float) -> dict[str, Split]:
-    """Deal structures out: evenly over each kind and temperature, as they come.
+    """Deal structures out, evenly over each kind and temperature.
 
     Args:
-        names: in the order they were sampled; neighbours are alike.
+        names: in the order they were sampled, since neighbours are alike; what is before the first
+            dash says the kind.
         validation: fraction for validation, and the same again for the test.
     """
     every = round(1.0 / validation)
+    seen: Counter[str] = Counter()
     dealt: dict[str, Split] = {}
-    for at, name in enumerate(names):
-        place = at % every
+    for name in names:
+        kind = name.split("-", 1)[0]
+        place = seen[kind] % every
+        seen[kind] += 1
         dealt[name] = "validation" if place == every // 2 else "test" if place == 0 else "train"
     return dealt

@@ -132,11 +132,11 @@ class Partition(_Table, frozen=True):
 class Fit(_Table, frozen=True):
     """Weights of the soft set in the least squares (of mean squares over all rows of a kind)."""
 
-    energy: float = 10.0
+    energy: float = 30.0
     """Of energies per atom (eV)."""
     force: float = 1.0
     """Of forces (eV/Å)."""
-    virial: float = 0.5
+    virial: float = 1.0
     """Of virials per atom (eV)."""
     smooth: float = 1e-3
     """Of second differences of pair functions (eV): keeps the curve smooth where no pair of atoms

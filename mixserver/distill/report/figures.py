@@ -57,7 +57,8 @@ def parity(result: Result) -> Figure | None:
             x, y = (np.array(values) for values in _pair(one, what))
             if not len(x):
                 continue
-            axes.plot(x, y, ".", ms=3.5, color=_COLOURS[at % 8], alpha=0.6, mew=0, label=one.of)
+            size = 3.5 if len(x) > 100 else 7.0
+            axes.plot(x, y, ".", ms=size, color=_COLOURS[at % 8], alpha=0.6, mew=0, label=one.of)
             low, high = min(low, x.min(), y.min()), max(high, x.max(), y.max())
         if np.isfinite(low):
             room = 0.04 * (high - low or 1.0)
