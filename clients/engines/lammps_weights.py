@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.engines.lammps_carried import CarrierPart, TooClose, different
+from clients.engines.lammps_carrier import Carrier, carriers_of
 from clients.engines.lammps_instance import Evaluated, Instance, Setup
 from clients.engines.lammps_library import LammpsError, Library
 from clients.engines.lammps_mpi import Order, Ranks
@@ -36,6 +38,8 @@ _SAME: Final = 1e-8
 _SLOPE: Final = 1e-3
 """Relative; splines of tables are no better, and a potential that is not pairwise is far worse."""
 _STEP: Final = 1e-3
+_REST: Final = 50
+"""Evaluations with listed pairs after atoms have been closer than the carriers reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Plan:
     """How LAMMPS gets the weights of SNAPs."""
     curves: tuple[Curve, ...] = ()
     """Pairs whose forces in LAMMPS are not the gradient of their energies; here they are."""
+    carriers: tuple[Carrier, ...] = ()
+    """The pairwise part as potentials that LAMMPS can weight itself; empty if there are none."""
 
 
 class Weighted:
@@ -74,12 +80,16 @@ class Weighted:
         self._plan, self._ranks = plan, ranks
         self._snaps: list[list[SnapPart]] = []
         self._edges: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._carried: list[CarrierPart] = []
         self._pairs: PairPart | None = None
+        self._resting = 0
         self._observers: dict[bool, Instance] = {}
         try:
             self._make_snaps(order)
-            if plan.parts.pairwise is not None:
-                self._pairs = PairPart(plan.setup, plan.parts.pairwise, plan.curves, order, ranks)
+            if self._are_carried(order):
+                self._make_carried(order)
+            elif plan.parts.pairwise is not None:
+                self._listed(order)
         except BaseException:
             self.close()
             raise
@@ -87,10 +97,10 @@ class Weighted:
     def close(self) -> None:
         """End all LAMMPS instances."""
         snaps = (one for passes in self._snaps for one in passes)
-        for one in (*snaps, self._pairs, *self._observers.values()):
+        for one in (*snaps, *self._carried, self._pairs, *self._observers.values()):
             if one is not None:
                 one.close()
-        self._snaps, self._pairs, self._observers = [], None, {}
+        self._snaps, self._carried, self._pairs, self._observers = [], [], None, {}
 
     def evaluate(self, order: Order) -> Evaluated:
         """Evaluate positions and weights of the same atoms.
@@ -107,8 +117,7 @@ class Weighted:
         except Crowded:
             self._make_snaps(bare)
             found = self._snapped(bare)
-        if self._pairs is not None:
-            found.append(self._pairs.evaluate(bare))
+        found += self._paired(bare)
         energies: Scalars | None = None
         if order.energies:
             energies = np.sum([_energies(one) for one in found], axis=0)
@@ -140,6 +149,52 @@ class Weighted:
             for passes in self._snaps
             for one, share in zip(passes, shares, strict=True)
         ]
+
+    def _paired(self, order: Order) -> list[Evaluated]:
+        """The pairwise part: by LAMMPS alone where that is possible."""
+        if self._plan.parts.pairwise is None:
+            return []
+        if self._resting:
+            self._resting -= 1
+        elif self._are_carried(order):
+            try:
+                return self._by_carriers(order)
+            except TooClose:
+                self._resting = _REST
+        return [self._listed(order).evaluate(order)]
+
+    def _by_carriers(self, order: Order) -> list[Evaluated]:
+        try:
+            if self._carried:
+                return [one.evaluate(order) for one in self._carried]
+        except Crowded:
+            pass
+        self._make_carried(order)
+        return [one.evaluate(order) for one in self._carried]
+
+    def _are_carried(self, order: Order) -> bool:
+        """Whether there are carriers, and atom types enough for these weights."""
+        if not self._plan.carriers:
+            return False
+        return sum(different(order.numbers, weights_of(order), self._plan.setup.numbers)) <= (
+            MOST_WEIGHTS
+        )
+
+    def _make_carried(self, order: Order) -> None:
+        """Make carriers with room for these weights, and no more than needed."""
+        for one in self._carried:
+            one.close()
+        self._carried = []
+        for carrier in self._plan.carriers:
+            self._carried.append(CarrierPart(self._plan.setup, carrier, order, self._ranks))
+
+    def _listed(self, order: Order) -> PairPart:
+        """The pairwise part by lists of pairs, made when it is first needed."""
+        if self._pairs is None:
+            plan = self._plan
+            commands = plan.parts.pairwise or ()
+            self._pairs = PairPart(plan.setup, commands, plan.curves, order, self._ranks)
+        return self._pairs
 
     def _shares(self, order: Order) -> list[Order]:
         """The weights in several passes that add up to them, if there are very many."""
@@ -199,13 +254,24 @@ def plan_weights(setup: Setup, cutoff: float | None) -> Plan:
             curves = curves_of(setup, parts.pairwise or (), cutoff)
             plan = Plan(setup, parts, cutoff, way, curves)
             _check(plan)
+            return _with_carriers(plan)
         except LammpsError as error:
             reasons.append(f"LAMMPS says: {error}")
         except (BadInput, NoWay) as error:
             reasons.append(str(error))
-        else:
-            return plan
     raise NoWay(reasons[0])
+
+
+def _with_carriers(plan: Plan) -> Plan:
+    """The same plan with carriers of its pairwise part, if they are exact."""
+    carried = replace(
+        plan, carriers=carriers_of(plan.setup, plan.parts.pairwise or (), plan.cutoff)
+    )
+    try:
+        _check(carried)
+    except (LammpsError, BadInput, NoWay):
+        return plan
+    return carried
 
 
 def _check(plan: Plan) -> None:

@@ -264,7 +264,7 @@ def test_an_error_inside_lammps_is_tried_again_in_fresh_instances(engine: Make) 
     weight = some_weights(system)
     before = evaluate(one, system, weight=weight)
     old = one._instances[0, "weighted"]
-    old._pairs.library.command("uncompute mx_pair")
+    old._carried[0].library.command("uncompute mx_v")
     after = evaluate(one, system, weight=weight)
     assert one._instances[0, "weighted"] is not old
     np.testing.assert_allclose(after.forces, before.forces, atol=1e-10)
