@@ -145,24 +145,24 @@ def _pair(dimers: Dimers, kinds: tuple[int, int], inner: float, outer: float) ->
     sampled = dimers.energies(_STEP * np.arange(first, last + 1))
     # Beyond the cutoff a few points complete the last cubic; nobody looks there otherwise.
     coarsest = max(_COARSER)
-    beyond = _extrapolated(sampled[-5 * coarsest :: coarsest], (_STENCIL + 1) * coarsest, coarsest)
+    ending = sampled[::-1][: 5 * coarsest : coarsest][::-1]
+    beyond = _extrapolated(ending, (_STENCIL + 1) * coarsest, coarsest)
     energies = np.concatenate([np.zeros(first), sampled, beyond])
     energies[:first] = energies[first]
 
-    dice = np.random.default_rng(1)
-    low, high = inner + 1e-3, outer - 1e-3
-    probes = np.sort(dice.uniform(low, high, _PROBES))
-    probes = np.sort(np.concatenate([probes, dice.uniform(high - 0.05, high, _PROBES // 10)]))
-    right = dimers.energies(probes)
+    middles = _STEP * (np.arange(first, last) + 0.5)  # all of them: a jump is seen nowhere else
+    right = dimers.energies(middles)
+    probes = np.sort(np.random.default_rng(1).uniform(inner + 1e-3, outer - 1e-3, _PROBES))
     delta = 0.25 * _STEP
     near = [dimers.energies(probes + k * delta) for k in (-2, -1, 1, 2)]
     slope = (near[0] - 8.0 * near[1] + 8.0 * near[2] - near[3]) / (12.0 * delta)
     for coarser in _COARSER:
-        got, tilt = curve(energies[::coarser], coarser * _STEP).at(probes)
+        cubics = curve(energies[::coarser], coarser * _STEP)
+        got, tilt = cubics.at(middles)[0], cubics.at(probes)[1]
         finest = coarser == min(_COARSER)
-        wrong = np.abs(got - right) > _ENERGY[finest] * np.maximum(1.0, np.abs(right))
-        wrong |= np.abs(tilt - slope) > _SLOPE[finest] * np.maximum(1.0, np.abs(slope))
-        lowest = float(probes[wrong].max(initial=inner)) + 0.01
+        off = np.abs(got - right) > _ENERGY[finest] * np.maximum(1.0, np.abs(right))
+        skew = np.abs(tilt - slope) > _SLOPE[finest] * np.maximum(1.0, np.abs(slope))
+        lowest = 0.01 + float(np.concatenate([middles[off], probes[skew]]).max(initial=inner))
         enough = max(_CLOSE, inner + 0.05, _TOO_FAR * outer if finest else 0.0)
         if lowest <= enough:
             return _Pair(kinds, int(lowest / _STEP) + 1, outer, energies, coarser)
