@@ -5,6 +5,7 @@ The order of steps is the order of this file; each is kept in the run folder.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ async def _distil(
     source = await _source(order, known, descriptor, {}, show)
     began = time.monotonic()
     show("fit", 0, 1)
-    listed, best = _ways(order, known, source, descriptor, work)
+    # on a thread: workers that hear nothing from the server for long take it for dead
+    listed, best = await asyncio.to_thread(_ways, order, known, source, descriptor, work)
     listed += await _stock(order, known, source, work, show)
     show("fit", 1, 1)
     seconds["fit"] = time.monotonic() - began
@@ -119,7 +121,7 @@ async def _distil(
         ghost_free=bool(known.partition),
         candidates=tuple(candidates),
         front=best.front,
-        parity=parity(source, source.rows, best.coefficients),
+        parity=await asyncio.to_thread(parity, source, source.rows, best.coefficients),
         sweep=tuple(swept),
         recommended=recommended(swept),
         seconds=seconds,
@@ -218,7 +220,7 @@ async def _stock(
         )
         none = pair_basis(order, known, functions=0)
         theirs = Source(order, known, rows, None, none, {})
-        design = design_of(theirs)
+        design = await asyncio.to_thread(design_of, theirs)
         candidate = described(file.stem, design, None, np.ones(1), theirs)
         listed.append(Judged(candidate, file))
     return listed
@@ -239,28 +241,37 @@ async def _sweep(
     for twojmax in recipe.sweep.twojmax:
         for cutoff in recipe.sweep.cutoffs:
             descriptor = order.descriptor(twojmax=twojmax, cutoff=cutoff)
-            label = f"2J = {twojmax}, {cutoff:g} Å"
             source = await _source(order, known, descriptor, pair_rows, show)
-            design = design_of(source)
             try:
-                made = chosen(design, recipe.fit, recipe.hard, recipe.partition)
+                listed.append(await asyncio.to_thread(_point, order, source, descriptor, work))
             except ConfigError as error:
+                label = _label(descriptor)
                 failed.append(Candidate(label=label, descriptor=descriptor, trouble=str(error)))
-                continue
-            candidate = described(
-                label,
-                design,
-                made.solution,
-                made.coefficients,
-                source,
-                weight=made.ghost,
-                descriptor=descriptor,
-            )
-            name = f"sweep-2J{twojmax}-{cutoff:g}"
-            file = _written(order, work, name, descriptor, source.pairs, made.coefficients)
-            listed.append(Judged(candidate, file))
     found = await judged(listed, order, known, dispatcher, work, show, step="sweep", thorough=False)
     return found + failed
+
+
+def _point(order: Order, source: Source, descriptor: Descriptor, work: Path) -> Judged:
+    """One point of a sweep."""
+    recipe = order.recipe
+    design = design_of(source)
+    made = chosen(design, recipe.fit, recipe.hard, recipe.partition)
+    candidate = described(
+        _label(descriptor),
+        design,
+        made.solution,
+        made.coefficients,
+        source,
+        weight=made.ghost,
+        descriptor=descriptor,
+    )
+    name = f"sweep-2J{descriptor.twojmax}-{descriptor.cutoff:g}"
+    file = _written(order, work, name, descriptor, source.pairs, made.coefficients)
+    return Judged(candidate, file)
+
+
+def _label(descriptor: Descriptor) -> str:
+    return f"2J = {descriptor.twojmax}, {descriptor.cutoff:g} Å"
 
 
 def recommended(swept: Sequence[Candidate]) -> str:

@@ -64,14 +64,7 @@ async def cheap_workers(
     Raises:
         WorkerFault: LAMMPS refused the potential; its last words are quoted.
     """
-    words = ["lammps", str(commands), "--elements", ",".join(order.elements)]
-    local = Local(role="cheap", command=tuple(words), count=count)
-    config = Config(
-        upstream=Upstream(structure=order.recipe.structure, address=_NOBODY),
-        models=Models(cheap=Model()),
-        local=(local,),
-    )
-    async with _served(Case(order.base, order.file, config), folder, "cheap") as dispatcher:
+    async with _served(_cheap_case(order, commands, count), folder, "cheap") as dispatcher:
         yield dispatcher
 
 
@@ -101,6 +94,17 @@ async def _served(case: Case, folder: Path, role: Role) -> AsyncIterator[Dispatc
                     yield dispatcher
             finally:
                 await asyncio.gather(*closing)
+
+
+def _cheap_case(order: Order, commands: Path, count: int) -> Case:
+    """A case with LAMMPS alone. Workers run in the recipe's folder, hence the whole path."""
+    words = ("lammps", str(commands.resolve()), "--elements", ",".join(order.elements))
+    config = Config(
+        upstream=Upstream(structure=order.recipe.structure, address=_NOBODY),
+        models=Models(cheap=Model()),
+        local=(Local(role="cheap", command=words, count=count),),
+    )
+    return Case(order.base, order.file, config)
 
 
 def _case(order: Order) -> Case:
