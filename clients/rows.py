@@ -29,6 +29,8 @@ Block = NDArray[np.float64]
 
 _VOIGT: Final = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 _ALL: Final = (True, True, True)
+_MOST_NEIGHBOURS: Final = 10000
+"""Of an atom; also what LAMMPS is told. A denser cell is nonsense, and a flat one has no end."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +45,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rmin0: float
     quadratic: bool
     bzero: bool
+
+    def __post_init__(self) -> None:
+        count = len(self.elements)
+        if not count or len(set(self.elements)) != count:
+            raise ValueError(f"elements are {self.elements}; name each once, at least one")
+        if len(self.radii) != count or len(self.weights) != count:
+            raise ValueError(
+                f"{count} elements, but {len(self.radii)} radii and {len(self.weights)} weights"
+            )
+        if self.twojmax < 1 or not self.reach > 0.0:
+            raise ValueError(
+                f"twojmax is {self.twojmax}, the largest reach {self.reach} Å; both must be above 0"
+            )
+
+    @property
+    def reach(self) -> float:
+        """Å: the largest distance at which any two elements see each other."""
+        return 2.0 * max(self.radii) * self.cutoff
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +91,9 @@ class _Atoms:
     def __init__(self, file: Path) -> None:
         try:
             with np.load(file, allow_pickle=False) as data:
+                for name in ("numbers", "group"):
+                    if data[name].dtype.kind not in "iu" or data[name].ndim != 1:
+                        raise ValueError(f"{name} is no list of whole numbers")
                 self.numbers: Numbers = data["numbers"].astype(np.int32)
                 self.positions: Vectors = np.ascontiguousarray(data["positions"], np.float64)
                 self.cell: Matrix = np.ascontiguousarray(data["cell"], np.float64)
@@ -110,8 +133,14 @@ def snap_rows(
         columns begin with its constant.
 
     Raises:
-        ConfigError: an element without settings, or LAMMPS refused.
+        ConfigError: an element without settings, a cell without room, or LAMMPS refused.
     """
+    room = abs(float(np.linalg.det(cell)))
+    if len(numbers) * 4.19 * settings.reach**3 > _MOST_NEIGHBOURS * room:
+        raise ConfigError(
+            f"the cell {cell.tolist()} (Å) has {room:.3g} Å³ for {len(numbers)} atoms; it must "
+            "span a crystal. Correct the structure"
+        )
     strangers = [symbol for symbol in settings.elements if symbol not in NUMBERS]
     if strangers:
         raise ConfigError(f"there are no chemical elements {', '.join(strangers)}")
@@ -156,7 +185,6 @@ def _computed(
     """The table of `compute snap`: energy row, forces, virial; columns by type."""
     command = library.command
     kinds = len(settings.elements) * groups
-    reach = 2.0 * max(settings.radii) * settings.cutoff
     for text in ("units metal", "atom_style atomic", "atom_modify map array sort 0 0"):
         command(text)
     command("boundary p p p")
@@ -171,10 +199,10 @@ def _computed(
     library.create_atoms(types, positions)
     if library.atoms != len(types):
         raise LammpsError(f"it took {library.atoms} of {len(types)} atoms")
-    command(f"pair_style zero {reach + 0.1:.17g}")
+    command(f"pair_style zero {settings.reach + 0.1:.17g}")
     command("pair_coeff * *")
     command("neighbor 0.1 bin")
-    command("neigh_modify one 10000")
+    command(f"neigh_modify one {_MOST_NEIGHBOURS}")
 
     def each(values: tuple[float, ...]) -> str:
         return " ".join(f"{value:.17g}" for value in values for _ in range(groups))

@@ -33,6 +33,7 @@ from mixserver.distill.design import Design
 from mixserver.distill.fit import Fitted, Wishes, chosen, fitted
 from mixserver.distill.folder import RunFolder, open_folder
 from mixserver.distill.material import Material, material
+from mixserver.distill.overlay import read_parts
 from mixserver.distill.pair import PairBasis
 from mixserver.distill.pool import workers
 from mixserver.distill.potential import write_potential
@@ -75,6 +76,7 @@ async def distil(order: Order, show: Show, *, sweep: bool = False) -> Written:
         ConfigError: the recipe, the structure, the model or the constraints do not allow it.
         MixserverError: workers cannot be asked.
     """
+    read_parts(order.reference or (), order.elements)  # what it cannot be laid over, said early
     with open_folder(order.folder) as run:
         async with workers(order, order.folder / "workers") as dispatcher:
             return await _distil(order, run, dispatcher, show, sweep=sweep)
@@ -133,7 +135,7 @@ async def _distil(
         descriptor,
         source.pairs,
         best.coefficients,
-        reference=_reference_lines(order),
+        reference=order.reference or (),
         notes=_provenance(order, known, descriptor),
     )
     return Written(potential, write_report(result, order.folder), result)
@@ -312,12 +314,8 @@ def _written(
         descriptor,
         pairs,
         coefficients,
-        reference=_reference_lines(order),
+        reference=order.reference or (),
     )
-
-
-def _reference_lines(order: Order) -> list[str]:
-    return [] if order.reference is None else order.reference.read_text().splitlines()
 
 
 def _provenance(order: Order, known: Material, descriptor: Descriptor) -> list[str]:

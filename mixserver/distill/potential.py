@@ -5,7 +5,6 @@ Writes and reads text; knows no LAMMPS.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ import numpy as np
 
 from mixserver.arrays import Scalars
 from mixserver.distill.descriptor import Descriptor
+from mixserver.distill.overlay import Part, as_commands, read_parts
 from mixserver.distill.pair import PairBasis
 from mixserver.errors import ConfigError
 
@@ -21,6 +21,17 @@ _SAMPLES: Final = 4000
 """Of a pair table; LAMMPS interpolates between them."""
 _NEAREST: Final = 0.4
 """Å, where the table begins."""
+_UNSAID: Final = {
+    "switchflag": "1",
+    "switchinnerflag": "0",
+    "chemflag": "0",
+    "bnormflag": "0",
+    "wselfallflag": "0",
+    "diagonalstyle": "3",
+}
+"""What a snapparam file may say beside what `Descriptor` has: these values only."""
+_NO_MATTER: Final = ("chunksize", "parallelthresh")
+_OURS: Final = ("rcutfac", "twojmax", "rfac0", "rmin0", "quadraticflag", "bzeroflag")
 
 
 def write_potential(
@@ -30,7 +41,7 @@ def write_potential(
     pairs: PairBasis,
     coefficients: Scalars,
     *,
-    reference: Sequence[str] = (),
+    reference: Path | Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Path:
     """Write NAME.snapcoeff, NAME.snapparam, NAME.table if there are pair functions, and NAME.in.
@@ -41,44 +52,40 @@ def write_potential(
         descriptor: of the SNAP.
         pairs: pair functions, perhaps none.
         coefficients: (elements * columns + pairs.columns,).
-        reference: pair_style and pair_coeff commands of the fixed reference; none is laid over.
+        reference: pair_style and pair_coeff commands of the fixed reference, or their file; none
+            is laid over. Files they name beside that file are copied.
         notes: lines for the head of each file: where it came from.
 
     Returns:
         NAME.in, which a `lammps` worker takes.
 
     Raises:
+        ConfigError: the reference cannot be laid over the SNAP.
         ValueError: the number of coefficients does not fit.
     """
+    laid = read_parts(reference, descriptor.elements)
     split = len(descriptor.elements) * descriptor.columns
     if len(coefficients) != split + pairs.columns:
         raise ValueError(
             f"{len(coefficients)} coefficients, expected {split} and {pairs.columns} of pairs"
         )
     head = "".join(f"# {note}\n" for note in notes)
-    coeff, param = f"{name}.snapcoeff", f"{name}.snapparam"
+    coeff, param, table = f"{name}.snapcoeff", f"{name}.snapparam", f"{name}.table"
+    laid.copy_files(folder, taken=(coeff, param, table, f"{name}.in"))
     (folder / coeff).write_text(head + _snapcoeff(descriptor, coefficients[:split]))
     (folder / param).write_text(head + _snapparam(descriptor))
     symbols = " ".join(descriptor.elements)
-    styles = ["snap"]
-    lines = [f"pair_coeff * * snap {coeff} {param} {symbols}"]
+    parts = [Part("snap", "", (("*", "*", f"{coeff} {param} {symbols}"),))]
     if pairs.columns:
-        table = f"{name}.table"
         (folder / table).write_text(head + _table(pairs, coefficients[split:]))
-        styles.append(f"table spline {2 * _SAMPLES}")
-        for a, b in pairs.pairs:
-            key = _keyword(pairs, a, b)
-            lines.append(f"pair_coeff {a + 1} {b + 1} table {table} {key} {pairs.cutoff:.17g}")
-    more_styles, more_lines = _overlay(reference)
-    styles += more_styles
-    lines += more_lines
-    if len(styles) == 1:
-        style, lines = "snap", [line.replace("* * snap ", "* * ") for line in lines]
-    else:
-        style = "hybrid/overlay " + " ".join(styles)
+        curves = tuple(
+            (str(a + 1), str(b + 1), f"{table} {_keyword(pairs, a, b)} {pairs.cutoff:.17g}")
+            for a, b in pairs.pairs
+        )
+        parts.append(Part("table", f"spline {2 * _SAMPLES}", curves))
     labels = " ".join(f"{at + 1} {symbol}" for at, symbol in enumerate(descriptor.elements))
     file = folder / f"{name}.in"
-    text = "\n".join([f"labelmap atom {labels}", f"pair_style {style}", *lines])
+    text = "\n".join([f"labelmap atom {labels}", *as_commands([*parts, *laid.parts])])
     file.write_text(f"{head}{text}\n")
     return file
 
@@ -90,7 +97,7 @@ def read_snap(coeff: Path, param: Path) -> tuple[Descriptor, Scalars]:
         Its descriptors and (elements * columns,) coefficients.
 
     Raises:
-        ConfigError: a file cannot be read or is no SNAP.
+        ConfigError: a file cannot be read, is no SNAP, or a SNAP of a kind that is not made here.
     """
     try:
         words = [line.split("#")[0].split() for line in coeff.read_text().splitlines()]
@@ -116,6 +123,12 @@ def read_snap(coeff: Path, param: Path) -> tuple[Descriptor, Scalars]:
         )
     except (OSError, ValueError, IndexError, KeyError) as error:
         raise ConfigError(f"{coeff} and {param} are no SNAP that can be read: {error}") from error
+    for key, value in values.items():
+        if key not in (*_OURS, *_NO_MATTER) and value != _UNSAID.get(key):
+            raise ConfigError(
+                f"{param} says {key} {value}, and SNAPs of that kind are not known here; take a "
+                f"potential without it (known: {', '.join(_OURS)})"
+            )
     if numbers.shape != (count, descriptor.columns):
         raise ConfigError(
             f"{coeff} has {per} coefficients per element, but twojmax {descriptor.twojmax} in "
@@ -158,40 +171,3 @@ def _table(pairs: PairBasis, coefficients: Scalars) -> str:
         ends = f"{r[0]:.17g} {r[-1]:.17g}"
         text += f"\n{_keyword(pairs, a, b)}\nN {len(r)} R {ends}\n\n{rows}"
     return text
-
-
-def _overlay(commands: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Styles and coefficient lines of a reference, to be laid over others.
-
-    Raises:
-        ConfigError: it is not made of pair_style and pair_coeff alone.
-    """
-    styles: list[str] = []
-    lines: list[str] = []
-    for text in commands:
-        line = text.split("#")[0].strip()
-        if not line or line.startswith("labelmap"):
-            continue
-        if match := re.fullmatch(r"pair_style\s+hybrid/overlay\s+(.*)", line):
-            styles.append(match[1])
-        elif match := re.fullmatch(r"pair_style\s+(\S+)(.*)", line):
-            styles.append(match[1] + match[2])
-        elif match := re.fullmatch(r"pair_coeff\s+(\S+)\s+(\S+)\s+(.*)", line):
-            lines.append(line)
-        else:
-            raise ConfigError(
-                f"the reference potential has the command {line!r}; it can have pair_style and "
-                "pair_coeff only"
-            )
-    if len(styles) == 1 and " " not in styles[0].strip().split(" ", 1)[0]:
-        name = styles[0].split()[0]
-        lines = [_named(line, name) for line in lines]
-    return styles, lines
-
-
-def _named(line: str, style: str) -> str:
-    """A pair_coeff line as a hybrid wants it: with the name of its style."""
-    words = line.split()
-    if len(words) > 3 and words[3] == style:
-        return line
-    return " ".join([*words[:3], style, *words[3:]])

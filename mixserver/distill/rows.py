@@ -1,7 +1,8 @@
 """Descriptor rows of labelled structures: made by programs of the workers' side, read from files.
 
 Each set of descriptors has a folder of its own, named by its settings, so several live side by side
-and none is made twice. Knows nothing of fits.
+and none is made twice. Beside the rows is written which atoms they are of: rows of a structure that
+was made anew under its old name are made anew too. Knows nothing of fits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 
 from mixserver.children import Child, start
 from mixserver.distill.descriptor import Descriptor
+from mixserver.distill.labelled import load_labelled
 from mixserver.errors import ConfigError, EvaluationError
 
 Block = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Told (done, total)."""
 
+_SOURCES: Final = "sources.json"
+"""In the folder of each set of descriptors: which atoms each file of rows is of."""
 _LOOK_S: Final = 0.1
 _GRACE_S: Final = 2.0
 
@@ -67,7 +71,7 @@ async def make_rows(
     processes: int = 1,
     progress: Progress | None = None,
 ) -> RowFiles:
-    """Make the rows of structures, those that are not there yet.
+    """Make the rows of structures, those that are not there yet or are of other atoms.
 
     Args:
         descriptor: of the SNAP.
@@ -77,6 +81,7 @@ async def make_rows(
         progress: told how many structures are done.
 
     Raises:
+        ConfigError: a label file is damaged.
         EvaluationError: a program failed; its last words are quoted.
     """
     settings = msgspec.to_builtins(descriptor)
@@ -96,13 +101,15 @@ async def make_reference_rows(
     """The same of a fixed potential, told like one descriptor: (K, 1 + 3N + 6, 1).
 
     Args:
-        commands: file of LAMMPS commands.
+        commands: file of LAMMPS commands. When it changes, or a file it names that lies beside it,
+            the rows are made anew.
         labels: as of `make_rows`, as are the others.
         folder: likewise.
         processes: likewise.
         progress: likewise.
 
     Raises:
+        ConfigError: a label file is damaged, or the commands cannot be read.
         EvaluationError: a program failed; its last words are quoted.
     """
     what: dict[str, object] = {"commands": str(_whole(commands))}
@@ -120,7 +127,45 @@ def _made_folder(folder: Path) -> Path:
 
 
 def _reference(commands: Path) -> str:
-    return f"reference_{hashlib.sha256(commands.read_bytes()).hexdigest()[:8]}"
+    """A folder's name: different for different commands, and for other files of the same name."""
+    digest = hashlib.sha256()
+    seen: set[Path] = set()
+    waiting = [commands]
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        digest.update(hashlib.sha256(content).digest())
+        for line in content.decode(errors="replace").splitlines():
+            words = line.split("#")[0].split()
+            if words and words[0] in ("include", "pair_coeff", "pair_style"):
+                named = [file.parent / word.strip("\"'") for word in words[1:]]
+                waiting += [path for path in named if path.is_file() and path not in seen]
+    return f"reference_{digest.hexdigest()[:8]}"
+
+
+def _only_current(labels: Sequence[Path], outs: Mapping[Path, Path], folder: Path) -> None:
+    """Delete rows that are not of the atoms their label file has now."""
+    file = folder / _SOURCES
+    try:
+        known = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError):
+        known = {}  # nobody knows what the rows are of
+    for label in labels:
+        s = load_labelled(label).structure
+        digest = hashlib.sha256()
+        for array in (s.numbers, s.positions, s.cell, s.group):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        if known.get(outs[label].name) != digest.hexdigest():
+            outs[label].unlink(missing_ok=True)
+            known[outs[label].name] = digest.hexdigest()
+    # after the rows are gone: a kill in between must not make old rows look current
+    beside = file.with_name(file.name + ".part")
+    beside.write_bytes(msgspec.json.encode(known))
+    beside.replace(file)
 
 
 async def _made(
@@ -132,6 +177,7 @@ async def _made(
 ) -> RowFiles:
     folder = _made_folder(folder)
     outs = {file: folder / f"{file.stem}.npy" for file in labels}
+    _only_current(labels, outs, folder)
     missing = [file for file in labels if not outs[file].exists()]
 
     def tell() -> None:
@@ -164,8 +210,9 @@ async def _made(
                 break
         for child in children:
             if child.returncode:
+                how = f" (killed by signal {-child.returncode})" if child.returncode < 0 else ""
                 raise EvaluationError(
-                    f"descriptors could not be computed; last words ({child.log_file}):\n"
+                    f"descriptors could not be computed{how}; last words ({child.log_file}):\n"
                     f"{child.last_words()}"
                 )
     finally:
