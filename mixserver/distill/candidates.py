@@ -46,6 +46,9 @@ from mixserver.errors import ConfigError, MixserverError
 Block = NDArray[np.float64]
 Show = Callable[[str, int, int], None]
 
+_NEARER: Final = 0.85
+"""Of the least distance that was sampled: there pair functions begin. In between the curve goes on
+smoothly (`fit.smooth`), and the corner where it turns straight is out of reach."""
 _ROUNDS: Final = 3
 _LOOKED_AT: Final = 4
 """Hot structures whose site energies are compared."""
@@ -76,11 +79,11 @@ class Source:
 
 
 def pair_basis(order: Order, material: Material, functions: int | None = None) -> PairBasis:
-    """The pair functions of a recipe, from the least distance that was sampled."""
+    """The pair functions of a recipe, from a little below the least distance that was sampled."""
     pair = order.recipe.pair
     return PairBasis(
         functions=pair.functions if functions is None else functions,
-        inner=min(np.floor(100.0 * material.nearest) / 100.0, 0.5 * pair.cutoff),
+        inner=min(np.floor(100.0 * _NEARER * material.nearest) / 100.0, 0.5 * pair.cutoff),
         cutoff=pair.cutoff,
         elements=order.elements,
     )

@@ -18,7 +18,9 @@ from scipy.interpolate import BSpline
 from mixserver.arrays import Scalars
 from mixserver.distill.labelled import Structure
 
-_DEGREE: Final = 3
+_DEGREE: Final = 5
+"""Cubic ones have jumps in their third derivative, which LAMMPS's tables turn into forces that are
+no gradient (7e-4 eV/Å)."""
 _VOIGT: Final = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 Block = NDArray[np.float64]
 
@@ -26,21 +28,21 @@ Block = NDArray[np.float64]
 class PairBasis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Functions phi_m(r), one set for each pair of elements.
 
-    Cubic B-splines on uniform knots between `inner` and `cutoff`; they and their first two
+    Quintic B-splines on uniform knots between `inner` and `cutoff`; they and their first four
     derivatives vanish at the cutoff, and below `inner` they go on as straight lines.
     """
 
     functions: int
     """How many for each pair of elements; 0 for no pair potential."""
     inner: float
-    """Å. The least distance that the structures sample; nothing is known below it."""
+    """Å, below which they are straight lines: less than the least distance of any two atoms."""
     cutoff: float
     """Å."""
     elements: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.functions and self.functions < 4:
-            raise ValueError(f"functions is {self.functions}; a cubic spline needs 4 or more")
+        if self.functions and self.functions < 6:
+            raise ValueError(f"functions is {self.functions}; a quintic spline needs 6 or more")
         if not 0.0 < self.inner < self.cutoff:
             raise ValueError(
                 f"inner is {self.inner} Å and cutoff {self.cutoff} Å; it must be 0 < inner < cutoff"

@@ -187,8 +187,8 @@ def _potential(potential: Potential) -> Iterator[str]:
 
 def _pair(recipe: Recipe) -> Iterator[str]:
     pair = recipe.pair
-    if pair.functions != 0 and not 4 <= pair.functions <= 200:
-        yield f"pair.functions = {pair.functions} must be 0 (none), or 4 to 200"
+    if pair.functions != 0 and not 6 <= pair.functions <= 200:
+        yield f"pair.functions = {pair.functions} must be 0 (none), or 6 to 200"
     if not 1.0 <= pair.cutoff <= 20.0:
         yield f"pair.cutoff = {pair.cutoff} Å must be 1 to 20"
 

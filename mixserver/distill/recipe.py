@@ -90,7 +90,7 @@ class Soft(_Table, frozen=True):
 class Pair(_Table, frozen=True):
     """A pair potential that is fitted along with the SNAP. It costs next to nothing."""
 
-    functions: int = 28
+    functions: int = 40
     """B-splines for each pair of elements; 0 for no pair potential."""
     cutoff: float = 6.3
     """Å. Past the SNAP's: it makes up for what the expensive model sees beyond that."""

@@ -109,18 +109,18 @@ def test_rows_are_gradients() -> None:
 
 
 def test_elements_have_columns_of_their_own() -> None:
-    basis = PairBasis(functions=5, inner=1.9, cutoff=4.0, elements=("Si", "C"))
+    basis = PairBasis(functions=6, inner=1.9, cutoff=4.0, elements=("Si", "C"))
     frame = silicon(1)
     what = structure(frame)
     numbers = what.numbers.copy()
     numbers[::3] = 6
     mixed = Structure("x", "hot", numbers, what.positions, what.cell, what.group)
     rows = pair_rows(mixed, basis)
-    assert rows.shape == (3, 1 + 3 * len(frame) + 6, 15)
+    assert rows.shape == (3, 1 + 3 * len(frame) + 6, 18)
     assert basis.pairs == ((0, 0), (0, 1), (1, 1))
     # all pairs alike: the sum over pairs of elements is what one element has
-    plain = pair_rows(what, PairBasis(functions=5, inner=1.9, cutoff=4.0, elements=("Si",)))
-    np.testing.assert_allclose(rows.reshape(3, -1, 3, 5).sum(axis=2), plain, atol=EXACT)
+    plain = pair_rows(what, PairBasis(functions=6, inner=1.9, cutoff=4.0, elements=("Si",)))
+    np.testing.assert_allclose(rows.reshape(3, -1, 3, 6).sum(axis=2), plain, atol=EXACT)
 
 
 def test_roughness_is_nothing_for_what_is_straight_and_ends() -> None:
