@@ -1,4 +1,4 @@
-"""The pictures of a report, from values alone. What is missing is left out, and never an error."""
+"""Pictures of candidates, from values alone. What is missing is left out, and never an error."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from mixserver.arrays import Scalars
 from mixserver.crystal.portrait import Portrait
-from mixserver.distill.results import Candidate, Parity, Result
-
-_COLOURS: Final = (
-    "#3b6fb6",
-    "#d9822b",
-    "#3c8d5a",
-    "#7a5195",
-    "#b5403a",
-    "#2a9d9d",
-    "#8c6d31",
-    "#c2528b",
+from mixserver.distill.report.fronts import front, sweep, wall_time
+from mixserver.distill.report.style import (
+    BLACK,
+    GREY,
+    MARKERS,
+    Drawn,
+    drawn,
+    legend_above,
+    logarithmic,
+    panels,
+    plain,
 )
-_GREY: Final = "#808080"
-_BLACK: Final = "#202020"
-_DPI: Final = 110
+from mixserver.distill.report.values import by_temperature
+from mixserver.distill.results import Errors, Parity, Result
+
+_UNITS: Final = {"energy": "eV per atom", "forces": "eV/Å", "virial": "eV per atom"}
+_MANY: Final = 100
+"""Points from which they are drawn small."""
 
 
 def figures(result: Result) -> dict[str, Figure]:
-    """All pictures there is something for, by their names."""
+    """All pictures there is something for, by their names, in the order of the page."""
     makers: dict[str, Callable[[Result], Figure | None]] = {
         "parity": parity,
         "errors": errors,
@@ -37,6 +43,7 @@ def figures(result: Result) -> dict[str, Figure]:
         "phonons": phonons,
         "front": front,
         "sweep": sweep,
+        "time": wall_time,
     }
     made = {name: make(result) for name, make in makers.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
@@ -44,211 +51,181 @@ def figures(result: Result) -> dict[str, Figure]:
 
 def parity(result: Result) -> Figure | None:
     """Expensive against cheap: energies, forces, virials of the test set."""
-    if not result.parity:
+    listed = sorted(result.parity, key=lambda one: by_temperature(one.of))
+    if not any(len(_pair(one, what)[0]) for one in listed for what in _UNITS):
         return None
-    figure = Figure(figsize=(11.0, 3.9), layout="constrained", dpi=_DPI)
-    panels: Sequence[Axes] = figure.subplots(1, 3)
-    listed = sorted(result.parity, key=lambda one: _by_temperature(one.of))
-    for axes, what, unit in zip(
-        panels, ("energy", "forces", "virial"), ("eV/atom", "eV/Å", "eV/atom"), strict=True
-    ):
-        low, high = np.inf, -np.inf
-        for at, one in enumerate(listed):
-            x, y = (np.array(values) for values in _pair(one, what))
-            if not len(x):
-                continue
-            size = 3.5 if len(x) > 100 else 7.0
-            axes.plot(x, y, ".", ms=size, color=_COLOURS[at % 8], alpha=0.6, mew=0, label=one.of)
-            low, high = min(low, x.min(), y.min()), max(high, x.max(), y.max())
-        if np.isfinite(low):
-            room = 0.04 * (high - low or 1.0)
-            axes.plot([low - room, high + room], [low - room, high + room], color=_GREY, lw=0.8)
-            axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room))
-        axes.set(title=f"{what} ({unit})", xlabel="expensive", ylabel="cheap")
-        axes.set_aspect("equal")
-        axes.ticklabel_format(useOffset=False)
-    panels[0].legend(frameon=False, fontsize=8, markerscale=2)
+    figure, found = panels(3, 11.0, 4.3)
+    styles = _by_kind([one.of for one in listed])
+    for axes, (what, unit) in zip(found, _UNITS.items(), strict=True):
+        _parity_panel(axes, [(one.of, *_pair(one, what)) for one in listed], styles)
+        axes.set(title=f"{what}, {unit}", xlabel="expensive model")
+    found[0].set_ylabel("cheap potential")
+    handles = [
+        Line2D([], [], ls="", marker=marker, color=colour, label=plain(of))
+        for of, (colour, marker) in styles.items()
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=min(5, len(handles)), frameon=False
+    )
     return figure
+
+
+def _parity_panel(
+    axes: Axes,
+    series: Sequence[tuple[str, Scalars, Scalars]],
+    styles: dict[str, tuple[str, str]],
+) -> None:
+    series = [(of, x, y) for of, x, y in series if len(x)]
+    if not series:
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=GREY)
+        axes.set(xticks=[], yticks=[])
+        return
+    both = np.concatenate([np.concatenate([x, y]) for _, x, y in series])
+    low, high = both.min(), both.max()
+    room = 0.05 * (high - low or 1.0)
+    ends = (low - room, high + room)
+    axes.plot(ends, ends, color=GREY, lw=0.8, zorder=0)
+    for of, x, y in series:
+        colour, marker = styles[of]
+        size, alpha = (2.5, 0.5) if len(x) > _MANY else (6.0, 0.85)
+        axes.plot(x, y, marker, ms=size, color=colour, alpha=alpha, mew=0)
+    apart = np.concatenate([y - x for _, x, y in series])
+    axes.text(
+        *(0.04, 0.96, f"rms {np.sqrt(np.mean(apart**2)):.3g}"),
+        transform=axes.transAxes,
+        va="top",
+    )
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    axes.ticklabel_format(useOffset=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
 
 
 def errors(result: Result) -> Figure | None:
-    """Force errors of all candidates, by kind of structure."""
-    kinds = sorted({e.of for c in result.candidates for e in c.errors}, key=_by_temperature)
+    """Errors of all candidates by kind of structure and temperature."""
+    shown = [one for one in drawn(result.candidates) if one.candidate.errors]
+    kinds = sorted({e.of for one in shown for e in one.candidate.errors}, key=by_temperature)
     if not kinds:
         return None
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained", dpi=_DPI)
-    axes = figure.subplots()
-    wide = 0.8 / max(1, len(result.candidates))
-    for at, candidate in enumerate(result.candidates):
-        values = [candidate.forces(of) for of in kinds]
-        heights = [np.nan if value is None else value for value in values]
-        places = np.arange(len(kinds)) + (at - 0.5 * (len(result.candidates) - 1)) * wide
-        axes.bar(places, heights, 0.92 * wide, color=_COLOURS[at % 8], label=candidate.label)
-    axes.set_xticks(np.arange(len(kinds)), kinds)
-    axes.set(ylabel="force error (eV/Å, rms)", title="Structures that were not fitted")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, found = panels(3, 11.0, 4.3)
+    measures: tuple[tuple[str, Callable[[Errors], float]], ...] = (
+        ("energy, meV per atom", lambda e: 1e3 * e.energy),
+        ("forces, eV/Å", lambda e: e.forces),
+        ("virial, meV per atom", lambda e: 1e3 * e.virial),
+    )
+    for axes, (title, measure) in zip(found, measures, strict=True):
+        for one in shown:
+            _error_lines(axes, one, kinds, measure)
+        logarithmic(axes, "y")
+        axes.set_xticks(range(len(kinds)), [_in_two_lines(of) for of in kinds], fontsize=8)
+        axes.set(title=title, xlim=(-0.5, len(kinds) - 0.5))
+        axes.grid(axis="y", color=GREY, lw=0.4, alpha=0.4)
+    found[0].set_ylabel("root mean square error")
+    legend_above(figure, found[0])
     return figure
+
+
+def _error_lines(
+    axes: Axes, one: Drawn, kinds: Sequence[str], measure: Callable[[Errors], float]
+) -> None:
+    """Points of one candidate; lines join temperatures of the same kind only."""
+    by_kind = {e.of: measure(e) for e in one.candidate.errors}
+    values = np.array([by_kind.get(of, np.nan) for of in kinds])
+    values[~(values > 0.0)] = np.nan
+    label: str | None = one.name
+    for family in dict.fromkeys(by_temperature(of)[0] for of in kinds):
+        at = [n for n, of in enumerate(kinds) if by_temperature(of)[0] == family]
+        style = {"color": one.colour, "marker": one.marker, "ms": 5.0, "lw": 1.2}
+        axes.plot(at, values[at], label=label, **style)  # type: ignore[arg-type]
+        label = None
 
 
 def curve(result: Result) -> Figure | None:
     """Energy against volume, each from its own minimum."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=_DPI)
-    axes = figure.subplots()
-    drawn = 0
-    for at, candidate in enumerate(result.candidates):
-        if candidate.portrait is not None:
-            volume, energy = _curve(candidate.portrait)
-            axes.plot(volume, 1e3 * energy, color=_COLOURS[at % 8], lw=1.6, label=candidate.label)
-            drawn += 1
+    shown = [one for one in drawn(result.candidates) if one.candidate.portrait is not None]
+    curves = [(one, _curve(one.candidate.portrait)) for one in shown]
+    curves = [(one, found) for one, found in curves if len(found[0])]
     volume, energy = _curve(result.portrait)
-    axes.plot(volume, 1e3 * energy, "o", color=_BLACK, ms=4, mfc="none", label="expensive")
-    if not len(volume) and not drawn:
+    if not len(volume) and not curves:
         return None
-    axes.set(
-        xlabel="volume (Å³ per atom)",
-        ylabel="energy above the minimum (meV per atom)",
-        title="Energy and volume",
-    )
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, (axes,) = panels(1, 7.2, 4.6)
+    for at, (one, (ours, theirs)) in enumerate(curves):
+        ls = ("-", "--", "-.", ":")[at % 4]  # curves that agree are still all seen
+        axes.plot(ours, 1e3 * theirs, ls=ls, color=one.colour, lw=1.6, label=one.name)
+    axes.plot(volume, 1e3 * energy, "o", color=BLACK, ms=5, mfc="none", label="expensive model")
+    axes.set(xlabel="volume (Å³ per atom)", ylabel="energy above its minimum (meV per atom)")
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 
 def phonons(result: Result) -> Figure | None:
-    """Frequencies at special points: the expensive model's as lines, the candidates' as dots."""
-    points = list(result.portrait.phonons)
+    """Frequencies at special points: from the expensive model's to each candidate's."""
+    points = [name for name, values in result.portrait.phonons.items() if values]
     if not points:
         return None
-    figure = Figure(figsize=(8.0, 4.6), layout="constrained", dpi=_DPI)
-    axes = figure.subplots()
-    for at, point in enumerate(points):
-        for number, frequency in enumerate(result.portrait.phonons[point]):
-            label = "expensive" if at == 0 and number == 0 else None
-            axes.plot([at - 0.4, at + 0.4], [frequency] * 2, color=_BLACK, lw=1.2, label=label)
-    shown = [c for c in result.candidates if c.portrait is not None]
-    for number, candidate in enumerate(shown):
-        seen = candidate.portrait
-        place = (number - 0.5 * (len(shown) - 1)) * 0.7 / max(1, len(shown))
-        for at, point in enumerate(points):
-            values = seen.phonons.get(point, []) if seen is not None else []
-            axes.plot(
-                [at + place] * len(values),
-                values,
-                "o",
-                ms=4,
-                color=_COLOURS[result.candidates.index(candidate) % 8],
-                label=candidate.label if at == 0 else None,
-            )
-    axes.axhline(0.0, color=_GREY, lw=0.6)
-    axes.set_xticks(np.arange(len(points)), ["Γ" if p == "G" else p for p in points])
-    axes.set(ylabel="frequency (THz)", title="Phonons at special points (below 0: imaginary)")
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def front(result: Result) -> Figure | None:
-    """Ghost force against force error, by the weight of the partition rows."""
-    points = [p for p in result.front if p.ghost > 0.0 and p.forces > 0.0]
-    if len(points) < 2:
-        return None
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=_DPI)
-    axes = figure.subplots()
-    axes.plot([p.forces for p in points], [p.ghost for p in points], "o-", color=_COLOURS[0])
-    for p in points:
-        axes.annotate(
-            f"{p.weight:g}",
-            (p.forces, p.ghost),
-            textcoords="offset points",
-            xytext=(7, 5),
-            fontsize=8,
-        )
-        if p.chosen:
-            axes.plot(p.forces, p.ghost, "o", ms=13, mfc="none", mec=_COLOURS[4], mew=2)
-    axes.set(
-        yscale="log",
-        xlabel="force error (eV/Å, validation)",
-        ylabel="ghost force (eV/Å, rms)",
-        title="By the weight of ghost forces; the chosen one is ringed",
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def sweep(result: Result) -> Figure | None:
-    """Cost against error, for all resolutions and cutoffs."""
-    kinds = sorted(
-        {e.of for c in result.sweep for e in c.errors if e.of.startswith("hot")},
-        key=_by_temperature,
-    )
-    timed = [c for c in result.sweep if c.microseconds is not None]
-    if not timed or not kinds:
-        return None
-    of = kinds[len(kinds) // 2]
-    figure = Figure(figsize=(11.0, 4.4), layout="constrained", dpi=_DPI)
-    left, right = figure.subplots(1, 2)
-    _cost_panel(left, timed, lambda c: c.forces(of), result.recommended)
-    left.set(ylabel=f"force error, {of} (eV/Å)", title="Cost against force error")
-    _cost_panel(right, timed, lambda c: elastic_error(c, result.portrait), result.recommended)
-    right.set(ylabel="largest error of C (%)", title="Cost against elastic constants")
-    return figure
-
-
-def _cost_panel(
-    axes: Axes,
-    listed: Sequence[Candidate],
-    error: Callable[[Candidate], float | None],
-    recommended: str,
-) -> None:
-    points = [
-        (c.microseconds, value, c)
-        for c in listed
-        if c.microseconds is not None and (value := error(c)) is not None and value > 0.0
+    shown = [
+        (one, one.candidate.portrait.phonons)
+        for one in drawn(result.candidates)
+        if one.candidate.portrait is not None and one.candidate.portrait.phonons
     ]
-    for cost, value, candidate in points:
-        beaten = any(x <= cost and y <= value and (x, y) != (cost, value) for x, y, _ in points)
-        axes.plot(cost, value, "o", color=_GREY if beaten else _COLOURS[0], ms=6)
-        if candidate.label == recommended:
-            axes.plot(cost, value, "o", ms=14, mfc="none", mec=_COLOURS[4], mew=2)
-        axes.annotate(
-            candidate.label,
-            (cost, value),
-            textcoords="offset points",
-            xytext=(7, 3),
-            fontsize=7,
-            color=_GREY if beaten else _BLACK,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="cost (µs per atom)")
-    axes.margins(x=0.18, y=0.1)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, (axes,) = panels(1, 10.0, 5.0)
+    places = (np.arange(len(shown)) - 0.5 * (len(shown) - 1)) * 0.72 / max(1, len(shown))
+    axes.plot([], [], color=BLACK, lw=1.1, label="expensive model")
+    for at, point in enumerate(points):
+        theirs = np.array(result.portrait.phonons[point])
+        axes.hlines(theirs, at - 0.44, at + 0.44, color=BLACK, lw=1.1)
+        for place, (one, found) in zip(at + places, shown, strict=True):
+            ours = np.array(found.get(point, []))
+            count = min(len(ours), len(theirs))  # both ascend, so branches meet by their rank
+            axes.vlines(
+                [place] * count, theirs[:count], ours[:count], color=one.colour, lw=2.0, alpha=0.55
+            )
+            axes.plot([place] * len(ours), ours, one.marker, ms=4.5, color=one.colour)
+    for one, _ in shown:
+        axes.plot([], [], ls="", marker=one.marker, color=one.colour, label=one.name)
+    axes.axhline(0.0, color=GREY, lw=0.6, zorder=0)
+    axes.set_xticks(range(len(points)), ["Γ" if name == "G" else plain(name) for name in points])
+    axes.set(ylabel="frequency (THz); below 0: imaginary", xlim=(-0.6, len(points) - 0.4))
+    legend_above(figure, axes)
+    return figure
 
 
-def elastic_error(candidate: Candidate, expensive: Portrait) -> float | None:
-    """%, the largest deviation of an elastic constant, by the largest constant."""
-    if candidate.portrait is None:
-        return None
-    ours, theirs = np.array(candidate.portrait.elastic), np.array(expensive.elastic)
-    if candidate.portrait.cubic is not None and expensive.cubic is not None:
-        a, b = np.array(candidate.portrait.cubic), np.array(expensive.cubic)
-        return float(100.0 * np.max(np.abs(a / b - 1.0)))
-    return float(100.0 * np.abs(ours - theirs).max() / np.abs(theirs).max())
+def _by_kind(listed: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour by temperature, marker by kind."""
+    temperatures = sorted({by_temperature(of)[1] for of in listed} - {-1.0})
+    dark_to_bright = colormaps["plasma"](np.linspace(0.05, 0.78, max(1, len(temperatures))))
+    families = list(dict.fromkeys(by_temperature(of)[0] for of in listed))
+    styles = {}
+    for of in listed:
+        family, kelvin = by_temperature(of)
+        colour = GREY
+        if kelvin in temperatures:
+            red, green, blue = (
+                round(255 * c) for c in dark_to_bright[temperatures.index(kelvin)][:3]
+            )
+            colour = f"#{red:02x}{green:02x}{blue:02x}"
+        styles[of] = (colour, MARKERS[families.index(family) % len(MARKERS)])
+    return styles
 
 
-def _curve(seen: Portrait) -> tuple[Scalars, Scalars]:
-    volume, energy = (np.array(values) for values in seen.curve)
-    return volume, energy - energy.min(initial=np.inf)
+def _in_two_lines(of: str) -> str:
+    family, kelvin = by_temperature(of)
+    return plain(of) if kelvin < 0.0 else f"{plain(family)}\n{kelvin:g} K"
 
 
-def _pair(one: Parity, what: str) -> tuple[list[float], list[float]]:
+def _curve(seen: Portrait | None) -> tuple[Scalars, Scalars]:
+    """Å³ and eV per atom, from the least of the latter."""
+    if seen is None:
+        return np.zeros(0), np.zeros(0)
+    volume, energy = (np.array(values, dtype=np.float64) for values in seen.curve)
+    known = np.isfinite(volume) & np.isfinite(energy)
+    volume, energy = volume[known], energy[known]
+    return volume, energy - energy.min(initial=np.inf) if len(energy) else energy
+
+
+def _pair(one: Parity, what: str) -> tuple[Scalars, Scalars]:
+    """Expensive and cheap values, where both are known."""
     pairs = {"energy": one.energy, "forces": one.forces, "virial": one.virial}
-    return pairs[what]
-
-
-def _by_temperature(of: str) -> tuple[str, float]:
-    """Kinds in order, and each by its temperature."""
-    words = of.split()
-    try:
-        return words[0], float(words[1])
-    except (IndexError, ValueError):
-        return of, 0.0
+    x, y = (np.array(values, dtype=np.float64) for values in pairs[what])
+    known = np.isfinite(x) & np.isfinite(y)
+    return x[known], y[known]
