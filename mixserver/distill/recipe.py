@@ -39,7 +39,7 @@ class Potential(_Table, frozen=True):
 
     twojmax: int = 4
     """2J, the resolution: 2, 4, 6, 8. Costs grow about as its third power."""
-    cutoff: float = 4.5
+    cutoff: float = 4.7
     """rcutfac, Å; with radii of 0.5 the cutoff. A short one divides the energy among atoms more
     like the expensive model does."""
     elements: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ class Sweep(_Table, frozen=True):
     """What `--sweep` compares."""
 
     twojmax: tuple[int, ...] = (2, 4, 6, 8)
-    cutoffs: tuple[float, ...] = (4.5, 4.9, 5.5)
+    cutoffs: tuple[float, ...] = (4.3, 4.7, 5.2)
     """Å."""
 
 

@@ -92,7 +92,7 @@ def test_an_order_knows_its_files_and_descriptor(tmp_path: Path) -> None:
     assert order.folder == tmp_path / "distilled"
     assert order.elements == ("Ar",)
     descriptor = order.descriptor(twojmax=6)
-    assert (descriptor.twojmax, descriptor.cutoff) == (6, 4.5)
+    assert (descriptor.twojmax, descriptor.cutoff) == (6, 4.7)
     assert descriptor.radii == (0.5,)
     assert order.reference is None
 

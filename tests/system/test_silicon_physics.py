@@ -18,7 +18,8 @@ STEPS, EQUILIBRATION = 600, 200
 
 
 def test_the_thermostat_holds_and_the_region_stays(tmp_path: Path) -> None:
-    folder = tmp_path / "case"
+    folder = tmp_path / "silicon_vacancy"
+    (tmp_path / "silicon_distill").symlink_to(CASE.parent / "silicon_distill")
     shutil.copytree(CASE, folder, ignore=shutil.ignore_patterns("runs"))
     mixserver = Path(sys.executable).with_name("mixserver")
     subprocess.run([mixserver, "run", folder, "--quiet", "--steps", str(STEPS)], check=True)
