@@ -2,52 +2,37 @@ r"""Coefficients: soft least squares under hard linear constraints.
 
 .. math:: \min_c |A c - y|^2 + \mu^2 |D c|^2 \quad\text{with}\quad A_H c = y_H
 
-D makes all columns of A equally long, so that mu has no unit. Exact constraints are met by the
-null-space method (Golub and Van Loan, Matrix Computations, 4th ed., 6.2): it shows which
-constraints say the same and which contradict each other, which LAPACK's dgglse does not. With a
-tolerance the constraints become rows with a common multiplier, the least one for which they are met
-well enough (Birks et al., npj Comput. Mater. 12, 110, 2026). Knows no potential and no files.
+D makes all columns of A equally long, so that mu has no unit. Constraints hold exactly (`exact`) or
+within a tolerance (`tolerance`). What they leave free is solved by the singular values of the soft
+rows, filtered by sigma / (sigma^2 + mu^2) (Golub and Van Loan, Matrix Computations, 4th ed.,
+6.1.5), so that all ridges cost one decomposition. Knows no potential and no files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixserver.arrays import Scalars
+from mixserver.arrays import Mask, Scalars
 from mixserver.distill.equations import Equations
+from mixserver.distill.exact import Constraint, Stacked, meet, stack
+from mixserver.distill.tolerance import search, turned
 from mixserver.errors import ConfigError
+
+__all__ = ["RIDGES", "Constraint", "Solution", "solve", "solve_validated"]
 
 Block = NDArray[np.float64]
 
-REDUNDANT: Final = 1e-5
-"""Singular values of unit rows, relative to the largest, below which constraints are the same."""
-CONTRADICTION: Final = 3e-3
-"""In the constraints' own scales: how far apart constraints may be that are the same."""
 _SINGULAR: Final = 1e-13
-_POWERS: Final = 24
-_HALVINGS: Final = 40
+"""Singular values of the soft rows, relative to the largest, that are rounding errors. Without a
+ridge they are an error; with one, however small, coefficients do not go their way."""
 RIDGES: Final = tuple(10.0**power for power in range(-12, -1))
 _AS_GOOD: Final = 1.01
 """A larger ridge is taken if its validation error is no more than this times the least."""
-
-
-@dataclass(frozen=True, eq=False)
-class Constraint:
-    """Rows that must hold."""
-
-    label: str
-    """For people."""
-    rows: Block
-    """(m, p)."""
-    target: Scalars
-    """(m,)."""
-    scale: float
-    """What counts as a large residual, in the rows' own unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +52,26 @@ class Solution:
     ridge: float
     """mu."""
     multiplier: float | None = None
-    """With a tolerance: what constraints were multiplied by."""
+    """With a tolerance: what constraints were multiplied by; 0 if they did not matter."""
+    rms: float = 0.0
+    """Root of the mean square residual of the constraints' rows, in their scales."""
+    same: tuple[str, ...] = ()
+    """Labels of the constraints with redundant rows."""
+    scan: tuple[tuple[float, float], ...] = ()
+    """If the ridge was chosen: each mu with the rms residual of the validation rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A fit with columns of equal length."""
+
+    matrix: Block
+    """(n, p)."""
+    target: Scalars
+    """(n,)."""
+    length: Scalars
+    """(p,) that each column had."""
+    hard: Stacked
 
 
 def solve(
@@ -81,7 +85,7 @@ def solve(
 
     Args:
         soft: what is to be met as well as possible.
-        constraints: what must hold.
+        constraints: what must hold; none for the unconstrained fit.
         ridge: mu; 0 for none.
         alpha: None for exact constraints; else the rms residual, in their scales, within which
             they must hold.
@@ -90,25 +94,7 @@ def solve(
         ConfigError: constraints contradict each other, leave nothing free, or cannot be met within
             alpha; or the soft rows do not determine all coefficients and there is no ridge.
     """
-    p = soft.columns
-    matrix, target = soft.factor[:, :-1], soft.factor[:, -1]
-    length = np.linalg.norm(matrix, axis=0)
-    length[length == 0.0] = 1.0
-    scaled = matrix / length
-    hard, aims, labels = _stacked(constraints, length, p)
-    if alpha is not None and len(hard):
-        return _within(scaled, target, (hard, aims), length, ridge, alpha)
-    start, free, rank = _independent(hard, aims, labels, p)
-    found, condition = _least(scaled @ free, target - scaled @ start, free, start, ridge)
-    left = hard @ found - aims
-    return Solution(
-        coefficients=found / length,
-        rank=rank,
-        redundant=len(hard) - rank,
-        violation=float(np.abs(left).max(initial=0.0)),
-        condition=condition,
-        ridge=ridge,
-    )
+    return _solved(soft, constraints, (ridge,), alpha)[0]
 
 
 def solve_validated(
@@ -120,128 +106,133 @@ def solve_validated(
 ) -> Solution:
     """Solve with the ridge that serves rows best which were not fitted.
 
-    Of ridges that are equally good the largest is taken: it has the smaller coefficients.
+    Of ridges that are equally good, within a hundredth of the error, the largest is taken: it has
+    the smaller coefficients. (Rows of one structure are not independent of each other, so a
+    standard error from their number would promise too much.)
 
     Raises:
-        ConfigError: as `solve`.
+        ConfigError: as `solve`, or there is nothing to validate with.
     """
-    tried = [solve(train, constraints, ridge=ridge, alpha=alpha) for ridge in RIDGES]
-    errors = [validation.residual(solution.coefficients) for solution in tried]
-    best = min(errors)
-    good = [
-        solution
-        for solution, error in zip(tried, errors, strict=True)
-        if error <= _AS_GOOD**2 * best
+    if not validation.rows:
+        raise ConfigError(
+            "there are no rows to choose the ridge by; take more snapshots (soft.snapshots), or "
+            "give fit.ridge a number"
+        )
+    tried = _solved(train, constraints, RIDGES, alpha)
+    errors = [
+        float(np.sqrt(validation.residual(solution.coefficients) / validation.rows))
+        for solution in tried
     ]
-    return good[-1]
+    best = max(at for at, error in enumerate(errors) if error <= _AS_GOOD * min(errors))
+    return replace(tried[best], scan=tuple(zip(RIDGES, errors, strict=True)))
 
 
-def _stacked(
-    constraints: Sequence[Constraint], length: Scalars, p: int
-) -> tuple[Block, Scalars, list[str]]:
-    """All rows in their scales and for scaled columns."""
-    rows: list[Block] = [np.zeros((0, p))]
-    aims: list[Scalars] = [np.zeros(0)]
-    labels: list[str] = []
-    for constraint in constraints:
-        if not (np.isfinite(constraint.rows).all() and np.isfinite(constraint.target).all()):
-            raise ConfigError(f"the constraint on {constraint.label} is not finite")
-        rows.append(constraint.rows / constraint.scale / length)
-        aims.append(constraint.target / constraint.scale)
-        labels += [constraint.label] * len(constraint.target)
-    return np.concatenate(rows), np.concatenate(aims), labels
+def _solved(
+    soft: Equations,
+    constraints: Sequence[Constraint],
+    ridges: Sequence[float],
+    alpha: float | None,
+) -> list[Solution]:
+    """One solution for each ridge."""
+    for ridge in ridges:
+        if not 0.0 <= ridge < np.inf:
+            raise ValueError(f"a ridge must be 0 or more, got {ridge}")
+    if alpha is not None and not 0.0 < alpha < np.inf:
+        raise ValueError(f"a tolerance must be above 0, got {alpha}; None is for exact constraints")
+    matrix, target = soft.factor[:, :-1], soft.factor[:, -1]
+    length = np.linalg.norm(matrix, axis=0)
+    length[length == 0.0] = 1.0
+    fit = _Scaled(matrix / length, target, length, stack(constraints, length))
+    if alpha is not None and len(fit.hard):
+        return [_within(fit, ridge, alpha) for ridge in ridges]
+    return _exactly(fit, ridges)
 
 
-def _independent(
-    hard: Block, aims: Scalars, labels: Sequence[str], p: int
-) -> tuple[Scalars, Block, int]:
-    """A point that meets all constraints, and directions (p, p - rank) that leave them alone."""
-    if not len(hard):
-        return np.zeros(p), np.eye(p), 0
-    size = np.linalg.norm(hard, axis=1)
-    # rows that symmetry makes zero are noise, which must not be blown up to unit length
-    alive = size > 1e-7 * size.max(initial=0.0)
-    unit, aim = hard[alive] / size[alive, None], aims[alive] / size[alive]
-    left, values, right = np.linalg.svd(unit, full_matrices=True)
-    rank = int((values > REDUNDANT * values.max(initial=0.0)).sum())
-    start: Scalars = right[:rank].T @ ((left[:, :rank].T @ aim) / values[:rank])
-    off = np.abs(hard @ start - aims)
-    if len(off) and off.max() > CONTRADICTION:
-        worst = int(off.argmax())
-        others = sorted(set(labels) - {labels[worst]})
-        raise ConfigError(
-            f"the constraints contradict each other: {labels[worst]} is missed by "
-            f"{off[worst]:.3g} of its scale when the others hold ({', '.join(others)}). Either "
-            f"{p} coefficients cannot do both (raise twojmax or pair.functions), or the labels "
-            "disagree (is the expensive model in double precision?); hard.form = 'tolerance' finds "
-            "a compromise"
+def _exactly(fit: _Scaled, ridges: Sequence[float]) -> list[Solution]:
+    """Solutions in the directions that constraints leave free."""
+    meeting = meet(fit.hard)
+    basis, values, back = np.linalg.svd(fit.matrix @ meeting.free, full_matrices=False)
+    condition = _condition(values, meeting.free)
+    along = basis.T @ (fit.target - fit.matrix @ meeting.point)
+    told = _tell(values)
+    made: list[Solution] = []
+    for ridge in ridges:
+        if ridge == 0.0:
+            _must_tell(condition, meeting.free, back)
+        # the point is at right angles to the free directions: the ridge acts on the step alone
+        step = back[told].T @ (values * along / (values**2 + ridge**2))[told]
+        found = meeting.point + meeting.free @ step
+        left = fit.hard.rows @ found - fit.hard.aims
+        made.append(
+            Solution(
+                coefficients=found / fit.length,
+                rank=meeting.rank,
+                redundant=len(fit.hard) - meeting.rank,
+                violation=float(np.abs(left).max(initial=0.0)),
+                condition=condition,
+                ridge=ridge,
+                rms=_rms(left),
+                same=meeting.redundant,
+            )
         )
-    if rank >= p:
-        raise ConfigError(
-            f"{rank} independent constraints leave nothing of {p} coefficients to fit with. Raise "
-            "potential.twojmax or pair.functions, or ask for fewer constraints in [hard]"
-        )
-    return start, np.ascontiguousarray(right[rank:].T), rank
+    return made
 
 
-def _least(
-    matrix: Block, target: Scalars, free: Block, start: Scalars, ridge: float
-) -> tuple[Scalars, float]:
-    """The scaled coefficients with least residual in the free directions, and the condition."""
-    values = np.linalg.svd(matrix, compute_uv=False)
-    least = values[-1] if len(values) == free.shape[1] else 0.0
-    condition = float(values[0] / least) if least > 0.0 else np.inf
-    if ridge == 0.0 and condition > 1.0 / _SINGULAR:
-        raise ConfigError(
-            "the structures do not determine all coefficients: in some direction of "
-            f"{free.shape[1]} the rows are zero (condition {condition:.1g}). Give more or hotter "
-            "snapshots, fewer coefficients (twojmax, pair.functions), or a ridge"
-        )
-    stacked = np.concatenate([matrix, ridge * free])
-    aim = np.concatenate([target, -ridge * start])
-    step = np.linalg.lstsq(stacked, aim, rcond=None)[0]
-    found: Scalars = start + free @ step
-    return found, condition
-
-
-def _within(
-    matrix: Block,
-    target: Scalars,
-    hard: tuple[Block, Scalars],
-    length: Scalars,
-    ridge: float,
-    alpha: float,
-) -> Solution:
-    """The least multiplier with which constraints hold within alpha: by powers, then halvings."""
-    rows, aims = hard
-    p = matrix.shape[1]
-
-    def at(multiplier: float) -> tuple[Scalars, float, float]:
-        stacked = np.concatenate([matrix, multiplier * rows])
-        aim = np.concatenate([target, multiplier * aims])
-        found, condition = _least(stacked, aim, np.eye(p), np.zeros(p), ridge)
-        return found, float(np.sqrt(np.mean((rows @ found - aims) ** 2))), condition
-
-    power = next((n for n in range(-4, _POWERS) if at(10.0**n)[1] <= alpha), None)
-    if power is None:
-        best = min(at(10.0**n)[1] for n in range(-4, _POWERS))
-        raise ConfigError(
-            f"the constraints cannot be met within hard.alpha = {alpha:g}: {best:.2g} is the least "
-            "that these coefficients allow. Raise alpha, potential.twojmax or pair.functions"
-        )
-    low, high = power - 1.0, float(power)
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if at(10.0**middle)[1] <= alpha else (middle, high)
-        if high - low < 1e-3:
-            break
-    found, _, condition = at(10.0**high)
+def _within(fit: _Scaled, ridge: float, alpha: float) -> Solution:
+    """The solution with the least multiplier for which constraints hold within alpha."""
+    system = turned(fit.matrix, fit.target, fit.hard.rows, fit.hard.aims)
+    values, back = np.linalg.svd(system.free)[1:]
+    condition = _condition(values, system.unseen)
+    if ridge:
+        system = system.ridged(ridge, back[_tell(values)])
+    else:
+        _must_tell(condition, system.unseen, back)
+    v, multiplier = search(system, alpha)
+    found = system.at(v)
+    left = fit.hard.rows @ found - fit.hard.aims
+    rank = len(system.stretch)
     return Solution(
-        coefficients=found / length,
-        rank=int(np.linalg.matrix_rank(rows)),
-        redundant=0,
-        violation=float(np.abs(rows @ found - aims).max(initial=0.0)),
+        coefficients=found / fit.length,
+        rank=rank,
+        redundant=len(fit.hard) - rank,
+        violation=float(np.abs(left).max()),
         condition=condition,
         ridge=ridge,
-        multiplier=10.0**high,
+        multiplier=multiplier,
+        rms=_rms(left),
+    )
+
+
+def _rms(left: Scalars) -> float:
+    return float(np.sqrt(np.mean(left**2))) if len(left) else 0.0
+
+
+def _condition(values: Scalars, free: Block) -> float:
+    """Largest over smallest singular value; fewer than there are directions means infinite."""
+    if not free.shape[1]:
+        return 1.0
+    least = values[-1] if len(values) == free.shape[1] else 0.0
+    return float(values[0] / least) if least > 0.0 else np.inf
+
+
+def _tell(values: Scalars) -> Mask:
+    """Which singular values are more than rounding errors."""
+    told: Mask = values > _SINGULAR * values.max(initial=0.0)
+    return told
+
+
+def _must_tell(condition: float, free: Block, back: Block) -> None:
+    """Without a ridge the soft rows must determine every free direction."""
+    if condition <= 1.0 / _SINGULAR:
+        return
+    blind = ""
+    if len(back) == free.shape[1]:
+        direction = np.abs(free @ back[-1])
+        most = np.argsort(direction)[::-1][:4]
+        most = most[direction[most] > 0.1 * direction.max()]
+        blind = f", mostly of coefficients {', '.join(str(at) for at in sorted(most))}"
+    raise ConfigError(
+        f"the structures do not determine all coefficients: in some direction of {free.shape[1]}"
+        f"{blind}, the rows are zero (condition {condition:.1g}). Give more or hotter snapshots, "
+        "fewer coefficients (twojmax, pair.functions), or a ridge (fit.ridge)"
     )
