@@ -85,7 +85,7 @@ def _parity_panel(
     room = 0.05 * (high - low or 1.0)
     ends = (low - room, high + room)
     axes.plot(ends, ends, color=GREY, lw=0.8, zorder=0)
-    for of, x, y in series:
+    for of, x, y in reversed(series):  # cold ones last: they lie within the hot ones
         colour, marker = styles[of]
         size, alpha = (2.5, 0.5) if len(x) > _MANY else (6.0, 0.85)
         axes.plot(x, y, marker, ms=size, color=colour, alpha=alpha, mew=0)

@@ -89,7 +89,10 @@ def front(result: Result) -> Figure | None:
     points.sort(key=lambda p: not p.chosen)
     name_points(
         axes,
-        [Named(p.forces, p.ghost, f"{p.weight:g}", RED if p.chosen else BLACK) for p in points],
+        [
+            Named(p.forces, p.ghost, f"{p.weight:g}", RED if p.chosen else BLACK, p.chosen)
+            for p in points
+        ],
     )
     return figure
 
@@ -117,6 +120,7 @@ def sweep(result: Result) -> Figure | None:
                 one.error if axes is left else _off(one.candidate, result)[0] or np.nan,
                 plain(one.candidate.label),
                 GREY if one.beaten else BLACK,
+                one.candidate.label == result.recommended,
             )
             for one in listed
         ]

@@ -31,7 +31,8 @@ _CAPTIONS: Final = {
     "stands the weight of ghost forces in it. Ringed: the weight that was chosen.",
     "sweep": "Resolutions and cutoffs: 2J and cutoff at each point. Left: cost against force "
     "error in hot bulk; right: cost against deviations of the lattice constant and of the elastic "
-    "constants. Grey: another one is cheaper and has better forces. Ringed: recommended.",
+    "constants. Grey: another one is cheaper and has better forces. Ringed: recommended. Names "
+    "without room are left out; the tables have all.",
     "time": "Wall time of each step.",
 }
 _STYLE: Final = """
@@ -41,7 +42,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto
   padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums;
-  margin: 1rem 0; }
+  margin: 1rem 0; min-width: 24rem; }
 caption { text-align: left; padding-bottom: .4rem; max-width: 60rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
@@ -113,7 +114,8 @@ def page(result: Result, pictures: Mapping[str, str]) -> str:
         parts.append(folded("The weights in numbers", tables.front_table(result)))
     if result.sweep:
         parts += _sweep(result, pictures)
-    parts += [heading("Time"), *_picture(result, pictures, "time"), tables.times(result)]
+    parts += [heading("Time"), *_picture(result, pictures, "time")]
+    parts.append(folded("The steps in numbers", tables.times(result)))
     parts += [heading("Notes"), listing(_notes(result))]
     body = "\n".join(part for part in parts if part)
     return (
@@ -189,7 +191,7 @@ def _notes(result: Result) -> list[str]:
     if not result.ghost_free:
         notes.append("Rows of ghost forces could not be had: none were fitted.")
     notes.append(
-        "A en dash (–) stands for what is not known. All values are in report.json, the pictures "
+        "An en dash (–) stands for what is not known. All values are in report.json, the pictures "
         "beside it."
     )
     return notes

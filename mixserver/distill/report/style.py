@@ -44,6 +44,9 @@ _PLACES: Final = tuple(
     )
 )
 """Where a name may stand beside its point (offset in points), the best first."""
+_NEAR: Final = 8.0
+"""Points, beyond which a line leads from the name to its point."""
+_LEADER: Final = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0.0, "shrinkB": 3.0}
 
 
 class Drawn(NamedTuple):
@@ -62,6 +65,8 @@ class Named(NamedTuple):
     y: float
     name: str
     colour: str = BLACK
+    ringed: bool = False
+    """A ring is drawn around it, and the name stands farther off."""
 
 
 def drawn(candidates: Sequence[Candidate]) -> list[Drawn]:
@@ -114,7 +119,7 @@ def logarithmic(axes: Axes, *which: str) -> None:
             continue
         axes.set(**{f"{one}scale": "log"})
         decades = float(np.log10(high / low))
-        subs = [1.0] if decades > 4.0 else [1.0, 2.0, 5.0]
+        subs = [1.0] if decades > 2.5 else [1.0, 2.0, 5.0]
         if decades < 0.8:
             subs = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
         axis.set_major_locator(LogLocator(subs=subs))
@@ -140,16 +145,18 @@ def name_points(axes: Axes, points: Sequence[Named], *, fontsize: float = 8.0) -
     ]
     for own, point in enumerate(points):
         others = taken[:own] + taken[own + 1 :]
+        away = 1.8 if point.ringed else 1.0
         for x, y, ha, va in _PLACES:
             text = axes.annotate(
                 point.name,
                 (point.x, point.y),
                 textcoords="offset points",
-                xytext=(x, y),
+                xytext=(away * x, away * y),
                 ha=ha,
                 va=va,
                 fontsize=fontsize,
                 color=point.colour,
+                arrowprops=_LEADER if np.hypot(x, y) > _NEAR else None,
             )
             box = text.get_window_extent()
             fits = inside.x0 <= box.x0 and box.x1 <= inside.x1 + near

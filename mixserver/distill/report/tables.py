@@ -198,7 +198,7 @@ def times(result: Result) -> str:
     known = [seconds for s in result.seconds.values() if (seconds := finite(s)) is not None]
     rows.append(("together", [Cell(number(sum(known), 1))]))
     return table(
-        "Wall time in seconds. Steps that were taken from an earlier run count as in that run.",
+        "Wall time in seconds.",
         [[Head("step"), Head("s")]],
         rows,
         strong=["together"],

@@ -32,12 +32,17 @@ _ALIKE: Final = 1e-4
 
 def number(value: float | None, digits: int) -> str:
     """With so many decimals."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    if value is None or not math.isfinite(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.removeprefix("-")
 
 
 def short(value: float | None, figures: int = 3) -> str:
     """With so many significant figures."""
-    return NONE if value is None or not math.isfinite(value) else f"{value:.{figures}g}"
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:#.{figures}g}".removesuffix(".") if value else "0"
 
 
 def signed(value: float | None, unit: str = " %") -> str:
