@@ -68,7 +68,7 @@ class Carrier:
         written = {pair: _lines(energies) for pair, energies in tables.items()}
         names = " ".join(f"X{kind}" for kind in self.kinds)
         # The embedding is linear beyond its table too, and these numbers make it so exactly.
-        embedding = 0.5 * np.arange(8)
+        embedding: Scalars = np.arange(8.0) / 2.0
         text = [f"pairs\nas\nembedded atoms\n{len(self.kinds)} {names}\n"]
         text.append(f"{len(embedding)} 1.0 {size} {self.step!r} {self.cutoff!r}\n")
         for one in self.kinds:
@@ -142,7 +142,8 @@ def _pair(dimers: Dimers, kinds: tuple[int, int], inner: float, outer: float) ->
     first, last = int(inner / _STEP) + 1, int(np.ceil(outer / _STEP)) - 1
     if last - first < 1000:
         return None
-    sampled = dimers.energies(_STEP * np.arange(first, last + 1))
+    grid: Scalars = np.arange(first, last + 1).astype(np.float64)
+    sampled = dimers.energies(_STEP * grid)
     # Beyond the cutoff a few points complete the last cubic; nobody looks there otherwise.
     coarsest = max(_COARSER)
     ending = sampled[::-1][: 5 * coarsest : coarsest][::-1]
@@ -150,7 +151,7 @@ def _pair(dimers: Dimers, kinds: tuple[int, int], inner: float, outer: float) ->
     energies = np.concatenate([np.zeros(first), sampled, beyond])
     energies[:first] = energies[first]
 
-    middles = _STEP * (np.arange(first, last) + 0.5)  # all of them: a jump is seen nowhere else
+    middles: Scalars = _STEP * (grid[:-1] + 0.5)  # all of them: a jump is seen nowhere else
     right = dimers.energies(middles)
     probes = np.sort(np.random.default_rng(1).uniform(inner + 1e-3, outer - 1e-3, _PROBES))
     delta = 0.25 * _STEP

@@ -87,6 +87,7 @@ class Dispatcher:
         self._busy = False
         self._joining: dict[Role, set[asyncio.Future[ModelCard]]] = {r: set() for r in policy.roles}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = "the dispatcher is not open"
         self._clock: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
@@ -118,6 +119,7 @@ class Dispatcher:
             for future in futures:
                 _fail(future, error)
         self._loop = None
+        self._ended = str(error)
         for door in self._doors:
             await door.close(reason)
 
@@ -218,7 +220,7 @@ class Dispatcher:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            raise NoWorkerError("the dispatcher is not open")
+            raise NoWorkerError(self._ended)
         return self._loop
 
     def _known(self, role: Role) -> None:

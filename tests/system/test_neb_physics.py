@@ -40,7 +40,9 @@ def _straight(path: Path) -> None:
 
 def test_the_mixed_barrier_is_that_of_mace(tmp_path: Path) -> None:
     for name in ("silicon_vacancy", "silicon_vacancy_neb", "silicon_distill"):
-        shutil.copytree(INPUTS / name, tmp_path / name, ignore=shutil.ignore_patterns("runs", "distilled"))
+        shutil.copytree(
+            INPUTS / name, tmp_path / name, ignore=shutil.ignore_patterns("runs", "distilled")
+        )
     case = tmp_path / "silicon_vacancy_neb"
     _straight(case / "path.xyz")
     done = subprocess.run(
