@@ -136,7 +136,8 @@ def soft(
             blocks.append(("partition", matrix[:, 1:-6].reshape(-1, p), target[:, 1:-6].ravel()))
         for quantity, block, values in blocks:
             kind = Kind(use, quantity, of)
-            design.parts.setdefault(kind, Equations(columns)).add(block, values)
+            part = design.parts.setdefault(kind, Equations(columns))
+            part.add(block, values, source=structure.name)
     return design
 
 

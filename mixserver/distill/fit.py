@@ -7,7 +7,6 @@ error; the ridge by structures that were not fitted. Knows neither models nor fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +15,7 @@ import numpy as np
 from mixserver.arrays import Scalars
 from mixserver.distill.design import Design, Split
 from mixserver.distill.equations import Equations
+from mixserver.distill.pareto import Point, affordable
 from mixserver.distill.recipe import Fit, Hard, Partition
 from mixserver.distill.results import FrontPoint
 from mixserver.distill.solve import Solution, solve, solve_validated
@@ -123,7 +123,8 @@ def chosen(design: Design, fit: Fit, hard: Hard, partition: Partition) -> Fitted
         )
         for weight, solution in zip(WEIGHTS, tried, strict=True)
     ]
-    best = pick(points, partition.price)
+    found = [Point(p.weight, {"forces": p.forces, "ghost": p.ghost}) for p in points]
+    best = affordable(found, least="ghost", of="forces", price=partition.price)
     front = tuple(
         FrontPoint(weight=p.weight, forces=p.forces, ghost=p.ghost, chosen=at == best)
         for at, p in enumerate(points)
@@ -136,10 +137,3 @@ def ghost_error(design: Design, coefficients: Scalars) -> float:
     if design.ghosts is None:
         return float("nan")
     return float(np.sqrt(design.ghosts.residual(coefficients) / design.ghosts.rows))
-
-
-def pick(points: Sequence[FrontPoint], price: float) -> int:
-    """The point with least ghost force whose force error is at most (1 + price) times the least."""
-    affordable = (1.0 + price) * min(point.forces for point in points)
-    allowed = [at for at, point in enumerate(points) if point.forces <= affordable]
-    return min(allowed, key=lambda at: points[at].ghost)
