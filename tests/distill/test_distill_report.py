@@ -205,7 +205,11 @@ def test_missing_values_are_dashes_wherever_they_are(missing: float | None, tmp_
         inclusion=missing,
     )
     result = made_results.result(
-        candidates=(one,), sweep=(one, *made_results.swept()), seconds={"hot": hole}
+        candidates=(one,),
+        sweep=(one, *made_results.swept()),
+        seconds={"hot": hole},
+        parity=(),
+        front=(),
     )
     read = Page(write_report(result, tmp_path).read_text(encoding="utf-8"))
     assert "nan" not in read.text.lower()
@@ -216,11 +220,11 @@ def test_missing_values_are_dashes_wherever_they_are(missing: float | None, tmp_
 
 def test_thirty_candidates_are_all_in_the_tables_and_the_first_in_the_pictures() -> None:
     listed = tuple(made_results.candidate(f"number {n}", worse=1 + 0.1 * n) for n in range(30))
-    result = made_results.result(candidates=listed, sweep=listed)
+    result = made_results.result(candidates=listed, sweep=listed[:6], parity=())
     made = figures(result)
     read = Page(page(result, dict.fromkeys(made, "")))
     for one in listed:
-        assert read.cells.count(one.label) >= 6
+        assert read.cells.count(one.label) >= 3
     assert "Of 30 candidates the first 8." in read.text
     names = [text.get_text() for text in made["errors"].legends[0].get_texts()]
     assert names == [f"number {n}" for n in range(8)]
@@ -324,8 +328,8 @@ def test_constants_of_a_crystal_that_lost_its_symmetry() -> None:
 
 def test_numbers_as_text() -> None:
     assert [number(-1e-9, 2), number(None, 2), number(2.345, 1)] == ["0.00", "–", "2.3"]
-    assert [short(57.0), short(0.05), short(123.4), short(float("nan"))] == [
-        *("57.0", "0.0500", "123", "–")
+    assert [short(57.0), short(0.05), short(123.4), short(2116.2), short(float("nan"))] == [
+        *("57.0", "0.0500", "123", "2116", "–")
     ]
     assert [signed(-0.001), signed(4.4), signed(-61.2), signed(None)] == [
         *("0.00 %", "+4.40 %", "-61 %", "")

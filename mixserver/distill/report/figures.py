@@ -64,9 +64,7 @@ def parity(result: Result) -> Figure | None:
         Line2D([], [], ls="", marker=marker, color=colour, label=plain(of))
         for of, (colour, marker) in styles.items()
     ]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=min(5, len(handles)), frameon=False
-    )
+    legend_above(figure, found[0], handles)
     return figure
 
 

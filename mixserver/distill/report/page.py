@@ -114,8 +114,9 @@ def page(result: Result, pictures: Mapping[str, str]) -> str:
         parts.append(folded("The weights in numbers", tables.front_table(result)))
     if result.sweep:
         parts += _sweep(result, pictures)
-    parts += [heading("Time"), *_picture(result, pictures, "time")]
-    parts.append(folded("The steps in numbers", tables.times(result)))
+    if result.seconds:
+        parts += [heading("Time"), *_picture(result, pictures, "time")]
+        parts.append(folded("The steps in numbers", tables.times(result)))
     parts += [heading("Notes"), listing(_notes(result))]
     body = "\n".join(part for part in parts if part)
     return (
@@ -189,7 +190,7 @@ def _missing(listed: list[Candidate] | tuple[Candidate, ...]) -> str:
 def _notes(result: Result) -> list[str]:
     notes = list(result.notes)
     if not result.ghost_free:
-        notes.append("Rows of ghost forces could not be had: none were fitted.")
+        notes.append("No rows of ghost forces could be had, so they were not fitted.")
     notes.append(
         "An en dash (–) stands for what is not known. All values are in report.json, the pictures "
         "beside it."

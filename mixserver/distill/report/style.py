@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -33,8 +34,8 @@ _PLACES: Final = tuple(
     (far * x, far * y, ha, va)
     for far in (7.0, 15.0, 26.0)
     for x, y, ha, va in (
-        (1.0, 0.0, "left", "center"),
         (0.8, 0.8, "left", "bottom"),
+        (1.0, 0.0, "left", "center"),
         (0.8, -0.8, "left", "top"),
         (-1.0, 0.0, "right", "center"),
         (0.0, 1.0, "center", "bottom"),
@@ -43,7 +44,13 @@ _PLACES: Final = tuple(
         (-0.8, -0.8, "right", "top"),
     )
 )
-"""Where a name may stand beside its point (offset in points), the best first."""
+"""Where a name may stand beside its point (offset in points), the best first: above falling
+lines."""
+_COLUMNS: Final = 5
+_INCHES: Final = 0.08
+"""Of a character in a legend."""
+_HANDLE: Final = 0.6
+"""Inches, of what stands before a name."""
 _NEAR: Final = 8.0
 """Points, beyond which a line leads from the name to its point."""
 _LEADER: Final = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0.0, "shrinkB": 3.0}
@@ -91,15 +98,24 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, found
 
 
-def legend_above(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """Names above all panels, where they cover nothing."""
-    handles, names = axes.get_legend_handles_labels()
+def legend_above(figure: Figure, axes: Axes, handles: Sequence[Artist] = ()) -> None:
+    """Names above all panels, where they cover nothing.
+
+    Args:
+        figure: whose.
+        axes: whose names are told.
+        handles: these instead, with labels.
+    """
+    names = [str(handle.get_label()) for handle in handles]
+    if not handles:
+        handles, names = axes.get_legend_handles_labels()
     if handles:
+        room = figure.get_figwidth() / (_INCHES * max(map(len, names)) + _HANDLE)
         figure.legend(
             handles,
             names,
             loc="outside upper center",
-            ncols=min(columns, len(names)),
+            ncols=max(1, min(int(room), _COLUMNS, len(names))),
             frameon=False,
             fontsize=9,
         )

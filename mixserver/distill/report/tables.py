@@ -37,7 +37,13 @@ def headline(result: Result) -> str:
     rows = [
         ("files", Cell(", ".join(_files(result)))),
         ("elements", Cell(" ".join(result.elements))),
-        ("expensive model", Cell(result.expensive, f"fingerprint {result.fingerprint}")),
+        (
+            "expensive model",
+            Cell(
+                result.expensive,
+                f"fingerprint {result.fingerprint}" if result.fingerprint else "",
+            ),
+        ),
         ("descriptors", _descriptor(one)),
         (
             "pair functions",

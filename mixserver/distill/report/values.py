@@ -42,6 +42,8 @@ def short(value: float | None, figures: int = 3) -> str:
     """With so many significant figures."""
     if value is None or not math.isfinite(value):
         return NONE
+    if abs(value) >= 10.0**figures:
+        return f"{value:.0f}"
     return f"{value:#.{figures}g}".removesuffix(".") if value else "0"
 
 

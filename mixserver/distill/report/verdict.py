@@ -91,17 +91,14 @@ def _shortcomings(one: Candidate, result: Result) -> list[str]:
         words.append(
             "There was nothing to tell its errors by: raise fit.validation or soft.snapshots."
         )
-    return words + _ghosts(one, result)
+    return words + _ghosts(one)
 
 
-def _ghosts(one: Candidate, result: Result) -> list[str]:
+def _ghosts(one: Candidate) -> list[str]:
     ghost = one.ghost(BLEND)
     if ghost is None or finite(ghost.largest) is None:
-        why = (
-            "" if result.ghost_free else ", because the expensive model's sites cannot be weighted"
-        )
         return [
-            f"Its ghost forces are not known{why}: look at them with mixserver check before energy "
+            "Its ghost forces are not known: look at them with mixserver check before energy "
             "mixing, or mix by forces."
         ]
     if ghost.largest <= GHOST:
