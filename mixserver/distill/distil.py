@@ -51,6 +51,8 @@ Show = Callable[[str, int, int], None]
 
 _PROCESSES: Final = 2
 """For descriptor rows."""
+_QUIET: Final = 0.02
+"""eV/Å, largest ghost force of what is recommended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,11 @@ async def _distil(
 
     swept: list[Candidate] = []
     if sweep:
-        began = time.monotonic()
+        began, before = time.monotonic(), set(seconds)
         swept = await _sweep(order, known, dispatcher, source.pair_rows, work, show)
-        seconds["sweep"] = time.monotonic() - began
+        # descriptor rows are told apart
+        booked = sum(s for step, s in seconds.items() if step not in before)
+        seconds["sweep"] = time.monotonic() - began - booked
     result = Result(
         name=recipe.name,
         elements=order.elements,
@@ -277,11 +281,15 @@ def _label(descriptor: Descriptor) -> str:
 
 
 def recommended(swept: Sequence[Candidate]) -> str:
-    """The candidate with the least product of cost and force error, of those that are crystals."""
+    """The candidate with the least product of cost and force error.
+
+    Of those that are crystals, and whose ghost forces in a 4 Å blend are small, if there are any.
+    """
     of = _hottest(swept)
+    quiet = [one for one in swept if (ghost := one.ghost(4.0)) and ghost.largest <= _QUIET]
     scores = [
         (candidate.microseconds * error, candidate.label)
-        for candidate in swept
+        for candidate in quiet or swept
         if candidate.microseconds is not None
         and candidate.portrait is not None
         and (error := candidate.forces(of)) is not None

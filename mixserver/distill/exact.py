@@ -137,21 +137,21 @@ def meet(hard: Stacked) -> Meeting:
     point = np.zeros(p)
     for _ in range(2):  # the second time it takes rounding errors away
         point += right[:rank].T @ ((left[:, :rank].T @ (aim - unit @ point)) / values[:rank])
-    off = np.abs(hard.rows @ point - hard.aims)
-    if off.max() > CONTRADICTION:
-        raise ConfigError(_contradiction(hard, alive, int(off.argmax())))
     if rank >= p:
         raise ConfigError(
             f"{rank} independent constraints leave nothing of {p} coefficients to fit with. Raise "
             "potential.twojmax or pair.functions, or ask for fewer constraints in [hard]"
         )
+    off = np.abs(hard.rows @ point - hard.aims)
+    if off.max() > CONTRADICTION:
+        raise ConfigError(_contradiction(hard, alive, int(off.argmax()), float(off.max())))
     order = qr(unit.T, mode="r", pivoting=True)[1]
     kept = set(alive[order[:rank]].tolist())
     redundant = [label for row, label in enumerate(hard.labels) if row not in kept]
     return Meeting(point, np.ascontiguousarray(right[rank:].T), tuple(dict.fromkeys(redundant)))
 
 
-def _contradiction(hard: Stacked, alive: Indices, worst: int) -> str:
+def _contradiction(hard: Stacked, alive: Indices, worst: int, off: float) -> str:
     """Which other rows say of the worst what it denies, and how far apart they are."""
     label = hard.labels[worst]
     cure = (
@@ -172,6 +172,11 @@ def _contradiction(hard: Stacked, alive: Indices, worst: int) -> str:
     some = order[: int((depth > REDUNDANT * depth.max(initial=0.0)).sum())]
     share = np.linalg.lstsq(unit[some].T, hard.rows[worst], rcond=None)[0]
     apart = abs(float(share @ aim[some]) - float(hard.aims[worst]))
+    if apart <= CONTRADICTION:  # its like are off as well: nothing is gained by naming them
+        return (
+            f"the constraints contradict each other: at the best compromise {label} is off by "
+            f"{off:.3g} of its scale. {cure}"
+        )
     involved = some[np.abs(share) > _INVOLVED * np.abs(share).max(initial=0.0)]
     names = list(dict.fromkeys(hard.labels[others[row]] for row in sorted(involved)))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
