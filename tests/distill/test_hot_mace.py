@@ -19,7 +19,7 @@ from mixserver.record.structures import write_frame
 MODEL = Path(__file__).parents[2] / "inputs/silicon_vacancy/model/si_mace.model"
 TEMPERATURE = 600.0
 
-pytestmark = pytest.mark.mace
+pytestmark = [pytest.mark.mace, pytest.mark.physics]
 
 
 async def test_the_soft_set_of_silicon(tmp_path: Path) -> None:

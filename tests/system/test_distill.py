@@ -164,7 +164,11 @@ def test_a_killed_distillation_goes_on(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"temperature": 1500.0}, ("1500 K", "temperature")),
-        ({"twojmax": 1, "functions": 0}, ("independent constraints", "twojmax")),
+        pytest.param(
+            {"twojmax": 1, "functions": 0},
+            ("independent constraints", "twojmax"),
+            marks=pytest.mark.physics,
+        ),
         ({"more": "[partition]\ngrups = 3"}, ("partition.grups", "did you mean")),
         ({"pbc": "T T F"}, ("does not repeat", "bulk")),
         ({"top": 'compare = ["none.in"]'}, ("none.in", "does not exist")),

@@ -125,6 +125,8 @@ CASES = {
     ),
 }
 # images of the path are the beads of a run before; i-PI reads them from its RESTART
+SLOW = {"neb", "minimise"}
+"""Run with the longer checks."""
 CASES["neb"] = _input(
     "mode='neb'> <neb_optimizer mode='damped_bfgs'> <stage> neb </stage> <tolerances> "
     "<energy> 1e-8 </energy> <force> 1e-6 </force> <position> 1e-6 </position> </tolerances> "
@@ -240,7 +242,10 @@ def _numbers(file: Path) -> list[float]:
     return [float(word) for word in words if word.replace("e", "").lstrip("-+")[:1].isdigit()]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.physics) if n in SLOW else n for n in CASES],
+)
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_ipi_prints_the_same_with_mixserver_in_between(name: str, tmp_path: Path) -> None:
     _run(tmp_path / "direct", CASES[name], through=False)

@@ -223,7 +223,7 @@ async def test_without_a_core_it_is_the_langevin_thermostat_of_ipi(
     np.testing.assert_allclose((1 - share) * found["T_bulk"] + share * KELVIN, whole, rtol=1e-7)
 
 
-@pytest.mark.parametrize("splitting", ["obabo", "baoab"])
+@pytest.mark.parametrize("splitting", ["obabo", pytest.param("baoab", marks=pytest.mark.physics)])
 async def test_a_restart_goes_on_as_if_nothing_had_been(tmp_path: Path, splitting: str) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for folder, steps in ((straight, 12), (broken, 6)):
@@ -414,6 +414,7 @@ def _assert_bath(folder: Path, error_below: float) -> None:
     assert set(zip(found["atoms_core"], found["atoms_blend"], strict=True)) == {(32, 16)}
 
 
+@pytest.mark.physics
 async def test_core_blend_and_bulk_have_the_temperature_of_the_bath(tmp_path: Path) -> None:
     """The core has no friction, and still its heat is right: it comes from around it."""
     await _long(tmp_path / "ours", OURS, 4000)

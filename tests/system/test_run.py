@@ -258,7 +258,7 @@ def _hold_without_expensive(case: Path) -> Running:
     return running
 
 
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.physics), 3])
 def test_ctrl_c_ends_a_run_that_nobody_answers(long_case: Path, times: int) -> None:
     running = _hold_without_expensive(long_case)
     for _ in range(times):
