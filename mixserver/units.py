@@ -27,3 +27,5 @@ GIGAPASCAL: Final = 1.0 / 160.2176634
 """eV/Å³ per GPa, exact in the SI of 2019; never on i-PI's wire."""
 TERAHERTZ: Final = 15.633304
 """THz of a mass of 1 amu on a spring of 1 eV/Å² (CODATA 2018)."""
+BOLTZMANN: Final = 8.617333262e-5
+"""eV/K (exact in the SI of 2019); never on i-PI's wire."""

@@ -9,6 +9,7 @@ from mixserver.build import Parts
 from mixserver.checks.differences import check_differences, of_model, shaken
 from mixserver.checks.energy import check_energy
 from mixserver.checks.findings import Finding
+from mixserver.checks.match import check_match
 from mixserver.checks.regions import Seen, prepared
 from mixserver.checks.regions import seen as look_at
 from mixserver.checks.widths import check_buffer
@@ -40,6 +41,8 @@ async def check_models(case: Case, parts: Parts, figure: Path | None = None) -> 
     if any(finding.level == "error" for finding in found):
         return found  # nothing can be evaluated
     start = shaken(parts.start)
+    if len(roles) == 2:
+        found += await check_match(case, parts)
     if config.region is None:
         return found + await _single(parts, roles[0], cards[roles[0]], about_all(start))
     try:

@@ -159,6 +159,9 @@ class Mixing(_Table, frozen=True):
     """Energy mixing with frozen lambda: constant forces that take the ghost forces away at the
     structure's positions, or at these relaxed. Default: "structure" where lambda is frozen by atom
     index, "off" elsewhere."""
+    bulk: str | None = None
+    """File of a bulk cell (anything ASE reads) in which `mixserver check` compares both models.
+    Default: the smallest cell that repeats in upstream.structure."""
 
 
 class Model(_Table, frozen=True):

@@ -1,0 +1,100 @@
+"""Two models of one crystal: what is known of a pair potential that is scaled comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from asked import LJ, SIC, Asked, frame_of, lammps_engine
+from cells import frames
+from hypothesis import given
+
+from clients.engines.toy import ToyEngine
+from mixserver.crystal.matching import largest_strain, lattice_name, match
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame
+
+START = frame_of(bulk("Ar", "fcc", a=5.3))
+
+
+def _scaled(energy: float = 1.0, length: float = 1.0) -> Asked:
+    return Asked(
+        ToyEngine(
+            epsilon=LJ["epsilon"] * energy,
+            sigma=LJ["sigma"] * length,
+            cutoff=LJ["cutoff"] * length,
+        )
+    )
+
+
+async def test_a_model_matches_itself() -> None:
+    same = await match(_scaled(), _scaled(), START)
+    assert same.misfit == same.forces == same.energy == same.stiffness == same.pressure == 0.0
+    assert same.pull > 0.0
+
+
+async def test_a_model_with_deeper_wells_is_stiffer_and_nothing_else() -> None:
+    found = await match(_scaled(), _scaled(energy=1.1), START)
+    assert found.misfit == pytest.approx(0.0, abs=1e-5)
+    assert found.stiffness == pytest.approx(0.1, abs=1e-3)
+    assert set(found.constants) == {"C11", "C12", "C44"}
+    assert found.forces == pytest.approx(0.1 * found.pull, rel=1e-3)
+    assert found.energy == pytest.approx(-0.1 * found.expensive.energy, rel=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.99, 1.01])
+async def test_a_longer_model_has_a_misfit_and_pulls(length: float) -> None:
+    found = await match(_scaled(), _scaled(length=length), START)
+    assert found.misfit == pytest.approx(length - 1.0, rel=5e-3)  # both relax to a tolerance
+    modulus = found.expensive.elastic.bulk_modulus
+    assert found.pressure == pytest.approx(-modulus * (length**3 - 1.0), rel=5e-3)
+    assert found.stiffness == pytest.approx(length**-3 - 1.0, abs=2e-3)
+    assert found.energy == pytest.approx(0.0, abs=1e-8)
+
+
+async def test_forces_are_compared_at_displacements_that_cost_300_kelvin() -> None:
+    """Within the harmonic crystal <F²> = 3NkT<k>: twice the springs, forces up by sqrt(2)."""
+    soft = await match(_scaled(energy=50.0), _scaled(energy=50.0), START)
+    stiff = await match(_scaled(energy=100.0), _scaled(energy=100.0), START)
+    assert stiff.pull / soft.pull == pytest.approx(np.sqrt(2.0), rel=0.1)
+
+
+@pytest.mark.lammps
+async def test_a_crystal_of_two_elements_is_compared_too(tmp_path: Path) -> None:
+    engine = lammps_engine(tmp_path, SIC)
+    start = frame_of(bulk("SiC", "zincblende", a=4.36))
+    found = await match(Asked(engine), Asked(engine), start)
+    assert abs(found.misfit) < 1e-12
+    assert found.forces < 1e-12
+    assert found.expensive.lattice.startswith("FCC(a=4.3")
+    engine.close()
+
+
+async def test_who_cannot_hold_the_crystal_is_named() -> None:
+    with pytest.raises(ConfigError, match="the cheap model: "):
+        await match(_scaled(), _scaled(length=1.3), START)
+    simple = frame_of(bulk("Ar", "sc", a=3.8))  # falls into something closer if it is pushed
+    with pytest.raises(ConfigError, match="the (expensive|cheap) model: .*(stable|energy)"):
+        await match(_scaled(), _scaled(), simple)
+
+
+def test_strains_between_cells_are_signed_and_the_largest() -> None:
+    stretched = START.topology.frame(START.positions, START.cell @ np.diag([1.01, 0.97, 1.02]))
+    assert largest_strain(START, stretched) == pytest.approx(-0.03)
+    assert largest_strain(START, START) == 0.0
+
+
+def test_lattices_are_named() -> None:
+    assert lattice_name(START) == "FCC(a=5.3)"
+    assert lattice_name(frame_of(bulk("Mg"))).startswith("HEX(a=3.21, c=5.2")
+    left = START.topology.frame(START.positions, -START.cell)
+    assert lattice_name(left) == "FCC(a=5.3)"
+
+
+@given(frame=frames())
+def test_every_cell_has_a_name(frame: Frame) -> None:
+    name, values = lattice_name(frame).rstrip(")").split("(")
+    assert name
+    assert values
