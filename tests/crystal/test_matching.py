@@ -76,7 +76,7 @@ async def test_who_cannot_hold_the_crystal_is_named() -> None:
     with pytest.raises(ConfigError, match="the cheap model: "):
         await match(_scaled(), _scaled(length=1.3), START)
     simple = frame_of(bulk("Ar", "sc", a=3.8))  # falls into something closer if it is pushed
-    with pytest.raises(ConfigError, match="the (expensive|cheap) model: .*(stable|energy)"):
+    with pytest.raises(ConfigError, match=r"the (expensive|cheap) model: .*(stable|energy)"):
         await match(_scaled(), _scaled(), simple)
 
 

@@ -178,4 +178,8 @@ def test_check_finds_the_silicon_case_in_order(tmp_path: Path) -> None:
         assert by_name[f"forces of {role}"]["figure"] < most
         assert by_name[f"virial of {role}"]["figure"] < most
     assert "receptive field 10 Å" in by_name["expensive"]["message"]
+    assert "a cell of 2 atoms repeats" in by_name["bulk"]["message"]
+    assert abs(by_name["bulk lattice"]["figure"]) < 1e-5  # the cheap one was distilled so
+    assert abs(by_name["bulk elastic"]["figure"]) < 5e-3
+    assert 0.02 < by_name["bulk forces"]["figure"] < 0.05
     assert by_name["cost"]["figure"] > 0
