@@ -228,7 +228,8 @@ class Record(_Table, frozen=True):
     every: int = 1
     """Evaluations between two lines of the report."""
     regions_every: int = 0
-    """Evaluations between two frames of lambda (extxyz); 0 for none."""
+    """Evaluations between two frames of lambda (extxyz, with how far apart the models were); 0 for
+    none. `mixserver distill` can fit them."""
     extras: bool = True
     """Send scalars to i-PI as extras."""
 

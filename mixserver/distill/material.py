@@ -23,6 +23,7 @@ from mixserver.crystal.portrait import Portrait, portrait
 from mixserver.crystal.supercell import for_atoms, repeated
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.distill.folder import RunFolder, Stage
+from mixserver.distill.given import given_structures
 from mixserver.distill.hard import PERFECT, as_structure, names, strained
 from mixserver.distill.hot import sample
 from mixserver.distill.labelled import Labelled, Structure, load_labelled
@@ -51,7 +52,7 @@ class Material:
     crystal: Frame
     """At rest."""
     soft: tuple[str, ...]
-    """Names of hot, strained and vacancy structures."""
+    """Names of hot, strained, vacancy and given structures."""
     hard: tuple[str, ...]
     """Names of the perfect cell and its strains."""
     partition: str
@@ -122,8 +123,21 @@ async def material(
     structures = soft_structures(snapshots, recipe.soft, groups)
     with _timed(soft, seconds):
         found = await label(structures, dispatcher, soft.folder, progress=_step(show, soft))
-    nearest = min(_nearest(labelled.structure) for labelled in found)
     files = {labelled.structure.name: _file(soft, labelled.structure.name) for labelled in found}
+    if order.given:
+        more = run.step(
+            "given",
+            {**model, "groups": groups, "most": recipe.given.most, "seed": recipe.soft.seed},
+            files={str(file): file for file in order.given},
+        )
+        structures = given_structures(
+            order.given, recipe.given.most, order.elements, groups, recipe.soft.seed
+        )
+        with _timed(more, seconds):
+            labelled = await label(structures, dispatcher, more.folder, progress=_step(show, more))
+        found += labelled
+        files |= {structure.name: _file(more, structure.name) for structure in structures}
+    nearest = min(_nearest(labelled.structure) for labelled in found)
     soft_names = tuple(files)
 
     hard = run.step("hard", {**model, "strain": recipe.hard.strain}, needs=["crystal"])

@@ -57,6 +57,11 @@ class Order:
         return self.base / named if named else None
 
     @property
+    def given(self) -> tuple[Path, ...]:
+        """The files of further structures."""
+        return tuple(self.base / name for name in self.recipe.given.files)
+
+    @property
     def elements(self) -> tuple[str, ...]:
         """Those of the potential."""
         return self.recipe.potential.elements or symbols_of(self.crystal)
@@ -144,6 +149,12 @@ def _check_crystal(order: Order) -> None:
                 f"{order.file.name}: compare names {order.base / name}, which does not exist; "
                 "files of LAMMPS commands, relative to the recipe"
             )
+    for file in order.given:
+        if not file.is_file():
+            raise ConfigError(
+                f"{order.file.name}: given.files names {file}, which does not exist; files of "
+                "structures, relative to the recipe"
+            )
     if order.reference is not None and not order.reference.is_file():
         raise ConfigError(
             f"{order.file.name}: potential.reference {order.reference} does not exist; it is a "
@@ -170,6 +181,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     yield from _potential(recipe.potential)
     yield from _pair(recipe)
     yield from _soft(recipe.soft)
+    if recipe.given.most < 1:
+        yield f"given.most = {recipe.given.most} must be at least 1; for none, given.files = []"
     yield from _hard(recipe.hard)
     yield from _partition(recipe.partition)
     yield from _fit(recipe.fit)

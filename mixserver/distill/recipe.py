@@ -87,6 +87,16 @@ class Soft(_Table, frozen=True):
     """Of everything that is random in a distillation."""
 
 
+class Given(_Table, frozen=True):
+    """Structures from files, fitted along with the soft set. Labels in the files are not used."""
+
+    files: tuple[str, ...] = ()
+    """Anything ASE reads, one frame or many: `regions.xyz` of a run, cells with defects. Relative
+    to distill.toml."""
+    most: int = 24
+    """Frames over all files at most, evenly chosen."""
+
+
 class Pair(_Table, frozen=True):
     """A pair potential that is fitted along with the SNAP. It costs next to nothing."""
 
@@ -171,6 +181,7 @@ class Recipe(_Table, frozen=True):
     potential: Potential = Potential()
     pair: Pair = Pair()
     soft: Soft = Soft()
+    given: Given = Given()
     hard: Hard = Hard()
     partition: Partition = Partition()
     fit: Fit = Fit()

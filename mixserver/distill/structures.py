@@ -90,13 +90,19 @@ def _structure(
         frame.topology.numbers,
         frame.positions,
         frame.cell,
-        _divided(frame, groups, key),
+        divided(frame, groups, key),
         snapshot.temperature,
     )
 
 
-def _divided(frame: Frame, groups: int, key: tuple[int, int, int]) -> NDArray[np.int32]:
-    """In another way from one structure to the next."""
+def divided(frame: Frame, groups: int, key: tuple[int, int, int]) -> NDArray[np.int32]:
+    """(N,) the group of each atom, in another way from one structure to the next.
+
+    Args:
+        frame: the atoms.
+        groups: how many groups; small structures have as many as atoms.
+        key: the seed, the purpose and the number of the structure.
+    """
     count = min(groups, len(frame))
     if count == 1:
         return undivided(len(frame))

@@ -18,7 +18,7 @@ import structlog
 
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.record.report import Report, header, line
+from mixserver.record.report import DISAGREEMENT, Report, header, line
 from mixserver.record.structures import append_region
 from mixserver.region.region import Region
 
@@ -72,7 +72,8 @@ class Recorder:
             self._jobs.put(lambda: self._write_report(report))
         every = self._regions_every
         if region is not None and every > 0 and number % every == 0:
-            self._jobs.put(lambda: append_region(self.folder / REGIONS, frame, region))
+            apart = {name: float(getattr(report, name)) for name in DISAGREEMENT}
+            self._jobs.put(lambda: append_region(self.folder / REGIONS, frame, region, apart))
 
     def close(self) -> None:
         """Write what is still waiting, and close the files."""

@@ -115,6 +115,17 @@ SCALARS = (
 """Fields that go to i-PI as extras, always all of them: i-PI wants a constant set of keys."""
 
 
+DISAGREEMENT = (
+    "mismatch_max",
+    "mismatch_rms",
+    "core_mismatch_max",
+    "core_mismatch_rms",
+    "gap_max",
+    "gap_rms",
+)
+"""Fields that go beside each frame of lambda: how far apart the models were there."""
+
+
 def header() -> str:
     """The commented header of the column file, in i-PI's style."""
     lines = [

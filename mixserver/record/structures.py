@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -166,9 +167,13 @@ def write_frame(file: Path, frame: Frame) -> None:
     write(file, _as_atoms(frame), format="extxyz")
 
 
-def append_region(file: Path, frame: Frame, region: Region) -> None:
-    """Append one frame of lambda to an extxyz file."""
-    write(file, with_region(frame, region), format="extxyz", append=True)
+def append_region(
+    file: Path, frame: Frame, region: Region, scalars: Mapping[str, float] | None = None
+) -> None:
+    """Append one frame of lambda to an extxyz file, with scalars beside its cell."""
+    atoms = with_region(frame, region)
+    atoms.info.update(scalars or {})
+    write(file, atoms, format="extxyz", append=True)
 
 
 def _as_atoms(frame: Frame) -> Atoms:

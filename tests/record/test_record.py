@@ -68,6 +68,8 @@ def test_strides_are_kept(tmp_path: Path) -> None:
     assert [f.info["evaluation"] for f in frames] == [0, 5]
     np.testing.assert_allclose(frames[0].arrays["lambda"], [1.0, 0.25, 0.0])
     np.testing.assert_array_equal(frames[0].arrays["seed"], [1, 0, 0])
+    assert {f.info["mismatch_rms"] for f in frames} == {0.1}
+    assert {f.info["mismatch_max"] for f in frames} == {0.2}
 
 
 def test_strides_meet_evaluations_of_every_channel(tmp_path: Path) -> None:

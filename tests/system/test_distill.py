@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import read, write
 
 pytestmark = [pytest.mark.lammps, pytest.mark.timeout(240)]
 MIXSERVER = Path(sys.executable).with_name("mixserver")
@@ -138,6 +140,33 @@ def test_a_second_start_makes_nothing_again(done: Path) -> None:
     assert distill(done, "--quiet").returncode == 0
     assert {file: file.stat().st_mtime_ns for file in made} == made
     assert (folder / "ar.snapcoeff").read_bytes() == before
+
+
+def test_frames_of_a_run_are_fitted_too(done: Path, tmp_path: Path) -> None:
+    """The loop of refitting: what was seen where models disagree comes back as structures."""
+    folder = tmp_path / "again"
+    shutil.copytree(done, folder)
+    crystal = read(folder / "ar.xyz") * (3, 3, 3)
+    frames = []
+    for seed in range(8):
+        atoms = crystal.copy()
+        atoms.rattle(0.3, seed=seed)
+        frames.append(atoms)
+    write(folder / "regions.xyz", frames, format="extxyz")
+    recipe(folder, more='[given]\nfiles = ["regions.xyz"]')
+    made = {file: file.stat().st_mtime_ns for file in (folder / "distilled/soft").glob("*.npz")}
+    ended = distill(folder, "--quiet")
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+    assert len(list((folder / "distilled/given").glob("given-*.npz"))) == 8
+    result = json.loads((folder / "distilled/report.json").read_bytes())
+    before = json.loads((done / "distilled/report.json").read_bytes())
+    forces = {errors["of"]: errors["forces"] for errors in result["candidates"][0]["errors"]}
+    assert forces["given"] < 0.02
+    assert "given" not in {errors["of"] for errors in before["candidates"][0]["errors"]}
+    assert (folder / "distilled/ar.snapcoeff").read_bytes() != (
+        done / "distilled/ar.snapcoeff"
+    ).read_bytes()
 
 
 def test_a_killed_distillation_goes_on(tmp_path: Path) -> None:
