@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from cells import fcc
 
+from mixserver.distill.folder import open_folder
+from mixserver.distill.material import Material, material
+from mixserver.distill.pool import workers
 from mixserver.distill.reading import Order, load_order
 from mixserver.frame import Frame, Topology
 from mixserver.record.structures import write_frame
@@ -34,3 +37,10 @@ def crystal(cells: int = 2) -> Frame:
     frame = fcc(cells, CONSTANT, rattle=0.0)
     topology = Topology(np.full(len(frame), 18, np.int32))
     return topology.frame(frame.positions, frame.cell)
+
+
+async def asked(order: Order) -> Material:
+    """Real workers, asked everything that is asked before the first fit."""
+    with open_folder(order.folder) as run:
+        async with workers(order, order.folder / "workers") as dispatcher:
+            return await material(order, run, dispatcher, lambda *_: None, cheap_reach=6.3)

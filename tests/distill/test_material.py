@@ -1,0 +1,129 @@
+"""The expensive model is asked everything once, and again only for what changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from argon import CONSTANT, asked, crystal, order_in
+from tolerance import EXACT
+
+from mixserver.distill.hard import PERFECT
+from mixserver.distill.reading import Order, load_order
+from mixserver.errors import ConfigError
+from mixserver.frame import Topology
+from mixserver.record.structures import write_frame
+
+
+@pytest.fixture
+def copy(argon_asked: Path, tmp_path: Path) -> Path:
+    shutil.copytree(argon_asked, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def made(order: Order) -> dict[str, tuple[int, int]]:
+    """Which files of the steps there are: inodes and times, by name."""
+    files = [*order.folder.glob("*/**/*.np[yz]"), order.folder / "crystal/portrait.json"]
+    return {
+        str(file.relative_to(order.folder)): (file.stat().st_ino, file.stat().st_mtime_ns)
+        for file in files
+    }
+
+
+def changed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> set[str]:
+    """Steps of which a file is another one."""
+    return {name.split("/")[0] for name, stat in after.items() if before.get(name) != stat}
+
+
+async def test_what_was_asked_is_all_there_and_is_not_asked_again(copy: Path) -> None:
+    order = load_order(copy)
+    before = made(order)
+    known = await asked(order)
+    assert not changed(before, made(order))
+    kinds = [name.split("-")[0] for name in known.soft]
+    assert kinds == [*("30K",) * 14, "strained", "strained", "vacancy"]
+    assert len(known.hard) == 13
+    assert known.partition == "partition"
+    assert set(known.files) == {*known.soft, *known.hard, known.partition}
+    assert known.reach == 6.3
+    assert set(known.seconds) == {"crystal", "hot", "soft", "hard", "partition"}
+    assert min(known.seconds.values()) > 0.0
+
+
+async def test_the_labels_are_of_the_crystal_that_was_found(copy: Path) -> None:
+    known = await asked(load_order(copy))
+    perfect = known.labels(PERFECT)
+    assert perfect.energy.sum() == pytest.approx(4 * known.portrait.energy, abs=EXACT)
+    np.testing.assert_allclose(perfect.forces, 0.0, atol=1e-6)
+    np.testing.assert_allclose(perfect.virial / known.crystal.volume, 0.0, atol=1e-6)
+    c11 = known.portrait.elastic[0][0]
+    plus, minus = (known.labels(f"hard-xx{sign}").virial.sum(axis=0) for sign in ("+1", "-1"))
+    slope = (minus - plus)[0, 0] / (2.0 * 0.002) / known.crystal.volume
+    assert slope * 160.21766 == pytest.approx(c11, rel=1e-3)
+    hot = known.labels(known.soft[0]).structure
+    apart = hot.positions[:, None] - hot.positions
+    apart -= np.round(apart @ np.linalg.inv(hot.cell)) @ hot.cell
+    nearest = np.linalg.norm(apart, axis=-1)[~np.eye(len(hot), dtype=bool)].min()
+    assert known.nearest <= nearest + EXACT
+    assert known.nearest > 0.7 * CONSTANT / np.sqrt(2.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "steps"),
+    [
+        ("strained = 2", "strained = 3", {"soft"}),
+        ("[pair]", "[hard]\nstrain = 0.003\n[pair]", {"hard"}),
+        ("groups = 2", "groups = 3", {"soft"}),
+        ("[pair]", "[fit]\nvirial = 2.0\n[pair]", set()),
+        ("temperatures = [30.0]", "temperatures = [25.0]", {"hot", "soft"}),
+    ],
+)
+async def test_a_change_makes_anew_what_depends_on_it(
+    old: str, new: str, steps: set[str], copy: Path
+) -> None:
+    file = copy / "distill.toml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    order = load_order(copy)
+    before = made(order)
+    known = await asked(order)
+    assert changed(before, made(order)) == steps
+    assert all(path.is_file() for path in known.files.values())
+
+
+async def test_labels_that_were_lost_are_made_again_and_say_the_same(copy: Path) -> None:
+    order = load_order(copy)
+    first = await asked(order)
+    lost = [first.soft[3], first.hard[5], first.partition]
+    before = {name: first.labels(name) for name in lost}
+    times = {name: file.stat().st_mtime_ns for name, file in first.files.items()}
+    for name in lost:
+        first.files[name].unlink()
+    again = await asked(order)
+    anew = {name for name, file in again.files.items() if file.stat().st_mtime_ns > times[name]}
+    # differences of two strains cancel noise only if all cells were relaxed alike
+    assert anew == {*lost, *first.hard}
+    for name in lost:
+        one, other = before[name], again.labels(name)
+        np.testing.assert_allclose(one.structure.positions, other.structure.positions, atol=1e-7)
+        np.testing.assert_allclose(one.forces, other.forces, atol=1e-6)
+
+
+async def test_a_crystal_that_is_not_stable_is_refused(tmp_path: Path) -> None:
+    order_in(tmp_path)
+    cube = 3.6 * np.eye(3)
+    topology = Topology(crystal(1).topology.numbers[:1])
+    write_frame(tmp_path / "ar.xyz", topology.frame(np.zeros((1, 3)), cube))
+    order = load_order(tmp_path)
+    with pytest.raises(ConfigError, match=r"is not stable in the crystal .* THz"):
+        await asked(order)
+    assert not (order.folder / "hot").exists()
+
+
+async def test_a_damaged_portrait_names_its_folder(copy: Path) -> None:
+    order = load_order(copy)
+    (order.folder / "crystal/portrait.json").write_text('{"energy": "low"}')
+    with pytest.raises(ConfigError, match=r"portrait\.json .* delete the folder"):
+        await asked(order)
