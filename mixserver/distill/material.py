@@ -6,6 +6,7 @@ the dispatcher; nothing is fitted here.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -239,7 +240,8 @@ class _timed:  # noqa: N801 - a context, used like a function
     def __enter__(self) -> None:
         self._began = time.monotonic()
         self._before = 0.0
-        if self._file.exists():
+        # a kill may have left a file without a number; how long it took is no reason to stop
+        with contextlib.suppress(OSError, ValueError):
             self._before = float(self._file.read_text())
 
     def __exit__(self, kind: object, *rest: object) -> None:

@@ -122,6 +122,14 @@ async def test_a_crystal_that_is_not_stable_is_refused(tmp_path: Path) -> None:
     assert not (order.folder / "hot").exists()
 
 
+async def test_how_long_a_step_took_is_no_reason_to_stop(copy: Path) -> None:
+    order = load_order(copy)
+    (order.folder / "soft/seconds.json").write_text("")
+    known = await asked(order)
+    assert known.seconds["soft"] == 0.0
+    assert known.seconds["crystal"] > 0.0
+
+
 async def test_a_damaged_portrait_names_its_folder(copy: Path) -> None:
     order = load_order(copy)
     (order.folder / "crystal/portrait.json").write_text('{"energy": "low"}')
