@@ -12,8 +12,9 @@ CASE   ?= inputs/silicon_vacancy
 run: $(STAMP)
 	$(BIN)/mixserver run $(CASE)
 
+# tests of one file share a process, and those of two files nothing
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 physics: $(STAMP)
 	$(BIN)/python -m pytest -m physics --timeout 3600

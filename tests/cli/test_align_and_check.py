@@ -84,7 +84,8 @@ def test_zeros_are_aligned_and_then_used(case: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     assert "not_used" not in checked.stderr  # the state fits
     found = [Finding(**finding) for finding in json.loads(checked.stdout)]
-    assert {finding.level for finding in found} == {"ok"}
+    warned = {finding.what for finding in found if finding.level != "ok"}
+    assert warned == {"bulk elastic", "bulk forces"}  # one model is nearly twice the other
     figures = {finding.what: finding.figure for finding in found}
     assert figures["zero"] == state.zeros["Ar"].value
     assert abs(figures["ghost forces"] or 1.0) < 1e-10
