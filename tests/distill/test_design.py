@@ -1,0 +1,292 @@
+"""Rows of a fit: what is told of coefficients is what the labels and rows say, kind by kind."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tolerance import EXACT
+
+from clients.engines.toy import ToyEngine
+from mixserver.arrays import Scalars
+from mixserver.distill.design import (
+    BLENDS,
+    Design,
+    Split,
+    soft,
+    splits,
+    with_hard,
+    with_pairs,
+    with_partition,
+)
+from mixserver.distill.hard import PERFECT, as_structure, strained
+from mixserver.distill.hard import names as hard_names
+from mixserver.distill.labelled import Labelled, Structure
+from mixserver.distill.pair import PairBasis, pair_rows
+from mixserver.distill.partition import one_hot
+from mixserver.frame import Frame, Topology
+from mixserver.wire.worker import Evaluate
+
+Block = NDArray[np.float64]
+VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+P = 4
+TRUTH = np.array([0.5, -1.0, 2.0, 0.25])
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+BASIS = PairBasis(functions=6, inner=1.6, cutoff=4.2, elements=("Si",))
+TOY = ToyEngine(epsilon=0.1, sigma=2.2, cutoff=4.2)
+
+
+def structure(name: str, kind: str, atoms: int, groups: int, kelvin: float | None) -> Structure:
+    rng = np.random.default_rng(atoms)
+    return Structure(
+        name,
+        kind,
+        np.full(atoms, 14, np.int32),
+        rng.uniform(0.0, 6.0, (atoms, 3)),
+        6.0 * np.eye(3),
+        (np.arange(atoms) % groups).astype(np.int32),
+        kelvin,
+    )
+
+
+def labelled_by(s: Structure, values: Block) -> Labelled:
+    """A structure with (K, 1 + 3N + 6) answers."""
+    k, n = s.groups, len(s)
+    virial = np.zeros((k, 3, 3))
+    i, j = VOIGT
+    virial[:, i, j] = values[:, -6:]
+    virial[:, j, i] = values[:, -6:]
+    return Labelled(s, values[:, 0], values[:, 1:-6].reshape(k, n, 3), virial)
+
+
+def made_up(
+    seed: int, shapes: Iterable[tuple[str, int, int]], truth: Scalars, noise: float
+) -> tuple[list[Labelled], dict[str, Block]]:
+    """Structures of (kind, atoms, groups) with any rows, and labels that the truth explains."""
+    rng = np.random.default_rng(seed)
+    labels, rows = [], {}
+    for at, (kind, atoms, groups) in enumerate(shapes):
+        s = structure(f"{kind}-{at}", kind, atoms, groups, None if kind == "given" else 300.0)
+        block = rng.normal(size=(groups, 1 + 3 * atoms + 6, len(truth)))
+        values = block @ truth + rng.normal(0.0, noise, block.shape[:2])
+        rows[s.name] = block
+        labels.append(labelled_by(s, values))
+    return labels, rows
+
+
+shapes = st.lists(
+    st.tuples(st.sampled_from(["hot", "strained", "given"]), st.integers(2, 5), st.integers(1, 2)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 9999), wanted=shapes)
+def test_errors_are_those_of_rows_times_coefficients(
+    seed: int, wanted: list[tuple[str, int, int]]
+) -> None:
+    """Per atom where it says so, over the structures of a split and a kind, and no others."""
+    labels, rows = made_up(seed, wanted, TRUTH, 0.3)
+    deal = {one.structure.name: SPLITS[at % 3] for at, one in enumerate(labels)}
+    design = soft(labels, rows.__getitem__, P, deal)
+    guess = np.random.default_rng(seed + 1).normal(size=P)
+    expected: dict[tuple[str, str, str], list[Block]] = {}
+    for one in labels:
+        s = one.structure
+        of = s.kind if s.temperature is None else f"{s.kind} 300 K"
+        told = rows[s.name] @ guess
+        energy = (told[:, 0].sum() - one.energy.sum()) / len(s)
+        forces = told[:, 1:-6].sum(axis=0) - one.forces.sum(axis=0).ravel()
+        virial = (told[:, -6:].sum(axis=0) - one.virial.sum(axis=0)[VOIGT]) / len(s)
+        parts = {"energy": np.array([energy]), "forces": forces, "virial": virial}
+        if s.groups > 1:
+            apart = told[:, 1:-6] - one.forces.reshape(s.groups, -1)
+            parts["partition"] = apart.ravel()
+        for quantity, part in parts.items():
+            for kind in (of, ""):
+                expected.setdefault((deal[s.name], quantity, kind), []).append(part)
+    for split in SPLITS:
+        for quantity in ("energy", "forces", "virial", "partition"):
+            for kind in ("", "hot 300 K", "strained 300 K", "given"):
+                got = design.error(guess, quantity, split, kind)  # type: ignore[arg-type]
+                parts_of = expected.get((split, quantity, kind))
+                if parts_of is None:
+                    assert math.isnan(got)
+                else:
+                    rms = np.sqrt(np.mean(np.concatenate(parts_of) ** 2))
+                    assert got == pytest.approx(rms, rel=1e-8)
+        kinds = {key[2] for key in expected if key[0] == split} - {""}
+        assert set(design.kinds(split)) == kinds
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 9999), wanted=shapes)
+def test_what_made_the_labels_has_no_error(seed: int, wanted: list[tuple[str, int, int]]) -> None:
+    labels, rows = made_up(seed, wanted, TRUTH, 0.0)
+    design = soft(labels, rows.__getitem__, P, {s.structure.name: "train" for s in labels})
+    assert design.error(TRUTH, "forces", "train") < EXACT
+    assert design.error(TRUTH, "energy", "train") < EXACT
+    assert design.error(TRUTH, "virial", "train") < EXACT
+
+
+def crystal() -> Frame:
+    """A triclinic cell of two atoms, at no place of symmetry."""
+    cell = np.array([[3.1, 0, 0], [0.4, 3.4, 0], [-0.3, 0.9, 4.4]])
+    sites = np.array([[0, 0, 0], [0.45, 0.52, 0.55]])
+    return Topology(np.full(2, 14, np.int32)).frame(sites @ cell, cell)
+
+
+def asked(s: Structure) -> Labelled:
+    """The toy's answers, group by group."""
+    answers = [
+        TOY.evaluate(
+            Evaluate(
+                job=1,
+                stream=1,
+                positions=s.positions,
+                numbers=s.numbers,
+                cell=s.cell,
+                pbc=(True, True, True),
+                weight=(s.group == g).astype(np.float64),
+            )
+        )
+        for g in range(s.groups)
+    ]
+    return Labelled(
+        s,
+        np.array([answer.energy for answer in answers]),
+        np.array([answer.forces for answer in answers]),
+        np.array([answer.virial for answer in answers]),
+    )
+
+
+def test_ghosts_are_the_difference_of_two_models_in_a_weighted_crystal() -> None:
+    """Of pair functions and the toy, for the regions that are told and those that are fitted."""
+    frame, reach = crystal(), 4.2
+    s = one_hot(frame, reach)
+    design = Design(BASIS.columns)
+    with_partition(design, asked(s), pair_rows(s, BASIS), frame, reach=reach, count=3, seed=1)
+    assert [region.ball.blend for region in design.regions] == list(BLENDS)
+    coefficients = np.random.default_rng(0).normal(size=BASIS.columns) * 0.1
+    region = design.regions[1]
+    repeat = 11
+    shifts = np.stack(np.meshgrid(*[np.arange(repeat) - repeat // 2] * 3, indexing="ij"), -1)
+    positions = (frame.positions + (shifts.reshape(-1, 3) @ frame.cell)[:, None]).reshape(-1, 3)
+    weight = region.ball(positions)
+    whole = TOY.evaluate(
+        Evaluate(
+            job=1,
+            stream=1,
+            positions=positions,
+            numbers=np.full(len(positions), 14, np.int32),
+            cell=repeat * frame.cell,
+            pbc=(True, True, True),
+            weight=weight,
+        )
+    ).forces
+    edges = repeat * frame.cell
+    ours = np.zeros((len(positions), 3))
+    for site in np.flatnonzero(weight):
+        apart = positions - positions[site]
+        apart -= np.round(apart @ np.linalg.inv(edges)) @ edges
+        r = np.linalg.norm(apart, axis=1)
+        near = np.flatnonzero((r > 0.0) & (r < BASIS.cutoff))
+        _, force = BASIS.curve(coefficients, r[near])
+        pull = 0.5 * weight[site] * force[:, None] * apart[near] / r[near, None]
+        ours[near] += pull
+        ours[site] -= pull.sum(axis=0)
+    largest = np.linalg.norm(whole - ours, axis=1).max()
+    told = region.measured(coefficients, frame, reach)
+    assert told.largest == pytest.approx(largest, abs=EXACT)
+    assert largest > 1e-2
+    assert design.ghosts is not None
+    assert design.ghosts.rows > 100
+
+
+def test_fitted_regions_depend_on_the_seed_alone() -> None:
+    frame, reach = crystal(), 4.2
+    s = one_hot(frame, reach)
+    labels, rows = asked(s), pair_rows(s, BASIS)
+    found = []
+    for seed in (1, 1, 2):
+        design = Design(BASIS.columns)
+        with_partition(design, labels, rows, frame, reach=reach, count=2, seed=seed)
+        assert design.ghosts is not None
+        found.append(design.ghosts.residual(np.zeros(BASIS.columns)))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_hard_cells_become_constraints_of_all_their_groups_together() -> None:
+    frame = crystal()
+    structures = [as_structure(PERFECT, frame)]
+    structures += [
+        as_structure(n, strained(frame, kind, sign * 0.002)) for n, kind, sign in hard_names()
+    ]
+    truth = np.random.default_rng(0).normal(size=BASIS.columns)
+    rows = {s.name: pair_rows(s, BASIS) for s in structures}
+    labels = {s.name: labelled_by(s, rows[s.name] @ truth) for s in structures}
+    design = Design(BASIS.columns)
+    with_hard(design, labels, rows.__getitem__, size=0.002, volume=frame.volume)
+    assert {one.label for one in design.constraints} >= {"energy", "stress", "elastic xy"}
+    for one in design.constraints:
+        np.testing.assert_allclose(one.rows @ truth, one.target, atol=1e-6)
+    with_hard(design, labels, rows.__getitem__, size=0.002, volume=frame.volume, lattice=False)
+    assert {one.label.split()[0] for one in design.constraints} == {"elastic", "internal"}
+
+
+def test_pair_columns_come_after_the_descriptors_and_are_made_once() -> None:
+    s = structure("hot-0", "hot", 5, 2, 300.0)
+    labels = {s.name: labelled_by(s, np.zeros((2, 22)))}
+    bare = np.random.default_rng(0).normal(size=(2, 22, 3))
+    known: dict[str, Block] = {}
+    both = with_pairs(BASIS, labels, lambda _: bare, known)
+    rows = both(s.name)
+    assert rows.shape == (2, 22, 3 + BASIS.columns)
+    np.testing.assert_array_equal(rows[:, :, :3], bare)
+    np.testing.assert_array_equal(rows[:, :, 3:], pair_rows(s, BASIS))
+    known[s.name] = np.ones_like(known[s.name])
+    np.testing.assert_array_equal(both(s.name)[:, :, 3:], 1.0)
+    none = PairBasis(functions=0, inner=1.0, cutoff=4.0, elements=("Si",))
+    assert with_pairs(none, labels, lambda _: bare)(s.name) is bare
+
+
+counts = st.dictionaries(
+    st.sampled_from(["300K", "600K", "strained", "vacancy", "given"]),
+    st.integers(1, 40),
+    min_size=1,
+)
+
+
+@settings(max_examples=60)
+@given(wanted=counts, validation=st.floats(0.02, 1 / 3), seed=st.integers(0, 99))
+def test_every_structure_has_one_use_whatever_others_there_are(
+    wanted: dict[str, int], validation: float, seed: int
+) -> None:
+    """The same deal each time; kinds do not disturb each other; shares are as asked for."""
+    names = [f"{kind}-{at:03d}" for kind, count in wanted.items() for at in range(count)]
+    dealt = splits(names, validation)
+    assert list(dealt) == names
+    assert set(dealt.values()) <= set(SPLITS)
+    assert splits(names, validation) == dealt
+    kinds = [name.split("-")[0] for name in names]
+    mixed = np.random.default_rng(seed).permutation(kinds)
+    turn: Counter[str] = Counter()
+    shuffled = []
+    for kind in mixed:
+        shuffled.append(f"{kind}-{turn[kind]:03d}")
+        turn[kind] += 1
+    assert splits(shuffled, validation) == dealt
+    every = round(1.0 / validation)
+    for kind, count in wanted.items():
+        uses = Counter(use for name, use in dealt.items() if name.startswith(kind))
+        for use in ("validation", "test"):
+            assert abs(uses[use] - count / every) < 1.0
+        assert uses["train"] >= (count - 2) / 3
