@@ -242,6 +242,8 @@ def ghosts(difference: Block, crystal: Frame, ball: Ball, reach: float) -> Ghost
     blend: Indices = np.flatnonzero((r > ball.core) & (r < ball.radius))
     if not len(blend):
         blend = np.flatnonzero(np.abs(r - ball.core) < 2.0)
+    if not len(blend):  # few atoms in a large cell
+        blend = np.arange(len(r))
     return Ghosts(
         ball.core, ball.blend, float(size.max()), float(np.sqrt(np.mean(size[blend] ** 2)))
     )

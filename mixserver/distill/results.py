@@ -1,11 +1,16 @@
 """What a distillation found, as values that go into report.json and from there into the report.
 
-Units are in the names of the fields or beside them. Knows no models.
+Units are in the names of the fields or beside them. What was not to be had is None; a number that
+could not be told is NaN. Knows no models.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import msgspec
+from msgspec import inspect
 
 from mixserver.crystal.portrait import Portrait
 from mixserver.distill.descriptor import Descriptor
@@ -131,14 +136,34 @@ class Result(_Value, frozen=True):
 
 
 def write_result(result: Result) -> bytes:
-    """As JSON, for people and programs."""
+    """As JSON, for people and programs. What is not finite is null: JSON has no such number."""
     return msgspec.json.format(msgspec.json.encode(result), indent=1)
 
 
 def read_result(text: bytes) -> Result:
-    """The same from JSON.
+    """The same from JSON. A null where a number must be is NaN again.
 
     Raises:
         msgspec.ValidationError: it is not of this version.
+        msgspec.DecodeError: it is no JSON.
     """
-    return msgspec.json.decode(text, type=Result)
+    return msgspec.convert(_numbers(msgspec.json.decode(text), inspect.type_info(Result)), Result)
+
+
+def _numbers(value: Any, kind: inspect.Type) -> Any:
+    """The value with NaN for null wherever the type wants a number and nothing else."""
+    match kind, value:
+        case inspect.FloatType(), None:
+            return math.nan
+        case inspect.StructType(fields=fields), dict():
+            known = {field.encode_name: field.type for field in fields}
+            return {k: _numbers(v, known[k]) if k in known else v for k, v in value.items()}
+        case inspect.DictType(value_type=inner), dict():
+            return {k: _numbers(v, inner) for k, v in value.items()}
+        case inspect.ListType(item_type=inner) | inspect.VarTupleType(item_type=inner), list():
+            return [_numbers(v, inner) for v in value]
+        case inspect.TupleType(item_types=inners), list() if len(inners) == len(value):
+            return [_numbers(v, inner) for v, inner in zip(value, inners, strict=True)]
+        case inspect.UnionType(types=(inner, inspect.NoneType())), _ if value is not None:
+            return _numbers(value, inner)
+    return value

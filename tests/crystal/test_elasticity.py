@@ -158,6 +158,13 @@ def test_the_bulk_modulus_is_the_mean_of_two_bounds() -> None:
     assert found.bulk_modulus == pytest.approx(0.5 * (600 / 9 + 1 / (1 / 300 + 1 / 200 + 1 / 100)))
 
 
+async def test_atoms_that_do_not_see_each_other_have_no_stiffness() -> None:
+    ask = Asked(ToyEngine(epsilon=0.01, sigma=3.4, cutoff=3.0))
+    found = await elastic_constants(ask, frame_of(bulk("Ar", "fcc", a=5.3)))
+    assert found.bulk_modulus == 0.0
+    assert not found.stable
+
+
 def test_strains_are_engineering_shears() -> None:
     strain = full(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     np.testing.assert_array_equal(strain, [[1, 3, 2.5], [3, 2, 2], [2.5, 2, 3]])

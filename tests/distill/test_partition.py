@@ -141,6 +141,13 @@ def test_an_abrupt_region_has_ghosts_too() -> None:
     assert found.rms > less.rms > 0.0
 
 
+@pytest.mark.parametrize("blend", [0.0, 1.0])
+def test_a_region_that_ends_between_atoms_has_a_mean_too(blend: float) -> None:
+    wide = crystal(np.eye(3) * 9.0, np.zeros((1, 3)))
+    felt = ghosts(np.array([3.0, 0.0, 4.0]), wide, Ball((0.0, 0.0, 0.0), 3.0, blend), 1.0)
+    assert (felt.largest, felt.rms) == (5.0, 5.0)
+
+
 def test_regions_are_many_and_the_same_for_a_seed() -> None:
     made = balls(FCC, 12, np.random.default_rng(4), widths=(3.0, 8.0))
     again = balls(FCC, 12, np.random.default_rng(4), widths=(3.0, 8.0))
