@@ -1,8 +1,9 @@
 """LAMMPS in this process: any pair style, asked again and again without starting anew.
 
 This file keeps instances, retries and talks to the other MPI ranks; `lammps_probe` finds out what
-the potential can do, `lammps_instance` evaluates, `lammps_weights` does so with site weights,
-`lammps_commands` reads the potential, `lammps_box` turns cells, `lammps_library` is the binding.
+the potential can do, `lammps_planning` whether sites can be weighted, `lammps_instance` evaluates,
+`lammps_weights` does so with site weights, `lammps_commands` reads the potential, `lammps_box`
+turns cells, `lammps_library` is the binding.
 """
 
 from __future__ import annotations

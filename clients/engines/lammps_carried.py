@@ -53,7 +53,9 @@ class CarrierPart(Instance):
         # Atoms the tables do not see have type 1, if there are such elements.
         self._unseen = int(len(self._elements) < len(setup.numbers))
         counts = different(order.numbers, weights_of(order), self._elements)
-        self._room = [_ROOM + int(1.3 * count) for count in counts]
+        self._room = [_room(count) for count in counts]
+        self.wanted = sum(self._room)
+        """Types there would be if it was made for the weights of the last evaluation."""
         names = ["NULL"] * self._unseen
         for kind, room in zip(carrier.kinds, self._room, strict=True):
             names += [f"X{kind}"] * room
@@ -66,6 +68,11 @@ class CarrierPart(Instance):
             self._kinds, self._half = self._assign(order)
             super().__init__(many, order, ranks, kinds=self._kinds)
         self._write_scale()
+
+    @property
+    def room(self) -> int:
+        """Types that there are."""
+        return sum(self._room)
 
     def evaluate(self, order: Order) -> Evaluated:
         """Evaluate positions and weights of the same atoms.
@@ -103,7 +110,7 @@ class CarrierPart(Instance):
         weights = weights_of(order)
         kinds = np.ones(len(weights), np.int32)
         half = np.full(self._unseen + sum(self._room), np.nan)
-        start = self._unseen
+        start, wanted = self._unseen, 0
         for element, room in zip(self._elements, self._room, strict=True):
             atoms = np.flatnonzero(order.numbers == element)
             values, first, which = np.unique(weights[atoms], return_index=True, return_inverse=True)
@@ -117,6 +124,8 @@ class CarrierPart(Instance):
             kinds[atoms] = 1 + start + place[which]
             half[start : start + len(values)] = 0.5 * values[order_of]
             start += room
+            wanted += _room(len(values))
+        self.wanted = wanted
         return kinds, half
 
     def _weigh(self, kinds: NDArray[np.int32], half: Scalars) -> None:
@@ -139,6 +148,11 @@ class CarrierPart(Instance):
         ]
         for rows, columns in itertools.product(used, used):
             np.add.outer(self._half[rows], self._half[columns], out=scale[rows, columns])
+
+
+def _room(count: int) -> int:
+    """Types for an element with so many different weights."""
+    return _ROOM + int(1.3 * count)
 
 
 def different(numbers: Numbers, weights: Scalars, elements: Sequence[int]) -> list[int]:

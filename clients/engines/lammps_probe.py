@@ -18,7 +18,8 @@ from clients.engines.lammps_instance import Instance, Setup
 from clients.engines.lammps_library import LammpsError
 from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.lammps_parts import NoWay
-from clients.engines.lammps_weights import Plan, plan_weights
+from clients.engines.lammps_planning import plan_weights
+from clients.engines.lammps_weights import Plan
 from mixserver.errors import ConfigError
 
 _CENTRED: Final = frozenset(

@@ -63,6 +63,16 @@ class SnapPart(Instance):
                 self._table.close()
             raise
 
+    @property
+    def room(self) -> int:
+        """Atom types of any weight that there are."""
+        return sum(self._types.room)
+
+    @property
+    def wanted(self) -> int:
+        """Those that there would be if it was made for the weights now."""
+        return self._types.wanted
+
     def close(self) -> None:
         """End LAMMPS."""
         super().close()

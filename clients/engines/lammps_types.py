@@ -30,6 +30,10 @@ _FEW: Final = 64
 _MOST_VOXELS: Final = 64
 """Along each axis."""
 _HIDDEN, _ZERO, _ONE = 0, 1, 2
+_MUCH: Final = 3.0
+"""Times the room that would be given now: worth new instances."""
+_LONG: Final = 100
+"""Evaluations in a row. New instances cost as much as a few evaluations."""
 
 
 class Crowded(Exception):
@@ -66,10 +70,11 @@ class Types:
         self._element = place[numbers]
         self._shadow = _Shadow(reach)
         self.room: tuple[int, ...] = tuple(
-            max(_LEAST_ROOM, int(_HEAD_ROOM * len(self._others(weights, element)[0])))
-            for element in range(len(elements))
+            _room(len(self._others(weights, element)[0])) for element in range(len(elements))
         )
         """Types of any weight, per element."""
+        self.wanted = sum(self.room)
+        """How many there would be if they were made for the weights of the last `assign`."""
 
     def assign(self, order: Order, weights: Scalars) -> Assigned:
         """Find the type of each atom.
@@ -86,7 +91,7 @@ class Types:
         kinds = np.ones(len(weights), np.int32)
         lit = classes != _HIDDEN
         kinds[lit] = 2 * self._element[lit] + classes[lit] + 1
-        start = 2 + 2 * len(self.room)
+        start, wanted = 2 + 2 * len(self.room), 0
         scale = np.zeros(start + sum(self.room))
         scale[3:start:2] = 1.0
         for element, room in enumerate(self.room):
@@ -96,6 +101,8 @@ class Types:
             kinds[atoms] = start + which
             scale[start : start + len(values)] = values
             start += room
+            wanted += _room(len(values))
+        self.wanted = wanted
         return Assigned(classes, kinds, scale)
 
     def _others(self, weights: Scalars, element: int) -> tuple[Scalars, Indices, NDArray[np.intp]]:
@@ -103,6 +110,27 @@ class Types:
         atoms = np.flatnonzero((self._element == element) & (weights != 0.0) & (weights != 1.0))
         values, which = np.unique(weights[atoms], return_inverse=True)
         return values, atoms, which
+
+
+def _room(different: int) -> int:
+    """Types of any weight that an element is given for so many different ones."""
+    return max(_LEAST_ROOM, int(_HEAD_ROOM * different))
+
+
+class Slack:
+    """For how long there was room for far more different weights than there were."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def note(self, room: int, wanted: int) -> None:
+        """Count an evaluation: the types there are, and those that would be made for it."""
+        self._count = self._count + 1 if room > _MUCH * wanted else 0
+
+    @property
+    def long(self) -> bool:
+        """Whether it was so for long: with fewer types evaluations take less time."""
+        return self._count >= _LONG
 
 
 class _Shadow:

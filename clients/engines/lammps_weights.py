@@ -1,12 +1,12 @@
 """Weighted site energies of a LAMMPS potential: E = sum_i w_i e_i, its gradient and virial.
 
-Holds the parts of a potential together, and checks once, on a few atoms, that their sum is what
-LAMMPS says of the plain potential and that forces are the gradient of the weighted energy. Where
-they are not, the potential is not weighted at all. Knows no jobs or files.
+Holds the parts of a potential together, and makes them anew where weights need more atom types, or
+far fewer. Whether a potential has such parts is for `lammps_planning`. Knows no jobs or files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,17 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.engines.lammps_carried import CarrierPart, TooClose, different
-from clients.engines.lammps_carrier import Carrier, carriers_of
+from clients.engines.lammps_carrier import Carrier
 from clients.engines.lammps_instance import Evaluated, Instance, Setup
-from clients.engines.lammps_library import LammpsError, Library
 from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.lammps_pairwise import PairPart
-from clients.engines.lammps_parts import NoWay, Parts, parts_of
+from clients.engines.lammps_parts import NoWay, Parts
 from clients.engines.lammps_snap import SnapPart, Way, weights_of
-from clients.engines.lammps_tables import Curve, curves_of
-from clients.engines.lammps_types import Crowded
-from mixserver.arrays import Numbers, Scalars, Vectors
-from mixserver.errors import BadInput
+from clients.engines.lammps_tables import Curve
+from clients.engines.lammps_types import Crowded, Slack
+from mixserver.arrays import Numbers, Scalars
 
 _GEOMETRIC: Final = frozenset(
     {"coord/atom", "centro/atom", "cna/atom", "cnp/atom", "ackland/atom", "cluster/atom"}
@@ -33,11 +31,6 @@ _GEOMETRIC: Final = frozenset(
 """Criteria that look at positions only; others need the plain potential."""
 MOST_WEIGHTS: Final = 1200
 """Different weights in one pass. LAMMPS's tables take 100 bytes per pair of atom types."""
-_SAME: Final = 1e-8
-"""eV/Å and eV, between the parts and the plain potential."""
-_SLOPE: Final = 1e-3
-"""Relative; splines of tables are no better, and a potential that is not pairwise is far worse."""
-_STEP: Final = 1e-3
 _REST: Final = 50
 """Evaluations with listed pairs after atoms have been closer than the carriers reach."""
 
@@ -81,6 +74,7 @@ class Weighted:
         self._snaps: list[list[SnapPart]] = []
         self._edges: NDArray[np.intp] = np.zeros(0, np.intp)
         self._carried: list[CarrierPart] = []
+        self._slack, self._carried_slack = Slack(), Slack()
         self._pairs: PairPart | None = None
         self._resting = 0
         self._observers: dict[bool, Instance] = {}
@@ -96,10 +90,10 @@ class Weighted:
 
     def close(self) -> None:
         """End all LAMMPS instances."""
-        snaps = (one for passes in self._snaps for one in passes)
-        for one in (*snaps, *self._carried, self._pairs, *self._observers.values()):
-            if one is not None:
-                one.close()
+        _close(one for passes in self._snaps for one in passes)
+        _close([*self._carried, *self._observers.values()])
+        if self._pairs is not None:
+            self._pairs.close()
         self._snaps, self._carried, self._pairs, self._observers = [], [], None, {}
 
     def evaluate(self, order: Order) -> Evaluated:
@@ -112,15 +106,11 @@ class Weighted:
         """
         values = self._observed(order).values if order.criterion else None
         bare = replace(order, criterion="")
-        try:
-            found = self._snapped(bare)
-        except Crowded:
-            self._make_snaps(bare)
-            found = self._snapped(bare)
+        found = self._snapped(bare)
         found += self._paired(bare)
         energies: Scalars | None = None
         if order.energies:
-            energies = np.sum([_energies(one) for one in found], axis=0)
+            energies = np.sum([energies_of(one) for one in found], axis=0)
             energies[weights_of(order) == 0.0] = 0.0
         return Evaluated(
             energy=sum(one.energy for one in found),
@@ -132,17 +122,39 @@ class Weighted:
 
     def _make_snaps(self, order: Order) -> None:
         """Make instances with room for these weights, and no more than needed in each."""
-        for one in (one for passes in self._snaps for one in passes):
-            one.close()
-        self._snaps = []
+        old, self._snaps = self._snaps, []
+        _close(one for passes in old for one in passes)
         plan, self._edges = self._plan, _edges(weights_of(order))
-        for snap in plan.parts.snaps:
-            self._snaps.append([])
-            for share in self._shares(order):
-                one = SnapPart(plan.setup, snap, plan.way, plan.cutoff, share, self._ranks)
-                self._snaps[-1].append(one)
+        made: list[list[SnapPart]] = []
+        try:
+            for snap in plan.parts.snaps:
+                made.append([])
+                for share in self._shares(order):
+                    one = SnapPart(plan.setup, snap, plan.way, plan.cutoff, share, self._ranks)
+                    made[-1].append(one)
+        except BaseException:
+            _close(one for passes in made for one in passes)
+            raise
+        self._snaps, self._slack = made, Slack()
 
     def _snapped(self, order: Order) -> list[Evaluated]:
+        """The SNAPs, with more atom types or far fewer if these weights need them."""
+        # they are missing where they could not be made for the positions before
+        if self._slack.long or len(self._snaps) < len(self._plan.parts.snaps):
+            self._make_snaps(order)
+        try:
+            found = self._each_snap(order)
+        except Crowded:
+            self._make_snaps(order)
+            found = self._each_snap(order)
+        parts = [one for passes in self._snaps for one in passes]
+        wanted = sum(one.wanted for one in parts)
+        if len(self._edges) > 2 and len(_edges(weights_of(order))) == 2:
+            wanted = 0  # one pass would do
+        self._slack.note(sum(one.room for one in parts), wanted)
+        return found
+
+    def _each_snap(self, order: Order) -> list[Evaluated]:
         shares = self._shares(order)
         return [
             one.evaluate(share)
@@ -164,13 +176,16 @@ class Weighted:
         return [self._listed(order).evaluate(order)]
 
     def _by_carriers(self, order: Order) -> list[Evaluated]:
+        if self._carried_slack.long or not self._carried:
+            self._make_carried(order)
         try:
-            if self._carried:
-                return [one.evaluate(order) for one in self._carried]
+            found = [one.evaluate(order) for one in self._carried]
         except Crowded:
-            pass
-        self._make_carried(order)
-        return [one.evaluate(order) for one in self._carried]
+            self._make_carried(order)
+            found = [one.evaluate(order) for one in self._carried]
+        room, wanted = (one.room for one in self._carried), (one.wanted for one in self._carried)
+        self._carried_slack.note(sum(room), sum(wanted))
+        return found
 
     def _are_carried(self, order: Order) -> bool:
         """Whether there are carriers, and atom types enough for these weights."""
@@ -182,11 +197,17 @@ class Weighted:
 
     def _make_carried(self, order: Order) -> None:
         """Make carriers with room for these weights, and no more than needed."""
-        for one in self._carried:
-            one.close()
-        self._carried = []
-        for carrier in self._plan.carriers:
-            self._carried.append(CarrierPart(self._plan.setup, carrier, order, self._ranks))
+        old, self._carried = self._carried, []
+        _close(old)
+        made: list[CarrierPart] = []
+        try:
+            for carrier in self._plan.carriers:
+                one = CarrierPart(self._plan.setup, carrier, order, self._ranks)
+                made.append(one)
+        except BaseException:
+            _close(made)
+            raise
+        self._carried, self._carried_slack = made, Slack()
 
     def _listed(self, order: Order) -> PairPart:
         """The pairwise part by lists of pairs, made when it is first needed."""
@@ -230,126 +251,17 @@ def _edges(weights: Scalars) -> NDArray[np.intp]:
     return np.array([0, *inner, len(weights)], np.intp)
 
 
-def plan_weights(setup: Setup, cutoff: float | None) -> Plan:
-    """Find a way to weight the site energies of a potential, and check it. One rank alone.
+def _close(parts: Iterable[Instance]) -> None:
+    for one in parts:
+        one.close()
+
+
+def energies_of(found: Evaluated) -> Scalars:
+    """Site energies, eV.
 
     Raises:
-        NoWay: there is none, and why.
+        NoWay: LAMMPS gives none.
     """
-    if not setup.site_energies:
-        raise NoWay("LAMMPS gives no site energies for it")
-    if cutoff is None:
-        raise NoWay("LAMMPS does not say how far it looks")
-    library = Library(["-log", "none", *setup.arguments])
-    try:
-        parts = parts_of(
-            setup.after_box, len(setup.numbers), lambda word: library.has_style("pair", word)
-        )
-    finally:
-        library.close()
-    reasons: list[str] = []
-    ways: tuple[Way, ...] = ("scale", "coefficients") if parts.snaps else ("scale",)
-    for way in ways:
-        try:
-            curves = curves_of(setup, parts.pairwise or (), cutoff)
-            plan = Plan(setup, parts, cutoff, way, curves)
-            _check(plan)
-            return _with_carriers(plan)
-        except LammpsError as error:
-            reasons.append(f"LAMMPS says: {error}")
-        except (BadInput, NoWay) as error:
-            reasons.append(str(error))
-    raise NoWay(reasons[0])
-
-
-def _with_carriers(plan: Plan) -> Plan:
-    """The same plan with carriers of its pairwise part, if they are exact."""
-    carried = replace(
-        plan, carriers=carriers_of(plan.setup, plan.parts.pairwise or (), plan.cutoff)
-    )
-    try:
-        _check(carried)
-    except (LammpsError, BadInput, NoWay):
-        return plan
-    return carried
-
-
-def _check(plan: Plan) -> None:
-    """Compare with the plain potential on a few atoms.
-
-    Raises:
-        NoWay: they differ.
-        LammpsError: LAMMPS refused.
-    """
-    order = _few_atoms(plan)
-    plain = Instance(plan.setup, order, Ranks())
-    try:
-        expected = plain.evaluate(order)
-        e = _energies(expected)
-        dice = np.random.default_rng(4)
-        mixed = dice.random(len(e))
-        mixed[::4], mixed[1::4] = 0.0, 1.0
-        scale = max(1.0, float(np.abs(expected.forces).max()))
-        weighted = Weighted(plan, replace(order, weight=mixed), Ranks())
-        try:
-            ones = weighted.evaluate(replace(order, weight=np.ones(len(e))))
-            some = weighted.evaluate(replace(order, weight=mixed))
-        finally:
-            weighted.close()
-        compared: list[tuple[str, object, object]] = [
-            ("energy", ones.energy, expected.energy),
-            ("site energies", ones.energies, e),
-            ("weighted energy", some.energy, float(mixed @ e)),
-        ]
-        if not plan.curves:
-            compared.append(("forces", ones.forces, expected.forces))
-            compared.append(("virial", ones.virial, expected.virial))
-        for what, got, right in compared:
-            apart = float(np.abs(np.asarray(got) - np.asarray(right)).max())
-            if not apart <= _SAME * scale * len(e):
-                raise NoWay(
-                    f"the {what} of its SNAPs and pairs add up to something else, off by "
-                    f"{apart:.2g} (eV, Å): it is not pairwise apart from SNAP, or this build of "
-                    "LAMMPS cannot"
-                )
-
-        def energy(positions: Vectors) -> float:
-            return float(mixed @ _energies(plain.evaluate(replace(order, positions=positions))))
-
-        for atom in range(3):
-            along = np.zeros_like(order.positions)
-            along[atom, atom] = _STEP
-            slope = energy(order.positions + along) - energy(order.positions - along)
-            apart = abs(float(some.forces[atom, atom]) + slope / (2.0 * _STEP))
-            if not apart <= _SLOPE * scale:
-                raise NoWay(
-                    f"forces would not be the gradient of weighted site energies, by {apart:.2g} "
-                    "eV/Å: apart from SNAP it is not pairwise"
-                )
-    finally:
-        plain.close()
-
-
-def _energies(found: Evaluated) -> Scalars:
     if found.energies is None:
         raise NoWay("LAMMPS gives no site energies for it")
     return found.energies
-
-
-def _few_atoms(plan: Plan) -> Order:
-    """A cluster of all elements, close enough for each atom to see several others."""
-    numbers = plan.setup.numbers
-    n = 12 * len(numbers)
-    spacing = min(2.7, 0.6 * plan.cutoff)
-    grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 2, np.arange(float(n)), indexing="ij"), -1)
-    sites = grid.transpose(2, 0, 1, 3).reshape(-1, 3)[:n]
-    dice = np.random.default_rng(3)
-    return Order(
-        stream=0,
-        positions=spacing * (sites + dice.uniform(-0.06, 0.06, sites.shape)),
-        numbers=dice.permutation(np.resize(np.array(numbers, np.int32), n)),
-        cell=np.eye(3) * (40.0 + spacing * n),
-        pbc=(True, True, True),
-        energies=True,
-        criterion="",
-    )

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.engines import lammps_types
 from clients.engines.lammps_mpi import Order
-from clients.engines.lammps_types import Crowded, Types
+from clients.engines.lammps_types import Crowded, Slack, Types
 
 REACH = 2.0
 ELEMENTS = (14, 6)
@@ -84,3 +85,43 @@ def test_a_growing_blend_has_head_room_and_then_says_so() -> None:
     weights[60:80] = np.linspace(0.01, 0.05, 20)
     with pytest.raises(Crowded):
         types.assign(order, weights)
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), max_size=30))
+def test_room_is_given_back_only_if_it_was_far_too_much_each_time(
+    notes: list[tuple[int, int]],
+) -> None:
+    slack = Slack()
+    for room, wanted in notes:
+        slack.note(room, wanted)
+    assert not slack.long  # not for so few
+    for _ in range(lammps_types._LONG - 1):
+        slack.note(100, 30)
+    slack.note(100, 34)
+    assert not slack.long
+    for at in range(lammps_types._LONG):
+        assert not slack.long, at
+        slack.note(100, 33)
+    assert slack.long
+
+
+@given(st.integers(0, 150), st.integers(0, 150))
+def test_what_is_wanted_is_what_would_be_made(first: int, then: int) -> None:
+    numbers = np.resize(np.array([14, 14, 6]), 300)
+    positions = np.random.default_rng(0).random((300, 3)) * 9
+    order = order_of(positions, numbers, np.eye(3) * 9, (True,) * 3)
+
+    def weights(count: int) -> np.ndarray:
+        made = np.ones(300)
+        made[:count] = np.linspace(0.1, 0.9, count)
+        return made
+
+    types = Types(ELEMENTS, numbers, weights(first), REACH)
+    assert types.wanted == sum(types.room)
+    fresh = Types(ELEMENTS, numbers, weights(then), REACH)
+    try:
+        types.assign(order, weights(then))
+    except Crowded:
+        assert then > first
+    else:
+        assert types.wanted == sum(fresh.room)

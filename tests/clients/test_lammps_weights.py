@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.engines import lammps_weights
+from clients.engines import lammps_planning, lammps_types, lammps_weights
 from clients.engines.lammps import LammpsEngine
 from clients.testing import System, Tolerance, check_engine, check_forces, check_virial, evaluate
 from mixserver.errors import BadInput
@@ -137,7 +137,7 @@ def test_conforms_with_weights_in_a_cell_much_smaller_than_the_cutoff(engine: Ma
 def test_conforms_where_lammps_ignores_scales(name: str, engine: Make) -> None:
     one = engine(TEXTS[name])
     one._weighting = replace(one._weighting, way="coefficients")
-    lammps_weights._check(one._weighting)
+    lammps_planning.check(one._weighting)
     check_engine(one, crystal(name))
 
 
@@ -231,6 +231,72 @@ def test_a_growing_blend_gets_more_atom_types(engine: Make) -> None:
         got = evaluate(one, system, weight=weight)
         assert got.energy == pytest.approx(weight @ plain.energies, abs=1e-9)
     assert len(one._instances) == 2
+
+
+@pytest.mark.parametrize("name", ["snap", "zbl"])
+def test_room_that_was_not_needed_for_long_is_given_back(
+    name: str, engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lammps_types, "_LONG", 4)
+    one, system = engine(TEXTS[name]), crystal(name, copies=3)
+    few, many = np.ones(len(system)), np.linspace(0.1, 0.9, len(system))
+    few[:5] = np.linspace(0.1, 0.9, 5)
+
+    def rooms(weight: np.ndarray, times: int) -> list[int]:
+        """After each evaluation, the types of all parts."""
+        found = []
+        for _ in range(times):
+            got = evaluate(one, system, weight=weight)
+            parts = one._instances[0, "weighted"]
+            all_parts = [part for passes in parts._snaps for part in passes] + parts._carried
+            found.append(sum(part.room for part in all_parts))
+            fresh = evaluate(one, system, weight=weight, stream=7)
+            one._forget((7, "weighted"))
+            np.testing.assert_allclose(got.forces, fresh.forces, rtol=0, atol=1e-9)
+            assert got.energy == pytest.approx(fresh.energy, abs=1e-9)
+        return found
+
+    (small,) = set(rooms(few, 3))
+    (large,) = set(rooms(many, 2))
+    assert large > 3 * small
+    assert rooms(few, 4) == [large] * 4
+    assert rooms(many, 1) == [large]  # needed again: the count begins anew
+    assert rooms(few, 6) == [large] * 4 + [small] * 2
+    assert rooms(many, 1) == [large]
+
+
+def test_a_shrinking_blend_is_one_pass_again(engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lammps_types, "_LONG", 2)
+    monkeypatch.setattr(lammps_weights, "MOST_WEIGHTS", 30)
+    one, system = engine(TEXTS["snap"]), crystal("snap", copies=4)
+    few = np.ones(len(system))
+    few[:5] = 0.5
+    evaluate(one, system, weight=np.linspace(0.1, 0.9, len(system)))
+    passes = [len(one._instances[0, "weighted"]._snaps[0])]
+    for _ in range(3):
+        got = evaluate(one, system, weight=few)
+        passes.append(len(one._instances[0, "weighted"]._snaps[0]))
+    assert passes == [6, 6, 6, 1]
+    assert got.energy == pytest.approx(few @ evaluate(one, system).energies, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["snap", "zbl", "snap + zbl"])
+def test_positions_that_are_refused_while_types_are_added_leave_nothing_behind(
+    name: str, engine: Make
+) -> None:
+    one, system = engine(TEXTS[name]), crystal(name, copies=3)
+    few, many = np.ones(len(system)), np.linspace(0.1, 0.9, len(system))
+    few[:3] = 0.5
+    evaluate(one, system, weight=few)
+    touching = system.positions.copy()
+    touching[3] = touching[40] + 1e-3
+    for _ in range(2):
+        with pytest.raises(BadInput, match="atoms 3 and 40"):
+            evaluate(one, replace(system, positions=touching), weight=many)
+    for weight in (many, few):
+        expected = evaluate(one, system, weight=weight, stream=8)
+        got = evaluate(one, system, weight=weight)
+        np.testing.assert_allclose(got.forces, expected.forces, atol=1e-10)
 
 
 def test_atoms_deep_inside_a_core_are_no_sites(engine: Make) -> None:
