@@ -12,9 +12,9 @@ import pytest
 from cells import silicon
 from tolerance import EXACT
 
+from clients.descriptors import Settings, snap_rows
 from clients.engines.lammps import LammpsEngine
 from clients.engines.lammps_library import potentials
-from clients.rows import Settings, snap_rows
 from mixserver.arrays import Matrix, Numbers, Vectors
 from mixserver.errors import ConfigError
 from mixserver.wire.worker import Evaluate

@@ -11,9 +11,10 @@ from cells import silicon
 from numpy.typing import NDArray
 from tolerance import EXACT
 
+from clients.descriptors import Settings, snap_rows
 from clients.engines.lammps import LammpsEngine
 from clients.engines.lammps_library import potentials
-from clients.rows import Job, Settings, snap_rows, work
+from clients.rows import Job, work
 from mixserver.arrays import Matrix, Numbers, Vectors
 from mixserver.errors import ConfigError
 from mixserver.wire.worker import Evaluate

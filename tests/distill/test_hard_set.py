@@ -85,8 +85,8 @@ def test_every_kind_is_there_both_ways_once() -> None:
 @pytest.mark.parametrize("functions", [0, 8])
 def test_rows_times_coefficients_are_what_lammps_says(functions: int, tmp_path: Path) -> None:
     """Energy, stress, forces, elastic constants and how atoms are pulled in strained cells."""
+    from clients.descriptors import Settings, snap_rows
     from clients.engines.lammps import LammpsEngine
-    from clients.rows import Settings, snap_rows
 
     snap = Descriptor(
         twojmax=4,

@@ -10,9 +10,9 @@ from cells import silicon
 from numpy.typing import NDArray
 from tolerance import EXACT, SAME
 
+from clients.descriptors import Settings, snap_rows
 from clients.engines.lammps import LammpsEngine
 from clients.engines.lammps_library import potentials
-from clients.rows import Settings, snap_rows
 from mixserver.arrays import Matrix, Numbers, Vectors
 from mixserver.distill.descriptor import Descriptor
 from mixserver.distill.labelled import Structure

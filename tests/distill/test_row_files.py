@@ -16,8 +16,8 @@ from cells import silicon
 from structlog.testing import capture_logs
 from tolerance import SAME
 
+from clients.descriptors import Settings, snap_rows
 from clients.engines.lammps_library import potentials
-from clients.rows import Settings, snap_rows
 from mixserver.distill.descriptor import Descriptor
 from mixserver.distill.labelled import Labelled, Structure
 from mixserver.distill.rows import RowFiles, make_reference_rows, make_rows, tag
