@@ -32,6 +32,12 @@ from mixserver.distill.design import (
     with_partition,
 )
 from mixserver.distill.equations import Equations
+from mixserver.distill.inclusion import (
+    Inclusion,
+    inclusion,
+    relaxed_inclusion,
+    strain_error,
+)
 from mixserver.distill.judge import Cost, cost, site_energies, spread
 from mixserver.distill.labelled import Labelled, less, rows_of
 from mixserver.distill.material import Material
@@ -253,7 +259,7 @@ async def judged(
         folder: for logs.
         show: told how far it is.
         step: by this name.
-        thorough: vacancy, phonons and site energies too.
+        thorough: vacancy, phonons, site energies and an inclusion too.
 
     Raises:
         MixserverError: LAMMPS refuses a potential, or workers died.
@@ -265,6 +271,9 @@ async def judged(
     ]
     hot = [structure for structure in test if structure.kind == "hot"][:_LOOKED_AT]
     theirs = await site_energies(expensive, "expensive", hot) if thorough and hot else []
+    ball: Inclusion | None = None
+    if thorough and material.card.weights:
+        ball = await inclusion(expensive, material.crystal)
     done, total = 0, len(listed) * (1 + _ROUNDS)
     show(step, done, total)
     found: list[Candidate] = []
@@ -288,6 +297,9 @@ async def judged(
                 if hot and thorough:
                     ours = await site_energies(dispatcher, "cheap", hot)
                     changes["spread"] = spread(theirs, ours, hot)
+                if ball is not None and (await dispatcher.card("cheap")).weights:
+                    found_at = await relaxed_inclusion(expensive, dispatcher, ball)
+                    changes["inclusion"] = strain_error(ball, found_at)
             except ConfigError as error:  # a bad fit may have no crystal; that is what is told
                 changes["trouble"] = str(error)
             found.append(_changed(candidate, changes))

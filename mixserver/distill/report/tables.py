@@ -127,7 +127,9 @@ def interfaces(listed: Sequence[Candidate], strong: Sequence[str] = ()) -> str:
         f"Where the two models meet. Ghost forces: around a spherical core{around} in the perfect "
         "crystal, in smaller type their root mean square over the blend; marked beyond "
         f"{GHOST:g} eV/Å with a blend of {BLEND:g} Å or more. Forces by gradients of λ are the "
-        "spread of e − c times the slope of λ."
+        "spread of e − c times the slope of λ. The inclusion: a sphere of the expensive crystal, "
+        "energies mixed, in a cell sheared by 1 %; other elastic constants bend its strain, and so "
+        "do ghost forces that change with strain."
     )
     return table(caption, [top, heads], rows, strong=strong)
 
