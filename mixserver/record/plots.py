@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mixserver.errors import ConfigError
@@ -75,7 +76,7 @@ def read_temperature(
 
 
 def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None) -> Path:
-    """Draw times, region sizes, mismatch and temperature of a run into a PNG.
+    """Draw times, region sizes, how far the models are apart, and temperature of a run into a PNG.
 
     Args:
         folder: the run's folder.
@@ -95,7 +96,7 @@ def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None)
     figure.suptitle(f"{folder.resolve().parent.parent.name}, run {folder.resolve().name}")
     times(axes[0, 0], reports)
     sizes(axes[0, 1], divided)
-    mismatch(axes[1, 0], divided)
+    disagreement(axes[1, 0], divided)
     temperature(axes[1, 1], *read_temperature(folder, otherwise))
     figure.savefig(output, dpi=120)
     return output
@@ -113,7 +114,8 @@ def times(axes: Axes, reports: Sequence[Report]) -> Axes:
         if took:
             values = np.maximum(_column(took, name), 1e-3)
             _line(axes, took, values, colour, f"{label} {np.median(values):.3g}")
-    axes.set(title="Time per evaluation (medians)", xlabel="evaluation", ylabel="ms", yscale="log")
+    axes.set(title="Time per evaluation (medians)", ylabel="ms", yscale="log")
+    _count(axes, "evaluation")
     low, high = axes.get_ylim()
     axes.set_ylim(10 ** np.floor(np.log10(low)), 10 * 10 ** np.ceil(np.log10(high)))
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
@@ -128,13 +130,20 @@ def sizes(axes: Axes, reports: Sequence[Report]) -> Axes:
         if values.any():
             _line(axes, reports, values, colour, name)
             drawn = True
-    axes.set(title="Atoms in the regions", xlabel="evaluation", ylabel="atoms")
+    axes.set(title="Atoms in the regions", ylabel="atoms")
+    _count(axes, "evaluation")
     _finish(axes, "" if drawn else "no region")
     return axes
 
 
+def disagreement(axes: Axes, reports: Sequence[Report]) -> Axes:
+    """How far the models are apart: in what was mixed, energies or forces."""
+    energies = any(report.gap_max > 0.0 for report in reports)
+    return gap(axes, reports) if energies else mismatch(axes, reports)
+
+
 def mismatch(axes: Axes, reports: Sequence[Report]) -> Axes:
-    """How far the two models' forces differ where they meet, and what mixing leaves over, eV/Å."""
+    """Under force mixing: how far forces differ where the models meet, and what is left, eV/Å."""
     drawn = False
     for name, colour, label in (
         ("core_mismatch_rms", _RED, "core, rms"),
@@ -146,8 +155,35 @@ def mismatch(axes: Axes, reports: Sequence[Report]) -> Axes:
         if values.any():
             _line(axes, reports, values, colour, label)
             drawn = True
-    axes.set(title="|F expensive - F cheap|", xlabel="evaluation", ylabel="eV/Å")
+    axes.set(title="|F expensive - F cheap|", ylabel="eV/Å")
+    _count(axes, "evaluation")
     _finish(axes, "" if drawn else "nothing mixed")
+    return axes
+
+
+def gap(axes: Axes, reports: Sequence[Report]) -> Axes:
+    """Under energy mixing: how far site energies differ in the blend (eV), and the pull (eV/Å).
+
+    The pull, the force of a lambda that moves, has an axis of its own on the right; a frozen
+    lambda has none.
+    """
+    for name, colour, label in (
+        ("gap_rms", _PURPLE, "gap, rms"),
+        ("gap_max", _TEAL, "gap, largest"),
+    ):
+        _line(axes, reports, _column(reports, name), colour, label)
+    axes.set(title="|e expensive - e cheap| in the blend", ylabel="eV")
+    _count(axes, "evaluation")
+    _finish(axes, "")
+    pulls = _column(reports, "pull_max")
+    if pulls.any():
+        right = axes.twinx()
+        _line(right, reports, pulls, _ORANGE, "grad-lambda force, largest (right)")
+        right.set_ylabel("eV/Å", color=_ORANGE)
+        right.set_ylim(0.0, 1.25 * right.get_ylim()[1])
+        lines = [*axes.get_lines(), *right.get_lines()]
+        named = [line for line in lines if not str(line.get_label()).startswith("_")]
+        axes.legend(handles=named, frameon=False, fontsize=8, ncols=2, loc="upper center")
     return axes
 
 
@@ -157,7 +193,8 @@ def temperature(axes: Axes, steps: NDArray[np.float64], kelvin: NDArray[np.float
         axes.plot(steps, kelvin, color=_ORANGE, lw=1.0)
     else:
         _nothing(axes, "i-PI printed no temperature here")
-    axes.set(title="Temperature", xlabel="i-PI step", ylabel="K")
+    axes.set(title="Temperature", ylabel="K")
+    _count(axes, "i-PI step")
     return axes
 
 
@@ -177,6 +214,12 @@ def _line(
         values = np.median(values[: count * width].reshape(count, width), axis=1)
         at = at[: count * width].reshape(count, width).mean(axis=1)
     axes.plot(at, values, color=colour, lw=1.1, label=label)
+
+
+def _count(axes: Axes, what: str) -> None:
+    """Count along x: there are no halves of evaluations and steps."""
+    axes.set_xlabel(what)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _finish(axes: Axes, nothing: str) -> None:
