@@ -16,7 +16,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from mixserver.children import beside
 from mixserver.config import load_case
 from mixserver.errors import UpstreamError
 from mixserver.launch import build_local, local_workers
+from mixserver.private import private_folder
 from mixserver.record.plots import read_reports
 from mixserver.service import Service
 from mixserver.upstream import Upstream
@@ -109,7 +109,7 @@ async def measure(atoms: int, evaluations: int) -> Figures:
         MixserverError: something did not start.
     """
     side = max(2, round(atoms ** (1.0 / 3.0)))
-    with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
+    with private_folder() as name:
         folder = Path(name)
         positions, cell = _crystal(side)
         _write_xyz(folder / "init.xyz", positions, cell)

@@ -14,7 +14,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from mixserver.children import Child, beside, start
 from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, NoWorkerError, UpstreamError, WorkerFault
 from mixserver.ipi_input import IpiInput, read_input
+from mixserver.private import private_folder
 from mixserver.record.structures import read_structure
 from mixserver.service import MEMORY, Service
 from mixserver.wire.worker import Role
@@ -152,7 +152,7 @@ async def run_case(
             f"say how far: --steps {2 * ipi.step}"
         )
     input_file = _lay_out(case, folder, source, steps)
-    with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
+    with private_folder() as private:
         memory = restart.with_name(MEMORY) if restart else None
         service = Service(build_local(case, folder, private, memory))
         run = Run(folder, case, ipi, service)

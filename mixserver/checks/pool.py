@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mixserver.build import Parts
 from mixserver.config import Case
 from mixserver.errors import ConfigError
 from mixserver.launch import build_local, local_workers
+from mixserver.private import private_folder
 from mixserver.service import Service
 
 
@@ -38,7 +38,7 @@ async def pool(case: Case) -> AsyncIterator[Parts]:
                 "or clients come from elsewhere. Add one for the time being (mixserver "
                 "check --quick does without)"
             )
-    with tempfile.TemporaryDirectory(prefix="mixserver-") as name:
+    with private_folder() as name:
         folder = Path(name)
         # a check must end, so a worker that is lost is not waited for
         workers = msgspec.structs.replace(case.config.workers, when_none="stop")

@@ -1,0 +1,92 @@
+"""Folders of one process alone, for sockets and passing files: gone with it, sooner or later.
+
+A process that is killed outright cannot remove its folder, so whoever makes the next one does.
+Knows what may be removed; not what is in there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_PREFIX: Final = "mixserver-"
+_OWNER: Final = "owner.pid"
+"""Holds the owner's process id, and is locked while the owner lives."""
+_BOUND: Final = Path("/proc/net/unix")
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[str]:
+    """A new folder that nobody else can enter, removed at the end of this context.
+
+    What earlier processes of this user left behind because they were killed is removed first.
+    """
+    sweep(Path(tempfile.gettempdir()))
+    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    with (Path(folder) / _OWNER).open("w", encoding="ascii") as owner:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX)  # first: nobody touches a folder with an empty file
+            owner.write(f"{os.getpid()}\n")
+            owner.flush()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # while it is still locked
+
+
+def sweep(place: Path) -> list[Path]:
+    """Remove private folders whose owners were killed.
+
+    Left alone: what other users own, what has no owner's file, what a living process owns (also
+    one in another container, by its lock), and where a socket is still bound: i-PI may be about to
+    write its RESTART.
+
+    Args:
+        place: the folder they are in.
+
+    Returns:
+        What was removed.
+    """
+    try:
+        bound = _BOUND.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux: nobody can say what is in use
+        return []
+    return [
+        folder
+        for folder in sorted(place.glob(f"{_PREFIX}*"))
+        if f" {folder}/" not in bound and _removed(folder)
+    ]
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        seen = folder.lstat()
+        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+            return False
+        with (folder / _OWNER).open("r", encoding="ascii") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            pid = owner.read().strip()
+            if not pid.isdecimal() or _lives(int(pid)):
+                return False
+            if not os.path.samestat(os.fstat(owner.fileno()), (folder / _OWNER).stat()):
+                return False  # somebody else removed it, and the name is in use again
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, ValueError):  # no owner's file, locked, or gone by now
+        return False
+    return not folder.exists()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
