@@ -5,9 +5,10 @@ Knows the dispatcher, and nothing of what is asked for what.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -35,6 +36,29 @@ class Label:
 
 Ask: TypeAlias = Callable[[Frame], Awaitable[Label]]
 """Evaluates a frame. Frames may differ in their atoms, and several may be asked about at once."""
+
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+
+async def together(asked: Iterable[Awaitable[_A]]) -> list[_A]:
+    """Await all at once; where one fails the others are given up, and nobody works on for them."""
+    tasks = [asyncio.ensure_future(one) for one in asked]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def both(first: Awaitable[_A], second: Awaitable[_B]) -> tuple[_A, _B]:
+    """The same of two that are not alike."""
+    pair: list[Awaitable[Any]] = [first, second]
+    one, other = await together(pair)
+    return one, other
 
 
 def asking(dispatcher: Dispatcher, role: Role, *, stream: int = STREAM) -> Ask:

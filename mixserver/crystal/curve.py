@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import numpy as np
 
 from mixserver.arrays import Scalars
-from mixserver.crystal.asking import Ask
+from mixserver.crystal.asking import Ask, together
 from mixserver.crystal.inside import Constants, relaxed_inside
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
@@ -57,5 +56,5 @@ async def energy_curve(
         return frame.volume / len(frame), energy / len(frame)
 
     stretches = np.cbrt(np.linspace(1.0 - by, 1.0 + by, points))
-    found = np.array(await asyncio.gather(*(at(float(stretch)) for stretch in stretches)))
+    found = np.array(await together(at(float(stretch)) for stretch in stretches))
     return EnergyCurve(found[:, 0], found[:, 1])

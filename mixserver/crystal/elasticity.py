@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixserver.arrays import Matrix, Scalars, Vectors
-from mixserver.crystal.asking import Ask, Label
+from mixserver.crystal.asking import Ask, Label, both, together
 from mixserver.crystal.inside import Constants, compliance, force_constants
 from mixserver.frame import Frame
 from mixserver.units import GIGAPASCAL
@@ -100,7 +99,7 @@ async def elastic_constants(
     async def springs() -> Constants:
         return await force_constants(ask, crystal) if constants is None else constants
 
-    labels, known = await asyncio.gather(_strained(ask, crystal, strain), springs())
+    labels, known = await both(_strained(ask, crystal, strain), springs())
     stress = np.array([_stress(label, volume) for label, volume in labels]).reshape(6, 2, 6)
     forces = np.array([label.forces.ravel() for label, _ in labels]).reshape(6, 2, -1)
     clamped = ((stress[:, 0] - stress[:, 1]) / (2.0 * strain)).T
@@ -126,7 +125,7 @@ def full(strain: Scalars) -> Matrix:
 async def _strained(ask: Ask, crystal: Frame, size: float) -> list[tuple[Label, float]]:
     """Labels and volumes of all six strains, both ways."""
     frames = [strained(crystal, by * e) for e in np.eye(6) for by in (size, -size)]
-    labels = await asyncio.gather(*(ask(frame) for frame in frames))
+    labels = await together(ask(frame) for frame in frames)
     return [(label, frame.volume) for label, frame in zip(labels, frames, strict=True)]
 
 

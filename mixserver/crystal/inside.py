@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixserver.arrays import Scalars, Vectors
-from mixserver.crystal.asking import Ask
+from mixserver.crystal.asking import Ask, together
 from mixserver.crystal.minimise import Inverse, Slope, minimised
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
@@ -62,7 +61,7 @@ async def displaced(
         return (await ask(frame.topology.frame(positions, frame.cell))).forces
 
     moves = [(atom, axis, by) for atom in atoms for axis in range(3) for by in (step, -step)]
-    forces = np.array(await asyncio.gather(*(pull(*move) for move in moves)))
+    forces = np.array(await together(pull(*move) for move in moves))
     pairs = forces.reshape(len(atoms), 3, 2, len(frame), 3)
     change: NDArray[np.float64] = (pairs[:, :, 0] - pairs[:, :, 1]) / (2.0 * step)
     return change

@@ -6,15 +6,16 @@ stiffness bends strain at the interface, other forces pull at the blend.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from ase.cell import Cell
+from numpy.typing import NDArray
+from scipy.linalg import eigh
 
-from mixserver.crystal.asking import Ask
-from mixserver.crystal.elasticity import ElasticConstants, elastic_constants
+from mixserver.crystal.asking import Ask, both
+from mixserver.crystal.elasticity import Cubic, ElasticConstants, elastic_constants
 from mixserver.crystal.lattice import relaxed_crystal
 from mixserver.crystal.supercell import for_atoms, repeated
 from mixserver.errors import ConfigError, MixserverError
@@ -26,6 +27,8 @@ _WARM: Final = 300.0
 """K, at which forces are compared."""
 _SMALL: Final = 0.02
 """Å, displacements from which the energy's rise is foretold."""
+_CUBIC: Final = 1e-2
+"""Of the largest stiffness: eigenvalues nearer to each other are the same."""
 _ALIKE: Final = 1e-3
 """Relative difference of lengths that a lattice's symmetry takes as equal."""
 
@@ -72,13 +75,14 @@ class Match:
     def constants(self) -> dict[str, tuple[float, float]]:
         """Expensive and cheap elastic constants (GPa) by name.
 
-        C11, C12 and C44 if both are cubic; otherwise the bulk modulus and what is on the diagonal.
+        C11, C12 and C44 along the cubes' edges if both crystals are cubic, however they stand;
+        otherwise the bulk modulus and what is on the diagonal.
         """
         ours, theirs = self.expensive.elastic, self.cheap.elastic
-        if ours.cubic is not None and theirs.cubic is not None:
-            return dict(
-                zip(("C11", "C12", "C44"), zip(ours.cubic, theirs.cubic, strict=True), strict=True)
-            )
+        one, other = cubic_constants(ours.matrix), cubic_constants(theirs.matrix)
+        if one is not None and other is not None:
+            pairs = zip(one, other, strict=True)
+            return dict(zip(("C11", "C12", "C44"), pairs, strict=True))
         named = {"B": (ours.bulk_modulus, theirs.bulk_modulus)}
         for at in range(6):
             named[f"C{at + 1}{at + 1}"] = (ours.matrix[at, at], theirs.matrix[at, at])
@@ -86,9 +90,9 @@ class Match:
 
     @property
     def stiffness(self) -> float:
-        """The largest relative difference of the constants, cheap less expensive."""
-        differences = [cheap / expensive - 1.0 for expensive, cheap in self.constants.values()]
-        return max(differences, key=abs)
+        """By which part the cheap crystal is stiffer, for the strain for which it differs most."""
+        ratios = eigh(_mandel(self.cheap.elastic.matrix), _mandel(self.expensive.elastic.matrix))[0]
+        return float(max(ratios - 1.0, key=abs))
 
     @property
     def energy(self) -> float:
@@ -107,11 +111,11 @@ async def match(expensive: Ask, cheap: Ask, start: Frame) -> Match:
     Raises:
         ConfigError: with one of them it does not come to rest, is not stable, or is no crystal.
     """
-    true, ours = await asyncio.gather(
+    true, ours = await both(
         _crystal("expensive", expensive, start), _crystal("cheap", cheap, start)
     )
     warm = await _warm(expensive, true.frame)
-    pulls = [label.forces for label in await asyncio.gather(expensive(warm), cheap(warm))]
+    pulls = [label.forces for label in await both(expensive(warm), cheap(warm))]
     return Match(
         true,
         ours,
@@ -143,7 +147,7 @@ async def _warm(ask: Ask, crystal: Frame) -> Frame:
     def displaced(by: float) -> Frame:
         return frame.topology.frame(frame.positions + by * moves, frame.cell)
 
-    labels = await asyncio.gather(ask(displaced(_SMALL)), ask(frame))
+    labels = await both(ask(displaced(_SMALL)), ask(frame))
     rise = (labels[0].energy - labels[1].energy) / len(frame)
     if rise <= 0.0:
         raise ConfigError(
@@ -151,6 +155,39 @@ async def _warm(ask: Ask, crystal: Frame) -> Frame:
             f"by {-rise:.2g} eV an atom, so it is not stable"
         )
     return displaced(_SMALL * float(np.sqrt(1.5 * BOLTZMANN * _WARM / rise)))
+
+
+def _mandel(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(6, 6) GPa as a tensor of second order, whose eigenvalues do not depend on the axes.
+
+    References:
+        M. M. Mehrabadi, S. C. Cowin, Q. J. Mech. Appl. Math. 43, 15 (1990).
+    """
+    scale = np.sqrt([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+    found: NDArray[np.float64] = matrix * np.outer(scale, scale)
+    return found
+
+
+def cubic_constants(matrix: NDArray[np.float64]) -> Cubic | None:
+    """C11, C12 and C44 along the edges of a cubic crystal that stands anyhow; None if it is none.
+
+    Its stiffness has the eigenvalues 3B once, for a change of volume, 2C' twice and 2C44 three
+    times.
+    """
+    stiffness = _mandel(matrix)
+    volume = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]) / np.sqrt(3.0)
+    bulk = float(volume @ stiffness @ volume)
+    off = _CUBIC * float(np.abs(stiffness).max())
+    if np.abs(stiffness @ volume - bulk * volume).max() > off:
+        return None
+    shears = np.linalg.eigvalsh(stiffness - bulk * np.outer(volume, volume))
+    shears = np.delete(shears, np.argmin(np.abs(shears)))  # the change of volume is 0 now
+    splits = ((shears[:2], shears[2:]), (shears[3:], shears[:3]))
+    two, three = min(splits, key=lambda split: float(np.ptp(split[0]) + np.ptp(split[1])))
+    if max(np.ptp(two), np.ptp(three)) > off:
+        return None
+    third, c44 = float(two.mean()) / 6.0, 0.5 * float(three.mean())
+    return Cubic(bulk / 3.0 + 4.0 * third, bulk / 3.0 - 2.0 * third, c44)
 
 
 def largest_strain(before: Frame, after: Frame) -> float:

@@ -5,40 +5,44 @@ Looks at positions and elements only; knows no models. The cell keeps the struct
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from ase.symbols import Symbols
 from scipy.spatial import cKDTree
 
 from mixserver.arrays import Indices, Matrix, Numbers, Vectors
+from mixserver.crystal.folding import ENOUGH, Folded, folded
 from mixserver.errors import ConfigError
-from mixserver.frame import Frame, Topology
+from mixserver.frame import Frame
 from mixserver.geometry import heights
 
 _LONGEST: Final = 12.0
 """Å, the longest lattice vector that is looked for."""
+_FIRST: Final = 60
+"""Atoms that every vector is tried with at first; most vectors fail at once."""
 _TRIED: Final = 500
-"""Atoms that every vector is tried with."""
+"""Atoms that the others are tried with."""
 _AVERAGED: Final = 20_000
 """Atoms over which the vectors that are found are averaged."""
-_ORIGINS: Final = 12
+_ORIGINS: Final = 5
 """Atoms from which lattice vectors are tried: the first may be a defect."""
 _NEAR: Final = 0.3
 """Of the distance between neighbours: an atom nearer to a place than this is at it."""
-_ENOUGH: Final = 0.75
-"""The part of the atoms that a lattice vector must carry onto atoms of their element."""
+_FULL: Final = 0.95
+"""The part of all places where there must be an atom for the structure to be all crystal."""
 _FLAT: Final = 0.1
 """Of the product of three lengths: a smaller volume is none."""
 _CELLS: Final = 4
 """A cell that the structure holds fewer times does not repeat in it."""
 _WHOLE: Final = 0.15
 """How far a number of cells along the structure's vectors may be from a whole one."""
-_AROUND: Final = 20.0
-"""Å from the origin within which atoms are folded into one cell, if that cell is not exact."""
-_PLACES: Final = 64
-"""Atoms in the cell, at most."""
+_AROUND: Final = (20.0, 14.0, 10.0)
+"""Å from the origin within which atoms are folded into one cell, if that cell is not exact; less
+where another slab or grain is near."""
+_APART: Final = 0.5
+"""Of the distance between neighbours: nearer to each other no two places of a crystal are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,9 @@ def repeating_cell(structure: Frame) -> Repeating:
     """Find the primitive cell of the crystal that most of a structure is.
 
     Lattice vectors are vectors between atoms that carry most other atoms onto atoms of the same
-    element; the three shortest that span a volume span the cell. Noise averages out.
+    element; the three shortest that span a volume span the cell. Noise averages out. Where atoms
+    are off their mean places in a pattern that doubles the cell along some vectors, as in tilted
+    perovskites, the larger cell is taken; patterns of other periods are not seen.
 
     Args:
         structure: N atoms; a supercell with defects, surfaces or heat.
@@ -74,26 +80,59 @@ def repeating_cell(structure: Frame) -> Repeating:
         if vectors is not None:
             break
     else:
+        words = f"the best lattice vector of up to {_LONGEST:g} Å carries {100.0 * best:.0f} % of "
+        if best >= ENOUGH:
+            words = "lattice vectors span a plane or a line only, of up to "
+            words += f"{_LONGEST:g} Å carrying {100.0 * best:.0f} % of "
         raise ConfigError(
-            f"no crystal repeats in the structure: the best lattice vector of up to {_LONGEST:g} Å "
-            f"carries {100.0 * best:.0f} % of the atoms onto atoms of their element, and "
-            f"{100.0 * _ENOUGH:.0f} % are needed three times"
+            f"no crystal repeats in the structure: {words}the atoms onto atoms of their element, "
+            f"and three independent ones of {100.0 * ENOUGH:.0f} % are needed"
         )
     exact = _commensurate(vectors, structure)
-    cell = vectors if exact is None else exact
-    cells = structure.volume / abs(float(np.linalg.det(cell)))
+    cells = structure.volume / abs(float(np.linalg.det(vectors if exact is None else exact)))
     if cells < _CELLS:
         raise ConfigError(
             f"no crystal repeats in the structure: the smallest cell that does is {1 / cells:.2g} "
             f"of the whole, and {_CELLS} or more of them are needed to tell a crystal"
         )
-    crystal, share = _folded(structure, cell, int(origin), everywhere=exact is not None)
-    if share < _ENOUGH:
-        raise ConfigError(
-            f"no crystal repeats in the structure: {100.0 * share:.0f} % of its atoms are where "
-            f"the best crystal has one, and {100.0 * _ENOUGH:.0f} % are needed"
+    tried: list[Folded] = []
+    if exact is not None:
+        tried.append(folded(structure.positions, structure.topology.numbers, exact, cells))
+        if tried[0].fullness < _FULL:  # around a vacuum the cell may fit and mean nothing
+            tried, exact = [], None
+    if exact is None:  # a vector's error grows with the number of cells
+        tried += [folded(*search.around(int(origin), r), vectors, None) for r in _AROUND]
+    closest = _APART * search.apart
+    sound = [one for one in tried if one.share >= ENOUGH and one.nearest >= closest]
+    if not sound:
+        why = (
+            f"{100.0 * tried[0].share:.0f} % of its atoms are where the best crystal has one, and "
         )
-    return Repeating(crystal, share, exact is not None)
+        why += f"{100.0 * ENOUGH:.0f} % are needed"
+        if tried[0].share >= ENOUGH:
+            why = f"folded into one cell, atoms are {tried[0].nearest:.2f} Å apart: "
+            why += "there are two crystals"
+        raise ConfigError(f"no crystal repeats in the structure: {why}")
+    found = sound[0]
+    doubled = found.doubled()
+    if doubled is not None and abs(float(np.linalg.det(doubled))) * _CELLS <= structure.volume:
+        again = folded(found.positions, found.numbers, doubled, None)
+        found = again if again.share >= ENOUGH else found
+    share = min(found.share, _alike(found.crystal, structure))
+    if share < ENOUGH:
+        raise ConfigError(
+            f"no crystal repeats in the structure: the best one, "
+            f"{Symbols(found.crystal.topology.numbers)}, has {100.0 * share:.0f} % of the atoms, "
+            f"and {100.0 * ENOUGH:.0f} % are needed"
+        )
+    return Repeating(found.crystal, share, exact is not None)
+
+
+def _alike(crystal: Frame, structure: Frame) -> float:
+    """The part of the structure that could be this crystal, by its elements."""
+    ours, theirs = crystal.topology.numbers, structure.topology.numbers
+    of = [np.mean(theirs == number) / np.mean(ours == number) for number in np.unique(ours)]
+    return float(min(1.0, *of)) if len(of) > 1 else float(of[0])
 
 
 class _Search:
@@ -108,7 +147,14 @@ class _Search:
         self._places, self._elements = _padded(structure, _LONGEST)
         self._tree = cKDTree(self._places)
         apart, _ = self._tree.query(self._positions[self.sample], k=2)
-        self._near = _NEAR * float(np.median(apart[:, 1]))
+        self.apart = float(np.median(apart[:, 1]))
+        """Å between neighbours."""
+        self._near = _NEAR * self.apart
+
+    def around(self, origin: int, reach: float) -> tuple[Vectors, Numbers]:
+        """Positions and elements of all atoms near one."""
+        near = np.linalg.norm(self._places - self._positions[origin], axis=1) < reach
+        return self._places[near], self._elements[near]
 
     def vectors(self, origin: int) -> tuple[Matrix | None, float]:
         """Three lattice vectors (rows, Å; right-handed) found from one atom; None if there are not.
@@ -127,9 +173,11 @@ class _Search:
         for vector in apart[np.argsort(lengths, kind="stable")]:
             if np.linalg.norm(vector) < self._near or not _independent(found, vector):
                 continue
+            if self._refined(vector, self.sample[:_FIRST])[1] < 0.6 * ENOUGH:
+                continue
             better, share = self._refined(vector, self.sample)
             best = max(best, share)
-            if share < _ENOUGH or not _independent(found, better):
+            if share < ENOUGH or not _independent(found, better):
                 continue
             found.append(better)
             if len(found) == 3:
@@ -151,7 +199,7 @@ class _Search:
             hit = np.isfinite(distance)
             hit[hit] = self._elements[at[hit]] == self._numbers[sample[hit]]
             share = float(hit.mean())
-            if share < 0.5 * _ENOUGH:  # noise of one atom does not lose that many
+            if share < 0.5 * ENOUGH:  # noise of one atom does not lose that many
                 break
             vector = vector + (self._places[at[hit]] - targets[hit]).mean(axis=0)
         return vector, share
@@ -199,43 +247,3 @@ def _commensurate(vectors: Matrix, structure: Frame) -> Matrix | None:
     if np.abs(times - whole).max() > _WHOLE or abs(np.linalg.det(whole)) < 0.5:
         return None
     return np.linalg.solve(whole, structure.cell).astype(np.float64)
-
-
-def _folded(
-    structure: Frame, cell: Matrix, origin: int, *, everywhere: bool
-) -> tuple[Frame, float]:
-    """Atoms on top of each other in one cell, and the part of them that are in the piles."""
-    positions, numbers = structure.positions, structure.topology.numbers
-    if not everywhere:  # a vector's error grows with the number of cells
-        places, elements = _padded(structure, _LONGEST)
-        near = np.linalg.norm(places - structure.wrapped[origin], axis=1) < _AROUND
-        positions, numbers = places[near], elements[near]
-    inverse = np.linalg.inv(cell)
-    fractional = (positions - positions.mean(axis=0)) @ inverse
-    shortest = min(
-        float(np.linalg.norm(np.array(steps) @ cell))
-        for steps in itertools.product((-1, 0, 1), repeat=3)
-        if any(steps)
-    )
-    near_by = min(_NEAR * shortest, 0.9)
-    left = np.random.default_rng(1).permutation(len(numbers))
-    piles: list[tuple[int, Vectors, int]] = []
-    while len(left) and len(piles) < 4 * _PLACES:
-        middle, element = fractional[left[0]], numbers[left[0]]
-        for _ in range(3):
-            apart = fractional[left] - middle
-            apart -= np.rint(apart)
-            here = np.linalg.norm(apart @ cell, axis=1) < near_by
-            here &= numbers[left] == element
-            if not here.any():
-                break
-            middle = middle + apart[here].mean(axis=0)
-        here[0] = True  # so that every round ends with fewer
-        piles.append((int(here.sum()), middle, int(element)))
-        left = left[~here]
-    tallest = max(height for height, _, _ in piles)
-    kept = [pile for pile in piles if pile[0] >= 0.5 * tallest]
-    share = sum(height for height, _, _ in kept) / len(numbers)
-    inside = np.array([middle for _, middle, _ in kept])
-    topology = Topology(np.array([element for _, _, element in kept], dtype=np.int32))
-    return topology.frame((inside - inside[0]) @ cell, cell), share

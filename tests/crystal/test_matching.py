@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from ase.build import bulk
 from asked import LJ, SIC, Asked, frame_of, lammps_engine
 from cells import frames
 from hypothesis import given
+from hypothesis import strategies as st
 
 from clients.engines.toy import ToyEngine
-from mixserver.crystal.matching import largest_strain, lattice_name, match
+from mixserver.crystal.elasticity import VOIGT, ElasticConstants
+from mixserver.crystal.matching import cubic_constants, largest_strain, lattice_name, match
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 
@@ -31,7 +35,8 @@ def _scaled(energy: float = 1.0, length: float = 1.0) -> Asked:
 
 async def test_a_model_matches_itself() -> None:
     same = await match(_scaled(), _scaled(), START)
-    assert same.misfit == same.forces == same.energy == same.stiffness == same.pressure == 0.0
+    assert same.misfit == same.forces == same.energy == same.pressure == 0.0
+    assert abs(same.stiffness) < 1e-12
     assert same.pull > 0.0
 
 
@@ -78,6 +83,47 @@ async def test_who_cannot_hold_the_crystal_is_named() -> None:
     simple = frame_of(bulk("Ar", "sc", a=3.8))  # falls into something closer if it is pushed
     with pytest.raises(ConfigError, match=r"the (expensive|cheap) model: .*(stable|energy)"):
         await match(_scaled(), _scaled(), simple)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_constants_of_a_cubic_crystal_do_not_depend_on_how_it_stands(seed: int) -> None:
+    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    given_constants = np.random.default_rng(seed).uniform(20.0, 60.0, 3) + np.array([80.0, 0, 0])
+    c11, c12, c44 = given_constants
+    tensor = np.zeros((3, 3, 3, 3))
+    d = np.eye(3)
+    tensor += c12 * np.einsum("ij,kl->ijkl", d, d)
+    tensor += c44 * (np.einsum("ik,jl->ijkl", d, d) + np.einsum("il,jk->ijkl", d, d))
+    for axis in range(3):
+        tensor[axis, axis, axis, axis] += c11 - c12 - 2.0 * c44
+    turned = np.einsum("ai,bj,ck,dl,ijkl->abcd", turn, turn, turn, turn, tensor)
+    matrix = np.array([[turned[i, j, k, m] for k, m in VOIGT] for i, j in VOIGT])
+    np.testing.assert_allclose(cubic_constants(matrix), given_constants, rtol=1e-9)
+    stretched = matrix.copy()
+    stretched[0, 0] *= 1.3
+    assert cubic_constants(stretched) is None
+
+
+async def test_a_stiffness_is_compared_for_every_strain() -> None:
+    found = await match(_scaled(), _scaled(energy=1.1), START)
+    other = found.cheap.elastic.matrix.copy()
+    other[3:, 3:] *= 1.4  # C44 alone
+    turned = dataclasses.replace(
+        found,
+        cheap=dataclasses.replace(
+            found.cheap, elastic=ElasticConstants(other, found.cheap.elastic.clamped)
+        ),
+    )
+    assert turned.stiffness == pytest.approx(1.1 * 1.4 - 1.0, abs=5e-3)
+
+
+async def test_nobody_works_on_for_a_comparison_that_failed() -> None:
+    expensive = _scaled()
+    with pytest.raises(ConfigError, match="the cheap model"):
+        await match(expensive, _scaled(length=1.3), START)
+    asked = expensive.count
+    await asyncio.sleep(0.2)
+    assert expensive.count == asked
 
 
 def test_strains_between_cells_are_signed_and_the_largest() -> None:
