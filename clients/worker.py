@@ -95,6 +95,7 @@ def work(engine: Engine, link: Link) -> None:
         except Exception as error:  # this worker is at fault: tell, and die
             words = str(error) if isinstance(error, MixserverError) else _named(error)
             link.fail(job, words)
+            words = words.removeprefix(f"job {job.job}: ")
             raise WorkerFault(f"job {job.job} ended this worker: {words}") from error
         else:
             link.answer(result)

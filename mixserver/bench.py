@@ -156,7 +156,7 @@ async def _serve(
     case = load_case(folder)
     parts = build_local(case, folder, str(folder))
     service = Service(parts)
-    async with service.doors(), local_workers(case, parts, folder):
+    async with service.doors(), local_workers(case, parts, folder, logs_stay=False):
         serving = asyncio.ensure_future(service.serve())
         try:
             # asked from another process, as i-PI would: here it would compete for the interpreter

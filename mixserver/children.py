@@ -21,6 +21,9 @@ from mixserver.errors import ConfigError
 
 log = structlog.get_logger(__name__)
 
+_ALL_THERE_IS = 8
+"""Lines that are quoted of a file that is removed, so that nobody needs it."""
+
 
 def beside(program: str) -> str:
     """Where a program of this Python's own environment is; its bare name if it is not there."""
@@ -31,9 +34,17 @@ def beside(program: str) -> str:
 class Child:
     """One process, in a session of its own so that Ctrl-C in the terminal does not reach it."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log_file: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        log_file: Path,
+        *,
+        log_stays: bool = True,
+    ) -> None:
         self.name = name
         self.log_file = log_file
+        self._log_stays = log_stays
         self._process = process
 
     @property
@@ -74,6 +85,12 @@ class Child:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
+    def quoted(self, lines: int = 3) -> str:
+        """Its last lines with what they are, and with their file if that stays, for a message."""
+        if self._log_stays:
+            return f"last words ({self.log_file}):\n{self.last_words(lines)}"
+        return f"last words:\n{self.last_words(max(lines, _ALL_THERE_IS))}"
+
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
@@ -86,8 +103,17 @@ async def start(
     folder: Path,
     log_file: Path,
     environment: Mapping[str, str],
+    log_stays: bool = True,
 ) -> Child:
     """Start a process with its output going to a file; it ends when this process dies.
+
+    Args:
+        name: for messages.
+        command: the program and its arguments.
+        folder: where it runs.
+        log_file: gets its output.
+        environment: variables beside those of this process.
+        log_stays: False where the file is removed before anybody could read it.
 
     Raises:
         ConfigError: the program does not exist or cannot be run.
@@ -111,4 +137,4 @@ async def start(
     finally:
         output.close()
     log.info("started", process=name, pid=process.pid, command=" ".join(command))
-    return Child(name, process, log_file)
+    return Child(name, process, log_file, log_stays=log_stays)

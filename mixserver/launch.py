@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ async def local_workers(
     folder: Path,
     *,
     lost: Callable[[NoWorkerError], None] | None = None,
+    logs_stay: bool = True,
 ) -> AsyncIterator[list[Child]]:
     """Start the case's local workers, wait for them, and keep them running inside this context.
 
@@ -87,6 +88,7 @@ async def local_workers(
         folder: where they log.
         lost: told when the last local worker of a role is gone for good and nobody else can come
             in its place, because the door is private.
+        logs_stay: False if `folder` is removed at the end, so that nobody is sent to their logs.
 
     Raises:
         WorkerFault: one of them ended before it joined; its last words are quoted.
@@ -99,12 +101,19 @@ async def local_workers(
     ]
     children: list[Child] = []
     keepers: list[asyncio.Task[None]] = []
+
+    async def start_one(local: Local, name: str) -> Child:
+        return await _start_worker(
+            case, local, name, parts.door.address, folder, log_stays=logs_stay
+        )
+
     try:
         for local, name in plan:
-            child = await _start_worker(case, local, name, parts.door.address, folder)
-            children.append(child)
+            children.append(await start_one(local, name))
         await _until_joined(parts, {local.role for local, _ in plan}, children)
-        kept = _Kept(case, parts, folder, children, lost, Counter(local.role for local, _ in plan))
+        private = case.config.workers.door == Workers().door
+        left = Counter(local.role for local, _ in plan)
+        kept = _Kept(start_one, children, lost if private else None, left)
         keepers += [
             asyncio.create_task(kept.keep(at, local, name)) for at, (local, name) in enumerate(plan)
         ]
@@ -211,10 +220,7 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event)
     if isinstance(failure, BaseException):
         raise failure
     if code != 0 and not stop.is_set():
-        raise UpstreamError(
-            f"i-PI ended with status {code}; its last words ({child.log_file}):\n"
-            f"{child.last_words(8)}"
-        )
+        raise UpstreamError(f"i-PI ended with status {code}; its {child.quoted(8)}")
 
 
 def _ipi(case: Case) -> list[str]:
@@ -235,8 +241,7 @@ async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child
         done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for child in [ends[task] for task in ends if task in done]:
             raise WorkerFault(
-                f"{_EARLY}: {child.name} ended with status {child.returncode}; its last words "
-                f"({child.log_file}):\n{child.last_words()}"
+                f"{_EARLY}: {child.name} ended with status {child.returncode}; its {child.quoted()}"
             )
         await joining
     finally:
@@ -250,11 +255,10 @@ async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child
 class _Kept:
     """The local workers of a run, started again when they die, a few times."""
 
-    case: Case
-    parts: Parts
-    folder: Path
+    start: Callable[[Local, str], Awaitable[Child]]
     children: list[Child]
     lost: Callable[[NoWorkerError], None] | None
+    """Told of the last worker of a role, if no other can come in its place."""
     left: Counter[Role]
     """How many of each role are not gone for good."""
 
@@ -266,25 +270,24 @@ class _Kept:
                 "worker ended, starting it again", worker=name, status=code, starts_left=starts - 1
             )
             await self.children[at].end(WORKER_GRACE_S)
-            self.children[at] = await _start_worker(
-                self.case, local, name, self.parts.door.address, self.folder
-            )
+            self.children[at] = await self.start(local, name)
         child = self.children[at]
         code = await child.wait()
-        log.warning("worker ended for good", worker=name, status=code, log=str(child.log_file))
+        log.warning("worker ended for good", worker=name, status=code, said=child.quoted())
         self.left[local.role] -= 1
-        private = self.case.config.workers.door == Workers().door
-        if self.lost is not None and private and self.left[local.role] == 0:
+        if self.lost is not None and self.left[local.role] == 0:
             self.lost(
                 NoWorkerError(
                     f"the last {local.role} worker, {name}, ended with status {code} for good, "
                     "after all its restarts, and no other can come: this run's door is private. "
-                    f"Its last words ({child.log_file}):\n{child.last_words()}"
+                    f"Its {child.quoted()}"
                 )
             )
 
 
-async def _start_worker(case: Case, local: Local, name: str, door: str, folder: Path) -> Child:
+async def _start_worker(
+    case: Case, local: Local, name: str, door: str, folder: Path, *, log_stays: bool
+) -> Child:
     command = [beside("mixserver-worker"), *local.command, "--server", door, "--role", local.role]
     if local.mpi > 1:
         command = [beside("mpiexec"), "-n", str(local.mpi), *command]
@@ -299,6 +302,7 @@ async def _start_worker(case: Case, local: Local, name: str, door: str, folder: 
             "MKL_NUM_THREADS": threads,
             **local.environment,
         },
+        log_stays=log_stays,
     )
 
 

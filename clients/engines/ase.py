@@ -157,7 +157,13 @@ def _found(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise ConfigError(f"{path!r}: {error}; is the package installed here?") from error
+        cure = "is the package installed here?"
+        if error.name == module.partition(".")[0]:
+            cure += (
+                " A module of yours in the case's folder is found with environment = "
+                '{ PYTHONPATH = "." } in its [[local]], or PYTHONPATH=. before mixserver-worker'
+            )
+        raise ConfigError(f"{path!r}: {error}; {cure}") from error
     except AttributeError as error:
         raise ConfigError(f"{path!r}: there is no {name} in {module}") from error
 

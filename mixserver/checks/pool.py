@@ -45,5 +45,8 @@ async def pool(case: Case) -> AsyncIterator[Parts]:
         config = msgspec.structs.replace(case.config, workers=workers)
         case = dataclasses.replace(case, config=config)
         parts = build_local(case, folder, name)
-        async with Service(parts).doors(), local_workers(case, parts, folder):
+        async with (
+            Service(parts).doors(),
+            local_workers(case, parts, folder, logs_stay=False),
+        ):
             yield parts

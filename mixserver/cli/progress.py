@@ -79,7 +79,8 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
                 said, last = (run.stage, step), now
             await asyncio.sleep(0.5)
     finally:
-        say()
+        if (run.stage, _state(run, tail)[0]) != said:
+            say()
 
 
 def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:

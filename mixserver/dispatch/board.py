@@ -187,10 +187,11 @@ class Board:
             if isinstance(event, Answered):
                 yield Finish(number, worker, event.result)
             else:
+                why = event.message.removeprefix(f"job {number}: ")  # as engines begin
                 yield GiveUp(
                     number,
                     "input",
-                    f"worker {worker} says that job {number} cannot be evaluated: {event.message}",
+                    f"worker {worker} says that job {number} cannot be evaluated: {why}",
                 )
 
     def _fault(self, worker: str, reason: str) -> Iterator[Action]:

@@ -274,7 +274,7 @@ class Dispatcher:
                 question.batch.answered(job, reply, now)
             case GiveUp(job, kind, reason):
                 question = self._questions.pop(job)
-                log.error("job given up", job=job, reason=reason)
+                log.info("job given up", job=job, reason=reason)  # whoever asked is told
                 question.batch.failed(
                     BadInput(reason) if kind == "input" else self._nobody(reason, question.role)
                 )

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,52 @@ def test_without_local_workers_nobody_is_asked(case: Path) -> None:
     done = _mixserver("align", case)
     assert done.returncode == 1
     assert "has no [[local]] workers" in done.stderr
+
+
+def test_a_worker_that_cannot_start_is_quoted_and_no_removed_file_is_named(case: Path) -> None:
+    _edit(case, '["toy", "--epsilon", "0.5"', '["toy", "--epsilon", "x"')
+    done = _mixserver("check", case)
+    assert done.returncode == 1
+    assert "'x' is not a valid float" in done.stdout
+    assert tempfile.gettempdir() + "/" not in done.stdout.replace(str(case), "") + done.stderr
+
+
+CALCULATOR = """
+from ase.calculators.lj import LennardJones
+
+class Calc(LennardJones):
+    pass
+"""
+
+
+def test_a_calculator_in_the_folder_of_the_case_is_found_as_the_error_says(case: Path) -> None:
+    (case / "my.py").write_text(CALCULATOR)
+    _edit(
+        case,
+        '["toy", "--epsilon", "0.9", "--sigma", "3.4", "--cutoff", "7.0"]',
+        '["ase", "my.Calc"]',
+    )
+    _edit(case, '"energy"', '"force"')
+    lost = _mixserver("check", case)
+    assert lost.returncode == 1
+    assert "No module named 'my'" in lost.stdout
+    cure = 'environment = { PYTHONPATH = "." }'
+    assert cure in " ".join(lost.stdout.split())
+    _edit(case, '"my.Calc"]', f'"my.Calc"]\n{cure}')
+    found = json.loads(_mixserver("check", case, "--json").stdout)
+    said = {one["what"]: one["message"] for one in found}
+    assert said["expensive"].startswith("my.Calc (")
+    assert "workers" not in said
+
+
+def test_a_job_nobody_can_do_is_told_once(case: Path) -> None:
+    lines = (case / "init.xyz").read_text().splitlines()
+    lines[3] = lines[2]  # two atoms at one place
+    (case / "init.xyz").write_text("\n".join(lines) + "\n")
+    done = _mixserver("check", case)
+    assert done.returncode == 1
+    assert "job given up" not in done.stderr
+    assert " ".join(done.stdout.split()).count("cannot be evaluated") == 1
 
 
 def test_a_picture_needs_models_and_a_folder(case: Path) -> None:

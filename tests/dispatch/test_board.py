@@ -197,6 +197,17 @@ def test_a_bad_input_is_told_at_once_and_its_worker_stays() -> None:
     assert on(Submitted(2, "cheap", 0)) == [Assign("a", 2)]
 
 
+def test_a_job_is_named_once_where_engines_name_it_too() -> None:
+    on = Bench()
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    (action,) = of(
+        GiveUp, on(Failed("a", 1, "input", "job 1: the position of atom 3 is not finite"))
+    )
+    assert action.reason.count("job 1") == 1
+    assert action.reason.endswith("cannot be evaluated: the position of atom 3 is not finite")
+
+
 def test_a_job_that_breaks_workers_is_blamed_with_its_story() -> None:
     on = Bench(failures=3)
     on.join("a", "b", "c", "d")

@@ -112,7 +112,7 @@ def test_a_good_request_is_answered(served: Served) -> None:
         (
             np.vstack([POSITIONS[:1], POSITIONS[:-1]]),
             None,
-            "cannot be evaluated: job 1: atoms 0 and 1 are 0.0e+00",
+            "cannot be evaluated: atoms 0 and 1 are 0.0e+00",
         ),
     ],
     ids=["nan", "inf", "too few atoms", "flat cell", "coincident atoms"],
