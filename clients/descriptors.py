@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.engines.elements import NUMBERS
+from clients.engines.elements import NUMBERS, listed
 from clients.engines.lammps_box import Box, box_for
 from clients.engines.lammps_library import LammpsError, Library
 from mixserver.arrays import Matrix, Numbers, Vectors
@@ -91,7 +91,8 @@ def snap_rows(
     strange = sorted(set(numbers.tolist()) - set(known))
     if strange:
         raise ConfigError(
-            f"atoms have Z = {strange}, but the potential is for {', '.join(settings.elements)}"
+            f"there are atoms of {listed(strange)}, but the potential is for "
+            f"{', '.join(settings.elements)}"
         )
     n, groups, kinds = len(numbers), int(group.max()) + 1, len(known)
     element = np.array([known.index(int(number)) for number in numbers])

@@ -252,7 +252,8 @@ def _differ(theirs: Numbers, active: tuple[int, ...], topology: Topology, file: 
     if not differ.size:
         return []
     return [
-        f"atom {differ[0]} has Z = {theirs[differ[0]]} in i-PI's {file} but Z = "
-        f"{topology.numbers[differ[0]]} in mix.toml's structure ({differ.size} atoms differ); "
+        f"atom {differ[0]} is {chemical_symbols[theirs[differ[0]]]} in i-PI's {file} but "
+        f"{chemical_symbols[topology.numbers[differ[0]]]} in mix.toml's structure "
+        f"({differ.size} atoms differ); "
         "they must be in the same order"
     ]

@@ -80,7 +80,7 @@ def test_what_agrees_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (("He", "W", "W"), "atom 0 has Z = 2 in i-PI's .* but Z = 74 .*2 atoms differ"),
+        (("He", "W", "W"), "atom 0 is He in i-PI's .* but W in .*2 atoms differ"),
         (("W", "He"), "i-PI starts from 2 atoms .* has 3"),
         (("W", "He", "Xx"), None),  # i-PI takes any label; this one names no element
     ],

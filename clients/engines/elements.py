@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 _TABLE: Final = (
@@ -15,3 +16,11 @@ SYMBOLS: Final[tuple[str, ...]] = ("", *_TABLE.split())
 """Index is the atomic number."""
 NUMBERS: Final[dict[str, int]] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
 """Atomic number of each symbol."""
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Elements in words, each once: "C, Si"; what is no element as "Z = 0"."""
+    return ", ".join(
+        SYMBOLS[z] if 0 < z < len(SYMBOLS) else f"Z = {z}"
+        for z in sorted({int(number) for number in numbers})
+    )

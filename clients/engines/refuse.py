@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from clients.engines.elements import listed
 from mixserver.errors import BadInput
 from mixserver.wire.worker import Evaluate
 
@@ -42,8 +43,8 @@ def refuse_nonsense(job: Evaluate, species: Collection[int] | None, model: str) 
     if species is not None:
         known = np.isin(job.numbers, sorted(species))
         if not known.all():
-            unknown = sorted({int(z) for z in job.numbers[~known]})
             raise BadInput(
-                f"job {job.job}: model {model} knows the atomic numbers {sorted(species)}, "
-                f"not {unknown}. Give mixserver a model that knows every element of the system."
+                f"job {job.job}: model {model} knows {listed(species) or 'no element'}, "
+                f"not {listed(job.numbers[~known])}. Give mixserver a model that knows every "
+                "element of the system."
             )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
+
+from ase.data import chemical_symbols
 
 from mixserver.build import Parts
 from mixserver.checks.differences import check_differences, of_model, shaken
@@ -88,7 +91,7 @@ async def _single(parts: Parts, role: Role, card: ModelCard, question: Evaluate)
 
 def _introduce(role: Role, card: ModelCard, parts: Parts) -> list[Finding]:
     reach = (
-        f"receptive field {card.receptive_field:g} Å" if card.receptive_field else "reach unknown"
+        f"receptive field {card.receptive_field:.2f} Å" if card.receptive_field else "reach unknown"
     )
     found = [
         Finding(
@@ -104,10 +107,17 @@ def _introduce(role: Role, card: ModelCard, parts: Parts) -> list[Finding]:
                 Finding(
                     "error",
                     f"{role} elements",
-                    f"{card.name} does not know Z = {lacking}; it knows {list(card.species)}",
+                    f"{card.name} does not know {_elements(lacking)}; it knows "
+                    f"{_elements(card.species)}",
                 )
             )
     return found
+
+
+def _elements(numbers: Iterable[int]) -> str:
+    """Their symbols; what ASE does not know by number."""
+    known = range(1, len(chemical_symbols))
+    return ", ".join(chemical_symbols[z] if z in known else f"Z = {z}" for z in numbers)
 
 
 def _region(seen: Seen) -> list[Finding]:
