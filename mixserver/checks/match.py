@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
+
+from ase.data import chemical_symbols
 
 from mixserver.build import Parts
 from mixserver.checks.findings import Finding, Level
 from mixserver.config import Case
 from mixserver.crystal.asking import asking
+from mixserver.crystal.lattice import refuse_no_bulk
 from mixserver.crystal.matching import Match, largest_strain, lattice_name, match
 from mixserver.crystal.repeating import Repeating, repeating_cell
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import read_structure
+from mixserver.wire.worker import ModelCard
 
 _MISFIT: Final = 0.002
 """A strain; in silicon, 0.6 GPa in a region that is held by its surroundings."""
+_STRAINED: Final = 0.01
+"""A strain; more than heat makes of most crystals."""
+_LARGEST: Final = 64
+"""Atoms of a cell that is relaxed as it is."""
 _STIFFNESS: Final = 0.15
 _FORCES: Final = 0.15
 """Of the forces themselves: at 300 K a stock potential that was fitted to other data than the
@@ -23,36 +34,74 @@ expensive model comes to 0.12 in silicon; one distilled from it to 0.05."""
 _CURE: Final = "; distil a cheap potential from the expensive model (mixserver distill)"
 
 
-async def check_match(case: Case, parts: Parts) -> list[Finding]:
+async def check_match(case: Case, parts: Parts, cards: Iterable[ModelCard]) -> list[Finding]:
     """Compare both models in the crystal that repeats in the structure, or in `mixing.bulk`.
 
     Args:
         case: has both models.
         parts: its objects, with workers of both joined.
+        cards: of both.
     """
     named = case.config.mixing.bulk
     exact = False
-    if named is not None:
-        try:
-            start = read_structure(case.folder / named)[1]
-        except ConfigError as error:
-            return [Finding("error", "bulk", f"mixing.bulk: {error}")]
-        found = [Finding("ok", "bulk", f"{named}: {_counted(len(start))}, as mixing.bulk says")]
-    else:
-        try:
-            repeating = repeating_cell(parts.start)
-        except ConfigError as error:
-            words = f"the models were not compared: {error}. Name a bulk cell in mixing.bulk"
-            return [Finding("ok", "bulk", words)]
-        start, exact = repeating.crystal, repeating.exact
-        found = [_introduce(repeating)]
+    try:
+        if named is not None:
+            start, found = await asyncio.to_thread(_given, case.folder / named, cards)
+        else:
+            repeating = await asyncio.to_thread(repeating_cell, parts.start)
+            start, exact, found = repeating.crystal, repeating.exact, _introduce(repeating)
+    except ConfigError as error:
+        if named is not None:
+            return [Finding("error", "bulk", f"mixing.bulk = {named!r}: {error}")]
+        words = f"the models were not compared: {error}. Name a bulk cell in mixing.bulk"
+        return [Finding("ok", "bulk", words)]
     try:
         both = await match(
             asking(parts.dispatcher, "expensive"), asking(parts.dispatcher, "cheap"), start
         )
     except MixserverError as error:
-        return [*found, Finding("warning", "bulk", f"the models were not compared: {error}")]
-    return found + told(both, start if exact else None, case.config.mixing.kind)
+        words = f"the models were not compared in this cell: {error}"
+        return [found, Finding("warning", "bulk match", words)]
+    return [found, *told(both, start if exact else None, case.config.mixing.kind)]
+
+
+def _given(file: Path, cards: Iterable[ModelCard]) -> tuple[Frame, Finding]:
+    """The crystal of a file, or the smallest cell that repeats in it.
+
+    Raises:
+        ConfigError: it cannot be read, is not bulk, is too large, or has elements that a model
+            does not know.
+    """
+    frame = read_structure(file)[1]
+    refuse_no_bulk(frame)
+    know(cards, frame)
+    words = f"{file.name}: {_counted(len(frame))}, as mixing.bulk says"
+    try:
+        crystal = repeating_cell(frame).crystal
+    except ConfigError as error:
+        if len(frame) > _LARGEST:
+            raise ConfigError(
+                f"{_counted(len(frame))} are too many to relax with both models, and {error}. "
+                f"Give a primitive or conventional cell of up to {_LARGEST}"
+            ) from error
+        return frame, Finding("ok", "bulk", f"{words}, {lattice_name(frame)}")
+    words += f"; {_counted(len(crystal))} of them repeat, {lattice_name(crystal)}"
+    return crystal, Finding("ok", "bulk", words)
+
+
+def know(cards: Iterable[ModelCard], frame: Frame) -> None:
+    """Refuse elements that a model does not know.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    for card in cards:
+        if card.species is None:
+            continue
+        lacking = sorted(set(frame.topology.numbers.tolist()) - set(card.species))
+        if lacking:
+            names = ", ".join(chemical_symbols[number] for number in lacking)
+            raise ConfigError(f"{card.name} does not know {names}")
 
 
 def _introduce(repeating: Repeating) -> Finding:
@@ -92,6 +141,9 @@ def _lattice(both: Match, structure: Frame | None) -> Finding:
             f"{_percent(apart[1])} against the cheap one"
         )
     level: Level = "ok"
+    if structure is not None and abs(apart[0]) > _STRAINED:
+        level = "warning"
+        words += ". If the structure is not meant to be strained, take the expensive model's cell"
     if abs(misfit) > _MISFIT:
         level = "warning"
         done = "squeezed" if both.pressure > 0.0 else "pulled"
@@ -107,7 +159,10 @@ def _elastic(both: Match) -> Finding:
         f"{name} {expensive:.4g} and {cheap:.4g}"
         for name, (expensive, cheap) in both.constants.items()
     )
-    words = f"expensive and cheap, GPa: {listed}; at most {_percent(both.stiffness)} apart"
+    words = (
+        f"expensive and cheap, GPa: {listed}; the cheap one is stiffer by "
+        f"{_percent(both.stiffness)} for the strain for which they differ most"
+    )
     level: Level = "ok"
     if abs(both.stiffness) > _STIFFNESS:
         level = "warning"
@@ -133,7 +188,7 @@ def _forces(both: Match) -> Finding:
 
 def _energy(both: Match, kind: str) -> Finding:
     aligned = "zeros take it away" if kind == "energy" else "mixed forces know nothing of it"
-    words = f"expensive less cheap {both.energy:.4f} eV per atom at rest; {aligned}"
+    words = f"expensive less cheap {round(both.energy, 4) + 0.0:.4f} eV per atom at rest; {aligned}"
     return Finding("ok", "bulk energy", words, both.energy)
 
 

@@ -44,8 +44,6 @@ async def check_models(case: Case, parts: Parts, figure: Path | None = None) -> 
     if any(finding.level == "error" for finding in found):
         return found  # nothing can be evaluated
     start = shaken(parts.start)
-    if len(roles) == 2:
-        found += await check_match(case, parts)
     if config.region is None:
         return found + await _single(parts, roles[0], cards[roles[0]], about_all(start))
     try:
@@ -80,7 +78,8 @@ async def check_models(case: Case, parts: Parts, figure: Path | None = None) -> 
         words = "force mixing makes no ghost forces, so none were drawn"
         found.append(Finding("warning", "picture", words))
     found += await _cost(parts, mixer, seen)
-    return found
+    # last: a model may break at crystals it was not asked for
+    return found + await check_match(case, parts, cards.values())
 
 
 async def _single(parts: Parts, role: Role, card: ModelCard, question: Evaluate) -> list[Finding]:
@@ -91,7 +90,7 @@ async def _single(parts: Parts, role: Role, card: ModelCard, question: Evaluate)
 
 def _introduce(role: Role, card: ModelCard, parts: Parts) -> list[Finding]:
     reach = (
-        f"receptive field {card.receptive_field:.2f} Å" if card.receptive_field else "reach unknown"
+        f"receptive field {card.receptive_field:.3g} Å" if card.receptive_field else "reach unknown"
     )
     found = [
         Finding(

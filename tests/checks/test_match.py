@@ -18,11 +18,14 @@ from in_process import CHEAP, EXPENSIVE, prepared_case
 
 from mixserver.build import Parts
 from mixserver.checks.findings import Finding
-from mixserver.checks.match import check_match
+from mixserver.checks.match import check_match, know
 from mixserver.config import Case
+from mixserver.errors import ConfigError
 from mixserver.frame import Frame
+from mixserver.wire.worker import ModelCard, Role
 
-LATTICE = 5.05
+ROLES: tuple[Role, ...] = ("cheap", "expensive")
+LATTICE = 5.23
 """Å, near what both models have."""
 
 
@@ -32,7 +35,8 @@ async def _found(
     async with prepared_case(start, mixing=mixing, cheap=cheap) as preparation:
         case = Case(folder, folder / "mix.toml", preparation.config)
         parts = SimpleNamespace(start=start, dispatcher=preparation.dispatcher)
-        found = await check_match(case, cast(Parts, parts))
+        cards = [await preparation.dispatcher.card(role) for role in ROLES]
+        found = await check_match(case, cast(Parts, parts), cards)
     assert len({finding.what for finding in found}) == len(found)
     return {finding.what: finding for finding in found}
 
@@ -45,7 +49,7 @@ async def test_equal_models_match(tmp_path: Path) -> None:
     found = await _found(tmp_path, fcc(4, LATTICE, rattle=0.05), cheap=EXPENSIVE)
     assert {finding.level for finding in found.values()} == {"ok"}
     assert list(found) == ["bulk", "bulk lattice", "bulk elastic", "bulk forces", "bulk energy"]
-    assert "a cell of 1 atom repeats in the structure, FCC(a=5.05)" in found["bulk"].message
+    assert "a cell of 1 atom repeats in the structure, FCC(a=5.23)" in found["bulk"].message
     for name in ("lattice", "elastic", "forces", "energy"):
         assert found[f"bulk {name}"].figure == pytest.approx(0.0, abs=1e-8)
     assert "zeros take it away" in found["bulk energy"].message
@@ -68,7 +72,7 @@ async def test_what_differs_is_told_with_its_size_and_its_cure(tmp_path: Path) -
     stiffer = EXPENSIVE | {"epsilon": 1.3 * EXPENSIVE["epsilon"]}
     found = await _found(tmp_path, fcc(4, LATTICE), cheap=stiffer)
     assert _levels(found, ["lattice", "elastic", "forces"]) == ["ok", "warning", "warning"]
-    assert "at most +30 % apart" in found["bulk elastic"].message
+    assert "stiffer by +30 % for the strain" in found["bulk elastic"].message
     assert found["bulk elastic"].figure == pytest.approx(0.3, abs=2e-3)
     assert "30 % of themselves" in found["bulk forces"].message
 
@@ -99,17 +103,57 @@ async def test_a_named_bulk_is_taken(tmp_path: Path) -> None:
     assert "the structure's own" not in found["bulk lattice"].message
 
 
-async def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
+async def test_a_strained_structure_is_told(tmp_path: Path) -> None:
+    start = fcc(4, 1.03 * LATTICE)
+    found = await _found(tmp_path, start, cheap=EXPENSIVE)
+    assert found["bulk lattice"].level == "warning"
+    assert "If the structure is not meant to be strained" in found["bulk lattice"].message
+    assert found["bulk elastic"].level == found["bulk forces"].level == "ok"
+
+
+async def test_of_a_large_named_bulk_the_smallest_cell_is_taken(tmp_path: Path) -> None:
     start = fcc(4, LATTICE)
-    found = await _found(tmp_path, start, mixing='bulk = "none.xyz"')
+    write(tmp_path / "big.xyz", bulk("Si", "fcc", a=LATTICE, cubic=True) * (4, 4, 4))
+    found = await _found(tmp_path, start, mixing='bulk = "big.xyz"', cheap=EXPENSIVE)
+    assert "256 atoms, as mixing.bulk says; 1 atom of them repeat" in found["bulk"].message
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("atoms", "said"),
+    [
+        (None, "does not exist"),
+        (Atoms("Si", cell=[4.0, 4.0, 30.0], pbc=True), "no bulk crystal"),
+        (Atoms("Si", cell=[4.0, 4.0, 4.0], pbc=[True, True, False]), "repeats along all three"),
+        (
+            Atoms("Ar80", np.random.default_rng(1).uniform(0, 13, (80, 3)), cell=[13.0] * 3, pbc=1),
+            "80 atoms are too many",
+        ),
+    ],
+    ids=["missing", "slab", "open", "glass"],
+)
+async def test_a_named_bulk_that_is_none_is_an_error(
+    tmp_path: Path, atoms: Atoms | None, said: str
+) -> None:
+    if atoms is not None:
+        write(tmp_path / "bulk.xyz", atoms, format="extxyz")
+    found = await _found(tmp_path, fcc(4, LATTICE), mixing='bulk = "bulk.xyz"')
+    assert list(found) == ["bulk"]
     assert found["bulk"].level == "error"
-    assert "mixing.bulk: structure" in found["bulk"].message
-    slab = Atoms("Si", cell=[4.0, 4.0, 30.0], pbc=True)
-    write(tmp_path / "slab.xyz", slab, format="extxyz")
-    async with prepared_case(start, mixing='bulk = "slab.xyz"') as preparation:
-        case = Case(tmp_path, tmp_path / "mix.toml", preparation.config)
-        parts = SimpleNamespace(start=start, dispatcher=preparation.dispatcher)
-        listed = await check_match(case, cast(Parts, parts))
-    assert [finding.level for finding in listed] == ["ok", "warning"]
-    assert "the models were not compared: the" in listed[1].message
-    assert "no bulk crystal" in listed[1].message
+    assert "mixing.bulk = 'bulk.xyz'" in found["bulk"].message
+    assert said in found["bulk"].message
+
+
+async def test_a_model_that_does_not_hold_the_crystal_costs_the_comparison_only(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "loose.xyz", bulk("Si", "fcc", a=5.9), format="extxyz")
+    found = await _found(tmp_path, fcc(4, LATTICE), mixing='bulk = "loose.xyz"')
+    assert [finding.level for finding in found.values()] == ["ok", "warning"]
+    assert "the models were not compared in this cell: the" in found["bulk match"].message
+
+
+def test_an_element_that_a_model_does_not_know_is_named() -> None:
+    card = ModelCard(engine="toy", name="argon", fingerprint="0", species=(18,))
+    with pytest.raises(ConfigError, match="argon does not know Si"):
+        know([card], fcc(2, LATTICE))
