@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 Show = Callable[[str, int, int], None]
-"""Told (step, done, total)."""
+"""Told (step, done, total); a total of 0 is not known."""
 
 _LINE_EVERY_S = 10.0
 
@@ -46,8 +46,8 @@ def shown(*, quiet: bool = False) -> Iterator[Show]:
 
     def show(step: str, done: int, total: int) -> None:
         if step not in tasks:
-            tasks[step] = bar.add_task(step, total=total)
-        bar.update(tasks[step], completed=done, total=total)
+            tasks[step] = bar.add_task(step, total=total or None)
+        bar.update(tasks[step], completed=done, total=total or None)
 
     with bar:
         yield show
@@ -59,13 +59,15 @@ def _lines(console: Console) -> Show:
 
     def show(step: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if step in last and done < total and now - last[step] < _LINE_EVERY_S:
+        if step in last and (done < total or not total) and now - last[step] < _LINE_EVERY_S:
             return
         if step in last and last[step] == float("inf"):
             return
-        last[step] = float("inf") if done >= total else now
+        last[step] = float("inf") if 0 < total <= done else now
         console.print(
-            f"{now - began:7.1f} s  {step}  {done}/{total}", highlight=False, soft_wrap=True
+            f"{now - began:7.1f} s  {step}  {done}{f'/{total}' if total else ''}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     return show

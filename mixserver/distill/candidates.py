@@ -21,12 +21,12 @@ from mixserver.arrays import Scalars
 from mixserver.crystal.asking import asking
 from mixserver.crystal.portrait import portrait
 from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.distill.dealing import splits
 from mixserver.distill.descriptor import Descriptor
 from mixserver.distill.design import (
     Design,
     Rows,
     soft,
-    splits,
     with_hard,
     with_pairs,
     with_partition,
@@ -167,6 +167,7 @@ def described(
             energy=design.error(coefficients, "energy", "test", of),
             forces=design.error(coefficients, "forces", "test", of),
             virial=design.error(coefficients, "virial", "test", of),
+            structures=design.structures["test", of],
         )
         for of in design.kinds("test")
     )

@@ -8,7 +8,7 @@ descriptor rows are given to it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixserver.arrays import Scalars
+from mixserver.distill.dealing import Split
 from mixserver.distill.equations import Equations
 from mixserver.distill.hard import constraints
 from mixserver.distill.labelled import Labelled, rows_of
@@ -34,7 +35,6 @@ from mixserver.distill.solve import Constraint
 from mixserver.frame import Frame
 
 Block = NDArray[np.float64]
-Split = Literal["train", "validation", "test"]
 Quantity = Literal["energy", "forces", "virial", "partition"]
 
 BLENDS: Final = (0.0, 4.0, 8.0)
@@ -81,6 +81,8 @@ class Design:
     """Forces of weighted perfect crystals; None if the model cannot weight sites."""
     regions: list[Region] = field(default_factory=list)
     """By which ghost forces are told."""
+    structures: Counter[tuple[Split, str]] = field(default_factory=Counter)
+    """How many there are of a kind in a part."""
     roughness: Equations | None = None
     """Second differences of pair functions."""
 
@@ -126,6 +128,7 @@ def soft(
         matrix, target = rows(structure.name), rows_of(labelled)
         whole, aim = matrix.sum(axis=0), target.sum(axis=0)
         use = split[structure.name]
+        design.structures[use, of] += 1
         blocks: list[tuple[Quantity, Block, Scalars]] = [
             ("energy", whole[:1] / n, aim[:1] / n),
             ("forces", whole[1:-6], aim[1:-6]),
@@ -246,22 +249,3 @@ def with_pairs(
         return np.concatenate([block, kept[name]], axis=2)
 
     return both
-
-
-def splits(names: Sequence[str], validation: float) -> dict[str, Split]:
-    """Deal structures out, evenly over each kind and temperature.
-
-    Args:
-        names: in the order they were sampled, since neighbours are alike; what is before the first
-            dash says the kind.
-        validation: fraction for validation, and the same again for the test.
-    """
-    every = round(1.0 / validation)
-    seen: Counter[str] = Counter()
-    dealt: dict[str, Split] = {}
-    for name in names:
-        kind = name.split("-", 1)[0]
-        place = seen[kind] % every
-        seen[kind] += 1
-        dealt[name] = "validation" if place == every // 2 else "test" if place == 0 else "train"
-    return dealt

@@ -35,13 +35,13 @@ from mixserver.distill.folder import RunFolder, open_folder
 from mixserver.distill.material import Material, material
 from mixserver.distill.overlay import read_parts
 from mixserver.distill.pair import PairBasis
-from mixserver.distill.pool import workers
+from mixserver.distill.pool import cheap_workers, workers
 from mixserver.distill.potential import write_potential
 from mixserver.distill.reading import Order
 from mixserver.distill.report import write_report
 from mixserver.distill.results import Candidate, Result
 from mixserver.distill.rows import RowFiles, make_reference_rows, make_rows
-from mixserver.errors import ConfigError
+from mixserver.errors import ConfigError, MixserverError, WorkerFault
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +80,7 @@ async def distil(order: Order, show: Show, *, sweep: bool = False) -> Written:
     """
     read_parts(order.reference or (), order.elements)  # what it cannot be laid over, said early
     with open_folder(order.folder) as run:
+        await _try_others(order)
         async with workers(order, order.folder / "workers") as dispatcher:
             return await _distil(order, run, dispatcher, show, sweep=sweep)
 
@@ -103,7 +104,8 @@ async def _distil(
     show("fit", 0, 1)
     # on a thread: workers that hear nothing from the server for long take it for dead
     listed, best = await asyncio.to_thread(_ways, order, known, source, descriptor, work)
-    listed += await _stock(order, known, source, work, show)
+    others, dropped = await _stock(order, known, source, show)
+    listed += others
     show("fit", 1, 1)
     seconds["fit"] = time.monotonic() - began
 
@@ -131,7 +133,8 @@ async def _distil(
         sweep=tuple(swept),
         recommended=recommended(swept),
         seconds=seconds,
-        notes=_notes(known, best),
+        notes=(*_notes(known, best), *dropped),
+        pinned=_pinned(order),
     )
     potential = write_potential(
         order.folder,
@@ -210,26 +213,54 @@ def _ways(
     return listed, best
 
 
+async def _try_others(order: Order) -> None:
+    """Start LAMMPS with each potential that is to be compared, before hours are spent.
+
+    Raises:
+        ConfigError: LAMMPS refuses one of them.
+    """
+    for name in order.recipe.compare:
+        folder = order.folder / "workers"
+        try:
+            async with cheap_workers(order, order.base / name, folder) as dispatcher:
+                await dispatcher.card("cheap")
+        except WorkerFault as error:
+            raise ConfigError(
+                f"{order.file.name}: compare names {order.base / name}, which LAMMPS does not take "
+                f"for {', '.join(order.elements)}; correct it or leave it out. {error}"
+            ) from error
+
+
 async def _stock(
-    order: Order, known: Material, source: Source, work: Path, show: Show
-) -> list[Judged]:
-    """Potentials that others made, told by the same measures."""
-    listed = []
+    order: Order, known: Material, source: Source, show: Show
+) -> tuple[list[Judged], list[str]]:
+    """Potentials that others made, told by the same measures.
+
+    Returns:
+        Those that can be told, and in words why others cannot.
+    """
+    listed: list[Judged] = []
+    dropped: list[str] = []
     for name in order.recipe.compare:
         file = order.base / name
-        rows = await make_reference_rows(
-            file,
-            list(known.files.values()),
-            order.folder / "rows",
-            processes=_PROCESSES,
-            progress=lambda done, total: show(f"rows {file.stem}", done, total),  # noqa: B023
-        )
-        none = pair_basis(order, known, functions=0)
-        theirs = Source(order, known, rows, None, none, {})
-        design = await asyncio.to_thread(design_of, theirs)
-        candidate = described(file.stem, design, None, np.ones(1), theirs)
-        listed.append(Judged(candidate, file))
-    return listed
+        try:
+            rows = await make_reference_rows(
+                file,
+                list(known.files.values()),
+                order.folder / "rows",
+                processes=_PROCESSES,
+                progress=lambda done, total: show(f"rows {file.stem}", done, total),  # noqa: B023
+            )
+            none = pair_basis(order, known, functions=0)
+            theirs = Source(order, known, rows, None, none, {})
+            design = await asyncio.to_thread(design_of, theirs)
+            candidate = described(file.stem, design, None, np.ones(1), theirs)
+        except MixserverError as error:  # what was distilled is worth more than the comparison
+            dropped.append(f"{name} could not be compared: {error}")
+            log.warning("not compared", potential=name, because=str(error))
+        else:
+            listed.append(Judged(candidate, file))
+    return listed, dropped
 
 
 async def _sweep(
@@ -346,9 +377,17 @@ def _notes(known: Material, best: Fitted) -> tuple[str, ...]:
     ]
     if known.portrait.trouble:
         notes.append(f"expensive model: {known.portrait.trouble}")
-    if not known.partition:
+    if not known.partition and known.card.weights:
         notes.append(
-            "the expensive model's site energies cannot be weighted, or no regions were asked for: "
-            "ghost forces are neither fitted nor told"
+            "no regions were asked for (partition.regions), or the expensive model does not say "
+            "how far it looks: ghost forces are neither fitted nor told"
         )
-    return tuple(notes)
+    return (*notes, *known.notes)
+
+
+def _pinned(order: Order) -> tuple[str, ...]:
+    """What exact constraints were asked for."""
+    hard = order.recipe.hard
+    if hard.form != "exact":
+        return ()
+    return tuple(key for key in ("lattice", "elastic") if getattr(hard, key))

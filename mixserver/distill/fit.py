@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from mixserver.arrays import Scalars
-from mixserver.distill.design import Design, Split
+from mixserver.distill.dealing import Split
+from mixserver.distill.design import Design
 from mixserver.distill.equations import Equations
 from mixserver.distill.pareto import Point, affordable
 from mixserver.distill.recipe import Fit, Hard, Partition

@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import structlog
 
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.distill.labelled import Labelled, Structure, load_labelled
 from mixserver.distill.masks import undivided
 from mixserver.errors import ConfigError
-from mixserver.wire.worker import Evaluate, ModelCard, Role
-
-log = structlog.get_logger(__name__)
+from mixserver.wire.worker import Evaluate, Role
 
 Progress = Callable[[int, int], None]
 """Told (done, total)."""
@@ -59,8 +56,6 @@ async def label(
     _refuse_twins(structures)
     card = await dispatcher.card(_ROLE)
     wanted = [structure if card.weights else whole(structure) for structure in structures]
-    if not card.weights and any(structure.groups > 1 for structure in structures):
-        _warn(card)
     files = [folder / f"{structure.name}.npz" for structure in wanted]
     found = [_known(file, structure) for file, structure in zip(files, wanted, strict=True)]
     done = sum(labelled is not None for labelled in found)
@@ -162,12 +157,3 @@ def _refuse_twins(structures: Sequence[Structure]) -> None:
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
         raise ConfigError(f"structures need names of their own; several are {', '.join(twins)}")
-
-
-def _warn(card: ModelCard) -> None:
-    log.warning(
-        "the expensive model cannot weight sites, so structures are labelled undivided; how it "
-        "divides the energy among atoms cannot be learned, and ghost forces stay as they are",
-        model=card.name,
-        why=card.no_weights or "its engine does not say",
-    )

@@ -6,6 +6,7 @@ the dispatcher; nothing is fitted here.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import structlog
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
@@ -23,6 +25,7 @@ from mixserver.crystal.inside import force_constants, relaxed_inside
 from mixserver.crystal.portrait import Portrait, portrait
 from mixserver.crystal.supercell import for_atoms, repeated
 from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.distill.answers import Answers
 from mixserver.distill.folder import RunFolder, Stage
 from mixserver.distill.given import given_structures
 from mixserver.distill.hard import PERFECT, as_structure, names, strained
@@ -31,10 +34,14 @@ from mixserver.distill.labelled import Labelled, Structure, load_labelled
 from mixserver.distill.labels import label
 from mixserver.distill.partition import one_hot
 from mixserver.distill.reading import Order
+from mixserver.distill.stability import LARGEST
 from mixserver.distill.structures import soft_structures
+from mixserver.distill.suitable import not_weighted, refuse_unsuitable
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.wire.worker import ModelCard
+
+log = structlog.get_logger(__name__)
 
 Show = Callable[[str, int, int], None]
 """Told (step, done, total)."""
@@ -65,6 +72,8 @@ class Material:
     nearest: float
     """Å, the least distance of two atoms in the soft set."""
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+    """What a reader of the report must know."""
 
     def labels(self, name: str) -> Labelled:
         """What the model says of a structure."""
@@ -89,6 +98,8 @@ async def material(
     """
     recipe = order.recipe
     card = await dispatcher.card("expensive")
+    refuse_unsuitable(order, card)
+    notes = _said(not_weighted(order, card))
     model = {"model": card.fingerprint}
     seconds: dict[str, float] = {}
 
@@ -98,7 +109,7 @@ async def material(
     file = stage.folder / "portrait.json"
     with _timed(stage, seconds):
         if not stage.done:
-            ask = asking(dispatcher, "expensive")
+            ask = Answers(show, stage.name).counting(asking(dispatcher, "expensive"))
             made = await portrait(ask, order.crystal, vacancy=_VACANCY, progress=_step(show, stage))
             file.write_bytes(msgspec.json.format(msgspec.json.encode(made)))
     seen = _portrait(file)
@@ -126,18 +137,11 @@ async def material(
         found = await label(structures, dispatcher, soft.folder, progress=_step(show, soft))
     files = {labelled.structure.name: _file(soft, labelled.structure.name) for labelled in found}
     if order.given:
-        more = run.step(
-            "given",
-            {**model, "groups": groups, "most": recipe.given.most, "seed": recipe.soft.seed},
-            files={str(file): file for file in order.given},
-        )
-        structures = given_structures(
-            order.given, recipe.given.most, order.elements, groups, recipe.soft.seed
-        )
-        with _timed(more, seconds):
-            labelled = await label(structures, dispatcher, more.folder, progress=_step(show, more))
-        found += labelled
-        files |= {structure.name: _file(more, structure.name) for structure in structures}
+        kept, told = await _given(order, run, dispatcher, groups, model, show, seconds)
+        found += kept
+        notes += told
+        given = order.folder / "given"
+        files |= {one.structure.name: given / f"{one.structure.name}.npz" for one in kept}
     nearest = min(_nearest(labelled.structure) for labelled in found)
     soft_names = tuple(files)
 
@@ -165,7 +169,44 @@ async def material(
         reach=reach,
         nearest=nearest,
         seconds=seconds,
+        notes=tuple(notes),
     )
+
+
+async def _given(
+    order: Order,
+    run: RunFolder,
+    dispatcher: Dispatcher,
+    groups: int,
+    model: dict[str, str],
+    show: Show,
+    seconds: dict[str, float],
+) -> tuple[list[Labelled], list[str]]:
+    """Label the user's frames.
+
+    Returns:
+        Those that can be fitted, and in words why others cannot.
+    """
+    recipe = order.recipe
+    settings = {**model, "groups": groups, "most": recipe.given.most, "seed": recipe.soft.seed}
+    read = {str(file): file for file in order.given}
+    # on a thread: files may be long, and workers that hear nothing take the server for dead
+    stage = await asyncio.to_thread(run.step, "given", settings, files=read)
+    structures = given_structures(order.frames, groups, recipe.soft.seed)
+    with _timed(stage, seconds):
+        labelled = await label(structures, dispatcher, stage.folder, progress=_step(show, stage))
+    kept, told = [], []
+    for frame, one in zip(order.frames, labelled, strict=True):
+        largest = float(np.linalg.norm(one.forces.sum(axis=0), axis=1).max())
+        if largest <= LARGEST:
+            kept.append(one)
+            continue
+        told.append(
+            f"{frame.where} was left out: a force of {largest:.0f} eV/Å, above {LARGEST:g} eV/Å, "
+            "would outweigh all others"
+        )
+        log.warning("given frame left out", because=told[-1])
+    return kept, told
 
 
 async def _hard(
@@ -204,6 +245,14 @@ def _portrait(file: Path) -> Portrait:
             f"{file} cannot be read ({error}); delete the folder {file.parent}, and it is made "
             "again"
         ) from error
+
+
+def _said(words: str) -> list[str]:
+    """The words, if there are any, after they were shown."""
+    if not words:
+        return []
+    log.warning("no ghost forces", because=words)
+    return [words]
 
 
 def _lowest(seen: Portrait) -> float:

@@ -6,23 +6,30 @@ Nothing is asked of a model here, and nothing of what a distillation left behind
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers, chemical_symbols
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.neighborlist import neighbor_list
 
+from mixserver.arrays import Indices, Mask, Scalars
 from mixserver.config.load import typed
+from mixserver.crystal.repeating import Repeating, repeating_cell
+from mixserver.crystal.supercell import for_atoms
+from mixserver.distill.contradictions import contradictions
+from mixserver.distill.dealing import splits
 from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.recipe import Fit, Hard, Partition, Potential, Recipe, Soft
+from mixserver.distill.given import Given, given_frames
+from mixserver.distill.recipe import Recipe
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.record.structures import read_structure
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
-_FEWEST_STEPS = 2
+_LARGE = 24
+"""Atoms in a cell above which it may well be a supercell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +41,8 @@ class Order:
     recipe: Recipe
     crystal: Frame
     """What `recipe.structure` holds."""
+    frames: tuple[Given, ...] = ()
+    """What is chosen of the files in `recipe.given`."""
 
     @property
     def folder(self) -> Path:
@@ -101,6 +110,12 @@ def load_order(path: Path) -> Order:
     recipe = parse_recipe(text, file.name)
     order = Order(file, recipe, read_structure(file.parent / recipe.structure)[1])
     _check_crystal(order)
+    _check_files(order)
+    frames = given_frames(order.given, recipe.given.most, order.elements)
+    order = replace(order, frames=tuple(frames))
+    _check_elements(order)
+    _check_cutoffs(order)
+    _check_sizes(order)
     return order
 
 
@@ -111,7 +126,7 @@ def parse_recipe(text: str, name: str = "distill.toml") -> Recipe:
         ConfigError: no TOML, an unknown key, a value of the wrong kind, a contradiction.
     """
     recipe = typed(text, name, Recipe)
-    problem = next(_contradictions(recipe), "")
+    problem = next(contradictions(recipe), "")
     if problem:
         raise ConfigError(f"{name}: {problem}")
     return recipe
@@ -143,6 +158,9 @@ def _check_crystal(order: Order) -> None:
                 order.descriptor(twojmax=twojmax, cutoff=cutoff)
     except ValueError as error:
         raise ConfigError(f"{order.file.name}: [potential] or [sweep]: {error}") from error
+
+
+def _check_files(order: Order) -> None:
     for name in order.recipe.compare:
         if not (order.base / name).is_file():
             raise ConfigError(
@@ -162,123 +180,111 @@ def _check_crystal(order: Order) -> None:
         )
 
 
-def _contradictions(recipe: Recipe) -> Iterator[str]:
-    """What is typed correctly but cannot be meant."""
-    if not _NAME.fullmatch(recipe.name):
-        yield f"name = {recipe.name!r} must be fit for a file: letters, digits, . _ + -"
-    if not recipe.structure:
-        yield "structure is empty; name the file of a bulk crystal"
-    if not recipe.folder or Path(recipe.folder) == Path():
-        yield "folder is empty; a distillation needs a folder of its own, e.g. 'distilled'"
-    expensive = recipe.expensive
-    if bool(expensive.command) == bool(expensive.door):
-        yield (
-            "[expensive] needs either command (workers that are started here) or door (where "
-            f"workers from elsewhere connect); it has {'both' if expensive.door else 'neither'}"
-        )
-    if expensive.count < 1 or expensive.threads < 1:
-        yield "expensive.count and expensive.threads must be at least 1"
-    yield from _potential(recipe.potential)
-    yield from _pair(recipe)
-    yield from _soft(recipe.soft)
-    if recipe.given.most < 1:
-        yield f"given.most = {recipe.given.most} must be at least 1; for none, given.files = []"
-    yield from _hard(recipe.hard)
-    yield from _partition(recipe.partition)
-    yield from _fit(recipe.fit)
-    if not recipe.sweep.twojmax or not recipe.sweep.cutoffs:
-        yield "sweep.twojmax and sweep.cutoffs need at least one value each"
-
-
-def _potential(potential: Potential) -> Iterator[str]:
-    for symbol in potential.elements:
-        if atomic_numbers.get(symbol, 0) < 1:
-            yield f"potential.elements: {symbol!r} is no chemical element"
-    if len(set(potential.elements)) != len(potential.elements):
-        yield f"potential.elements = {list(potential.elements)} names an element twice"
-
-
-def _pair(recipe: Recipe) -> Iterator[str]:
-    pair = recipe.pair
-    if pair.functions != 0 and not 6 <= pair.functions <= 200:
-        yield f"pair.functions = {pair.functions} must be 0 (none), or 6 to 200"
-    if not 1.0 <= pair.cutoff <= 20.0:
-        yield f"pair.cutoff = {pair.cutoff} Å must be 1 to 20"
-
-
-def _soft(soft: Soft) -> Iterator[str]:
-    if not soft.temperatures:
-        yield "soft.temperatures is empty; name at least one temperature (K)"
-    if any(not (math.isfinite(t) and t > 0) for t in soft.temperatures):
-        yield f"soft.temperatures = {list(soft.temperatures)} must be above 0 K"
-    if len(set(soft.temperatures)) != len(soft.temperatures):
-        yield (
-            f"soft.temperatures = {list(soft.temperatures)} names one twice; soft.copies is for "
-            "several trajectories of a temperature"
-        )
-    positive = ("equilibration_ps", "every_ps", "timestep_fs", "friction_fs", "strain")
-    yield from _each(soft, "soft", positive, "must be above 0", lambda value: value > 0)
-    counts = ("atoms", "snapshots", "copies")
-    yield from _each(soft, "soft", counts, "must be at least 1", lambda value: value >= 1)
-    natural = ("strained", "vacancies", "seed")
-    yield from _each(soft, "soft", natural, "must not be negative", lambda value: value >= 0)
-    if soft.every_ps * 1e3 < _FEWEST_STEPS * soft.timestep_fs:
-        yield (
-            f"soft.every_ps = {soft.every_ps} ps is less than {_FEWEST_STEPS} steps of "
-            f"soft.timestep_fs = {soft.timestep_fs} fs; snapshots so near tell nothing new"
-        )
-    if soft.copies > soft.snapshots:
-        yield f"soft.copies = {soft.copies} is more than soft.snapshots = {soft.snapshots}"
-    if soft.strain >= 0.2:
-        yield f"soft.strain = {soft.strain} is a fraction; 0.2 and more is no crystal any longer"
-    most = soft.snapshots * len(soft.temperatures)
-    for key in ("strained", "vacancies"):
-        if getattr(soft, key) > most:
-            yield f"soft.{key} = {getattr(soft, key)}, but there are only {most} snapshots"
-
-
-def _hard(hard: Hard) -> Iterator[str]:
-    if not 0 < hard.strain < 0.05:
-        yield f"hard.strain = {hard.strain} must be above 0 and below 0.05: small, yet felt"
-    if not hard.alpha > 0:
-        yield f"hard.alpha = {hard.alpha} must be above 0; for none at all, hard.form = 'exact'"
-
-
-def _partition(partition: Partition) -> Iterator[str]:
-    if not 1 <= partition.groups <= 64:
-        yield f"partition.groups = {partition.groups} must be 1 to 64"
-    if not isinstance(partition.weight, str) and not _sane(partition.weight):
-        yield f"partition.weight = {partition.weight} must be 0 or more, or 'auto'"
-    if not 0 <= partition.regions <= 200:
-        yield f"partition.regions = {partition.regions} must be 0 to 200"
-    for key in ("price", "hot"):
-        if not _sane(getattr(partition, key)):
-            yield f"partition.{key} = {getattr(partition, key)} must be 0 or more"
-
-
-def _fit(fit: Fit) -> Iterator[str]:
-    for key in ("energy", "force", "virial", "smooth"):
-        if not _sane(getattr(fit, key)):
-            yield f"fit.{key} = {getattr(fit, key)} must be 0 or more"
-    if fit.energy == fit.force == fit.virial == 0:
-        yield "fit.energy, fit.force and fit.virial are all 0, so nothing would be fitted"
-    if not isinstance(fit.ridge, str) and not _sane(fit.ridge):
-        yield f"fit.ridge = {fit.ridge} must be 0 or more, or 'auto'"
-    if not 0 < fit.validation <= 1 / 3:
-        yield (
-            f"fit.validation = {fit.validation} must be above 0 and at most 1/3: as many "
-            "structures again are kept for the test"
+def _check_elements(order: Order) -> None:
+    """An element that is nowhere would have an atom that feels nothing."""
+    known = set(symbols_of(order.crystal))
+    for given in order.frames:
+        known.update(symbols_of(given.frame))
+    nowhere = [symbol for symbol in order.elements if symbol not in known]
+    if nowhere:
+        raise ConfigError(
+            f"{order.file.name}: potential.elements names {', '.join(nowhere)}, of which there is "
+            f"no atom in {order.structure} nor in any frame of given.files, so nothing could be "
+            "learned of it and its atoms would feel nothing: leave it out, or give frames with it"
         )
 
 
-def _each(
-    table: Soft, name: str, keys: tuple[str, ...], law: str, holds: Callable[[float], bool]
-) -> Iterator[str]:
-    for key in keys:
-        value = getattr(table, key)
-        if not (math.isfinite(value) and holds(value)):
-            yield f"{name}.{key} = {value} {law}"
+def _check_cutoffs(order: Order) -> None:
+    """A cutoff within which an atom of the crystal is alone tells nothing of the crystal."""
+    crystal, recipe = order.crystal, order.recipe
+    atoms = Atoms(
+        crystal.topology.numbers, positions=crystal.positions, cell=crystal.cell, pbc=True
+    )
+    reach = 4.0 * float(crystal.volume / len(crystal)) ** (1.0 / 3.0)
+    first, second, apart = neighbor_list("ijd", atoms, reach)
+    symbols = atoms.get_chemical_symbols()
+    descriptor = order.descriptor()
+    radius = dict(zip(descriptor.elements, descriptor.radii, strict=True))
+    radii = np.array([radius[symbol] for symbol in symbols])
+    within = apart < descriptor.cutoff * (radii[first] + radii[second])
+    key = f"potential.cutoff = {descriptor.cutoff:g} Å"
+    _must_see(order, key, symbols, first, apart, within)
+    if recipe.pair.functions:
+        key = f"pair.cutoff = {recipe.pair.cutoff:g} Å"
+        _must_see(order, key, symbols, first, apart, apart < recipe.pair.cutoff)
 
 
-def _sane(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
+def _must_see(
+    order: Order, key: str, symbols: list[str], first: Indices, apart: Scalars, within: Mask
+) -> None:
+    """Each atom must have a neighbour within a cutoff."""
+    blind = sorted(set(range(len(symbols))) - set(first[within].tolist()))
+    if not blind:
+        return
+    nearest = apart[first == blind[0]].min(initial=np.inf)
+    raise ConfigError(
+        f"{order.file.name}: {key} sees no neighbour of atom {blind[0]} ({symbols[blind[0]]}) of "
+        f"the crystal, whose nearest is {nearest:.2f} Å away. Take one that holds two shells of "
+        "neighbours or more (with radii of 0.5 it is a distance)"
+    )
+
+
+def _check_sizes(order: Order) -> None:
+    """Few structures, small ones, and a crystal that is no cell but many."""
+    soft, fit, file = order.recipe.soft, order.recipe.fit, order.file.name
+    atoms = len(order.crystal) * math.prod(for_atoms(order.crystal, soft.atoms))
+    if soft.vacancies and atoms < 2:
+        raise ConfigError(
+            f"{file}: soft.atoms = {soft.atoms} makes a supercell of {atoms} atom, and "
+            f"soft.vacancies = {soft.vacancies} takes it away; raise soft.atoms to 50 or more"
+        )
+    names = [f"{t:g}K-{at}" for t in soft.temperatures for at in range(soft.snapshots)]
+    counts = {"strained": soft.strained, "vacancy": soft.vacancies, "given": len(order.frames)}
+    names += [f"{kind}-{at}" for kind, count in counts.items() for at in range(count)]
+    uses = Counter(splits(names, fit.validation).values())
+    partition = order.recipe.partition
+    chosen = [
+        key
+        for key, auto in (
+            ("fit.ridge", fit.ridge == "auto"),
+            ("partition.weight", partition.weight == "auto" and partition.regions > 0),
+        )
+        if auto
+    ]
+    if chosen and not uses["validation"]:
+        raise ConfigError(
+            f"{file}: of the {len(names)} structures of [soft] and [given] {uses['train']} are "
+            f"fitted and none is left to choose {' and '.join(chosen)} by. Raise soft.snapshots to "
+            f"a dozen, or give {' and '.join(chosen)} a number"
+        )
+    _refuse_supercell(order)
+
+
+def _refuse_supercell(order: Order) -> None:
+    if len(order.crystal) <= _LARGE:
+        return
+    try:
+        found = repeating_cell(order.crystal)
+    except ConfigError:  # its cell is large
+        return
+    raise ConfigError(
+        f"{order.file.name}: structure {order.structure} has {len(order.crystal)} atoms and "
+        f"repeats a cell of {len(found.crystal)} ({100.0 * found.share:.0f} % of its atoms are at "
+        "places of that crystal). Give that cell: supercells, strains and vacancies are made of "
+        "it, and a structure with defects can be fitted along in given.files."
+        f"{_as_xyz(found)}"
+    )
+
+
+def _as_xyz(found: Repeating) -> str:
+    """The cell as a file that can be copied out of the message, if it is small."""
+    cell = found.crystal
+    if len(cell) > _LARGE:
+        return ""
+    lattice = " ".join(f"{value:.4f}" for value in cell.cell.ravel())
+    rows = [
+        f"{chemical_symbols[number]} " + " ".join(f"{value:.4f}" for value in place)
+        for number, place in zip(cell.topology.numbers, cell.positions, strict=True)
+    ]
+    head = f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"'
+    return "\n".join([" As a .xyz file it is:", str(len(cell)), head, *rows])

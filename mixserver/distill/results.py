@@ -31,6 +31,8 @@ class Errors(_Value, frozen=True):
     """eV/Å, of components."""
     virial: float
     """eV per atom."""
+    structures: int = 0
+    """How many they are of; 0 if nobody said."""
 
 
 class Ghost(_Value, frozen=True):
@@ -123,6 +125,8 @@ class Result(_Value, frozen=True):
     """Whether partition rows could be had at all."""
     candidates: tuple[Candidate, ...]
     """The first is the one that was written."""
+    pinned: tuple[str, ...] = ()
+    """Of "lattice" and "elastic" those that exact constraints were to hold."""
     front: tuple[FrontPoint, ...] = ()
     parity: tuple[Parity, ...] = ()
     """Of the first candidate."""

@@ -16,8 +16,8 @@ from tolerance import EXACT
 
 from mixserver.arrays import Scalars
 from mixserver.distill.candidates import Source, described, design_of, pair_basis, parity
+from mixserver.distill.dealing import splits
 from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.design import splits
 from mixserver.distill.fit import chosen
 from mixserver.distill.hard import PERFECT, as_structure, names, strained
 from mixserver.distill.labelled import Labelled, Structure, less, rows_of

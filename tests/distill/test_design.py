@@ -15,12 +15,11 @@ from tolerance import EXACT
 
 from clients.engines.toy import ToyEngine
 from mixserver.arrays import Scalars
+from mixserver.distill.dealing import Split, splits
 from mixserver.distill.design import (
     BLENDS,
     Design,
-    Split,
     soft,
-    splits,
     with_hard,
     with_pairs,
     with_partition,
@@ -290,3 +289,27 @@ def test_every_structure_has_one_use_whatever_others_there_are(
         for use in ("validation", "test"):
             assert abs(uses[use] - count / every) < 1.0
         assert uses["train"] >= (count - 2) / 3
+        if count < every:
+            assert uses["train"] >= count / 2 - 1.0
+    if len(names) > 2:
+        assert set(dealt.values()) >= {"train", "validation"}
+
+
+@pytest.mark.parametrize("validation", [0.05, 0.15, 1 / 3])
+def test_what_there_is_little_of_is_fitted(validation: float) -> None:
+    """One frame of one's own would otherwise tell an error, and change nothing."""
+    assert splits(["given-000"], validation) == {"given-000": "train"}
+    assert "train" in splits(["given-000", "given-001"], validation).values()
+
+
+def test_large_kinds_are_dealt_out_in_rounds() -> None:
+    letters = "".join(use[:2] for use in splits([f"a-{at}" for at in range(9)], 0.15).values())
+    assert letters == "tetrtrvatrtrtrtetr"
+    letters = "".join(use[:2] for use in splits([f"a-{at}" for at in range(3)], 1 / 3).values())
+    assert letters == "tevatr"
+
+
+def test_something_is_always_left_to_choose_by() -> None:
+    names = ["20K-0", "20K-1", "20K-2", "vacancy-0"]
+    assert list(splits(names, 0.15).values()) == ["test", "train", "validation", "train"]
+    assert list(splits(["20K-0", "20K-1"], 0.15).values()) == ["test", "train"]

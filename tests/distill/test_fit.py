@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mixserver.distill.design import Design, Kind, splits
+from mixserver.distill.dealing import splits
+from mixserver.distill.design import Design, Kind
 from mixserver.distill.equations import Equations
 from mixserver.distill.fit import WEIGHTS, Wishes, chosen, equations, fitted, ghost_error
 from mixserver.distill.recipe import Fit, Hard, Partition

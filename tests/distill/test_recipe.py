@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from argon import order_in
+from argon import crystal, order_in
 from cells import fcc
 
 from mixserver.config.load import parse
 from mixserver.distill.reading import load_order, parse_recipe
 from mixserver.errors import ConfigError
-from mixserver.frame import Topology
+from mixserver.frame import Frame, Topology
 from mixserver.record.structures import write_frame
 
 HEAD = 'name = "si"\nstructure = "si.xyz"\n[expensive]\ncommand = ["mace", "si.model"]\n'
@@ -125,3 +125,62 @@ def test_a_slab_is_not_bulk(tmp_path: Path) -> None:
 def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"distill\.toml cannot be read"):
         load_order(tmp_path)
+
+
+SINGLE = "temperatures = [20.0]\n"
+
+
+@pytest.mark.parametrize(
+    ("soft", "more", "said"),
+    [
+        (SINGLE + "snapshots = 1\nstrained = 0\nvacancies = 0\n", "", "none is left to choose"),
+        (SINGLE + "snapshots = 2\nstrained = 0\nvacancies = 0\n", "", "none is left to choose"),
+        (SINGLE + "atoms = 1\n", "", "soft.atoms = 1 makes a supercell of 1 atom"),
+        ("", "[potential]\ncutoff = 3.7\n", r"potential.cutoff = 3.7 Å sees no neighbour .* 3.71"),
+        ("", "[pair]\ncutoff = 3.7\n", r"pair.cutoff = 3.7 Å sees no neighbour"),
+    ],
+)
+def test_what_would_fail_hours_later_is_said_at_once(
+    soft: str, more: str, said: str, tmp_path: Path
+) -> None:
+    write_frame(tmp_path / "one.xyz", primitive())
+    (tmp_path / "distill.toml").write_text(
+        f'name = "ar"\nstructure = "one.xyz"\n[expensive]\ncommand = ["toy"]\n[soft]\n{soft}{more}'
+    )
+    with pytest.raises(ConfigError, match=said):
+        load_order(tmp_path)
+
+
+def test_few_snapshots_are_enough_where_nothing_is_to_be_chosen(tmp_path: Path) -> None:
+    few = SINGLE + "snapshots = 1\nstrained = 0\nvacancies = 0\n"
+    order_in(tmp_path, soft=few, more="[fit]\nridge = 0.0\n[partition]\nweight = 1.0\n")
+
+
+def primitive() -> Frame:
+    """Argon, one atom."""
+    cell = 0.5 * 5.25 * (1.0 - np.eye(3))
+    return Topology(np.full(1, 18, np.int32)).frame(np.zeros((1, 3)), cell)
+
+
+def test_a_supercell_is_told_by_its_cell(tmp_path: Path) -> None:
+    """With a vacancy too: a thousand questions would be asked of it, of the wrong crystal."""
+    order_in(tmp_path)
+    whole = crystal(3)
+    left = Topology(whole.topology.numbers[1:]).frame(whole.positions[1:], whole.cell)
+    write_frame(tmp_path / "ar.xyz", left)
+    with pytest.raises(ConfigError, match=r"has 107 atoms and repeats a cell of 1") as told:
+        load_order(tmp_path)
+    small = str(told.value).split("it is:\n")[1]
+    (tmp_path / "ar.xyz").write_text(small)
+    found = load_order(tmp_path).crystal
+    assert len(found) == 1
+    assert found.volume == pytest.approx(5.25**3 / 4, rel=1e-4)
+
+
+def test_a_large_cell_that_does_not_repeat_is_taken(tmp_path: Path) -> None:
+    """An alloy without order has no smaller one."""
+    order_in(tmp_path)
+    whole = crystal(2)
+    numbers = np.where(np.random.default_rng(1).random(32) < 0.5, 18, 36).astype(np.int32)
+    write_frame(tmp_path / "ar.xyz", Topology(numbers).frame(whole.positions, whole.cell))
+    assert len(load_order(tmp_path).crystal) == 32

@@ -15,8 +15,8 @@ from tolerance import EXACT
 
 from clients.engines.lammps import LammpsEngine
 from clients.engines.lammps_library import potentials
+from mixserver.distill.dealing import splits
 from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.design import splits
 from mixserver.distill.labelled import load_labelled, rows_of
 from mixserver.distill.pair import PairBasis
 from mixserver.distill.potential import read_snap, write_potential

@@ -144,7 +144,7 @@ def error_table(listed: Sequence[Candidate], strong: Sequence[str] = ()) -> str:
         ("E", lambda e: 1e3 * e.energy),
         ("W", lambda e: 1e3 * e.virial),
     )
-    top = [Head(""), *(Head(of, len(measures)) for of in kinds)]
+    top = [Head(""), *(Head(of + _count(listed, of), len(measures)) for of in kinds)]
     heads = [Head(""), *(Head(name) for _ in kinds for name, _ in measures)]
     rows = []
     for one in listed:
@@ -157,9 +157,16 @@ def error_table(listed: Sequence[Candidate], strong: Sequence[str] = ()) -> str:
         rows.append((one.label, cells))
     caption = (
         "Root mean square errors of structures that were not fitted: forces F in eV/Å (of "
-        "components), energies E and virials W in meV per atom."
+        "components), energies E and virials W in meV per atom; in brackets, of how many "
+        "structures."
     )
     return table(caption, [top, heads], rows, strong=strong)
+
+
+def _count(listed: Sequence[Candidate], of: str) -> str:
+    """How many structures errors are of, in brackets."""
+    counts = {e.structures for one in listed for e in one.errors if e.of == of} - {0}
+    return f" ({', '.join(str(count) for count in sorted(counts))})" if counts else ""
 
 
 def phonon_table(result: Result) -> str:
