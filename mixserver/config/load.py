@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args, get_origin
+from typing import Literal, TypeVar
 
 import msgspec
 
 from mixserver.config.contradictions import contradiction
+from mixserver.config.explain import explained
 from mixserver.config.tables import Config
 from mixserver.errors import ConfigError
 
@@ -19,9 +18,6 @@ Channel = Literal["mixed", "cheap", "correction"]
 """What an address of i-PI is answered: the whole, or a part of it."""
 
 _Root = TypeVar("_Root", bound=msgspec.Struct)
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<at>.*)`)?")
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<at>.*)`)?$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,65 +106,4 @@ def typed(text: str, name: str, root: type[_Root]) -> _Root:
     try:
         return msgspec.convert(tables, root)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{name}: {_explain(str(error), root)}") from error
-
-
-def _explain(message: str, root: type[msgspec.Struct]) -> str:
-    unknown = _UNKNOWN.search(message)
-    if unknown:
-        key, at = unknown["key"], unknown["at"] or ""
-        table = at.replace("[...]", "")
-        full = f"{table}.{key}" if table else key
-        near = difflib.get_close_matches(key, _keys(table, root), n=1, cutoff=0.5)
-        hint = f"; did you mean {f'{table}.{near[0]}' if table else near[0]}?" if near else ""
-        return f"{full} is not a setting{hint}"
-    parts = _AT.match(message)
-    if parts and parts["at"]:
-        at = parts["at"].replace("[...]", "")
-        allowed = _allowed(at, root) if parts["what"].startswith("Invalid") else []
-        among = f"; it is one of {', '.join(map(repr, allowed))}" if allowed else ""
-        return f"{at}: {parts['what']}{among}"
-    return message
-
-
-def _allowed(key: str, root: type[msgspec.Struct]) -> list[str]:
-    """The values a key can have, where they can be counted: of a Literal, or kinds of a table."""
-    table, _, name = key.rpartition(".")
-    kinds = _tables(table, root)
-    literals = [
-        value
-        for kind in kinds
-        for entry in msgspec.structs.fields(kind)
-        if entry.encode_name == name and get_origin(entry.type) is Literal
-        for value in get_args(entry.type)
-    ]
-    tags = [
-        str(config.tag) for kind in kinds if (config := kind.__struct_config__).tag_field == name
-    ]
-    return literals or tags
-
-
-def _keys(table: str, root: type[msgspec.Struct]) -> list[str]:
-    """Keys of the table at a dotted path, over all kinds a table can have."""
-    return [
-        entry.encode_name for kind in _tables(table, root) for entry in msgspec.structs.fields(kind)
-    ]
-
-
-def _tables(path: str, root: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
-    """The kinds that the table at a dotted path can have."""
-    kinds: list[type[msgspec.Struct]] = [root]
-    for part in filter(None, path.split(".")):
-        inner: list[type[msgspec.Struct]] = []
-        for kind in kinds:
-            for entry in msgspec.structs.fields(kind):
-                if entry.encode_name == part:
-                    inner += _structs(entry.type)
-        kinds = inner
-    return kinds
-
-
-def _structs(kind: object) -> list[type[msgspec.Struct]]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [kind]
-    return [found for inner in getattr(kind, "__args__", ()) for found in _structs(inner)]
+        raise ConfigError(f"{name}: {explained(str(error), root, tables)}") from error

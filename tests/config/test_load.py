@@ -51,10 +51,42 @@ def test_a_good_file_becomes_typed_values() -> None:
         (
             "core_radius = 6.0",
             "core_radius = true",
-            "region.core_radius: Expected `float`, got `bool`",
+            "region.core_radius: expected a number, got true",
         ),
         ("core_radius = 6.0", "core_radius = -1", "region.core_radius must not be negative"),
-        ("core_radius = 6.0\n", "", "Object missing required field `core_radius`"),
+        ("core_radius = 6.0\n", "", "region.core_radius is missing: Å around every seed"),
+        (
+            'structure = "init.xyz"\n',
+            "",
+            "upstream.structure is missing: File that names the atoms",
+        ),
+        (
+            '[upstream]\naddress = "unix:mixing"\nstructure = "init.xyz"\n',
+            "",
+            "upstream is missing: Where i-PI",
+        ),
+        ('kind = "atoms"\n', "", "region.seeds.kind is missing; it is one of 'atoms', 'species'"),
+        (
+            "indices = [1, 2]",
+            "indices = 7",
+            "region.seeds.indices: expected a list, got 7: write [7]",
+        ),
+        (
+            'command = ["toy"]',
+            'command = "toy --cutoff 7"',
+            'local[0].command: expected a list, got "toy --cutoff 7": write ["toy", "--cutoff", "7"]',
+        ),
+        (
+            'role = "cheap"',
+            'role = "dear"',
+            "local[0].role: Invalid value 'dear'; it is one of 'cheap', 'expensive'",
+        ),
+        ('command = ["toy"]', 'comand = ["toy"]', "did you mean local[0].command?"),
+        (
+            "core_radius = 6.0",
+            'core_radius = 6.0\nbuffer_width = "thick"',
+            "region.buffer_width: Invalid value 'thick'; it is 'exact' or a number",
+        ),
         (
             'kind = "atoms"',
             'kind = "atom"',
@@ -64,7 +96,7 @@ def test_a_good_file_becomes_typed_values() -> None:
         (
             "core_radius = 6.0",
             'core_radius = 6.0\nprofile = "step"',
-            "region.profile: Invalid enum value 'step'; it is one of 'linear', 'cubic', 'quintic'",
+            "region.profile: Invalid value 'step'; it is one of 'linear', 'cubic', 'quintic'",
         ),
         ("indices = [1, 2]", "indices = []", "region.seeds.indices is empty"),
         (
