@@ -33,7 +33,9 @@ def ase(
     species: str | None,
     no_virial: bool,
 ) -> None:
-    """Evaluate CALCULATOR, an ASE calculator by its import path, e.g. ase.calculators.emt.EMT.
+    """Evaluate CALCULATOR, an ASE calculator by its import path.
+
+    One in a folder of yours is found with PYTHONPATH.
 
     \b
     Example:

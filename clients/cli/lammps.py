@@ -38,7 +38,7 @@ def lammps(
     elements: str | None,
     receptive_field: float | None,
 ) -> None:
-    """Evaluate the potential in COMMANDS, a file of LAMMPS commands (pair_style, pair_coeff ...).
+    """Evaluate the potential in COMMANDS, a file of LAMMPS commands.
 
     \b
     Examples:

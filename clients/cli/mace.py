@@ -32,7 +32,7 @@ def mace(
     head: str | None,
     threads: int | None,
 ) -> None:
-    """Evaluate MODEL, a .model file or mace_mp:NAME / mace_off:NAME (these may be downloaded).
+    """Evaluate MODEL, a .model file or mace_mp:NAME or mace_off:NAME.
 
     Reading a .model file runs what is pickled in it: use files you trust.
 

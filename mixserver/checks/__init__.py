@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mixserver.checks.files import check_files
@@ -15,7 +16,11 @@ __all__ = ["Finding", "check_case"]
 
 
 async def check_case(
-    case: Case, *, quick: bool = False, figure: Path | None = None
+    case: Case,
+    *,
+    quick: bool = False,
+    figure: Path | None = None,
+    tell: Callable[[Finding], object] | None = None,
 ) -> list[Finding]:
     """Check a case.
 
@@ -23,16 +28,24 @@ async def check_case(
         case: the case.
         quick: only what needs no model.
         figure: PNG to draw ghost forces into, if energies are mixed; None for none.
+        tell: is told every finding as soon as it is known: what the files say comes at once, what
+            the models say later.
 
     Returns:
         What was found, in the order it was looked at. Never raises for what it checks.
     """
+    told = tell if tell is not None else lambda finding: None
     found, topology, _ = check_files(case)
+    for finding in found:
+        told(finding)
     if quick or topology is None or any(f.level == "error" for f in found):
         return found
+    asked: list[Finding] = []
     try:
         async with pool(case) as parts:
-            found += await check_models(case, parts, figure)
+            asked += await check_models(case, parts, figure)
     except* MixserverError as group:
-        found += [Finding("error", "workers", str(error)) for error in group.exceptions]
-    return found
+        asked += [Finding("error", "workers", str(error)) for error in group.exceptions]
+    for finding in asked:
+        told(finding)
+    return found + asked

@@ -99,7 +99,7 @@ def as_text(alignment: Alignment) -> str:
         rows.append(
             (
                 symbol,
-                f"{zero.value:.6f}",
+                f"{zero.value:z.6f}",
                 "-" if given else f"{zero.spread:.6f}",
                 "-" if given else str(zero.atoms),
                 "given in mixing.zeros" if given else where,

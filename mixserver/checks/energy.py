@@ -60,7 +60,7 @@ async def check_energy(
 def _zeros(state: State) -> list[Finding]:
     found = []
     for symbol, zero in state.zeros.items():
-        words = f"{symbol}: expensive site energies lie {zero.value:.6f} eV above the cheap ones"
+        words = f"{symbol}: expensive site energies lie {zero.value:z.6f} eV above the cheap ones"
         if not zero.atoms:
             words += ", as given in mixing.zeros"
         elif zero.bulk:

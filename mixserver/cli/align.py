@@ -11,7 +11,7 @@ import click
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="What was found as JSON on stdout.")
 def align(case: Path, as_json: bool) -> None:
-    """Align the zeros of energy of CASE's models, and find its dead loads.
+    """Find the zeros of energy of CASE's models, and its dead loads.
 
     Starts the local workers, asks both models about CASE's structure, and writes mixing.json into
     CASE. Runs use it as long as models, structure, [region] and [mixing] stay the same; without it

@@ -17,10 +17,11 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON on stdout.")
 def check(case: Path, quick: bool, figure: Path | None, as_json: bool) -> None:
-    """Check CASE: files and atoms, shells and cutoffs, models and forces, and the cost of a step.
+    """Check all of CASE that can be known before a long run.
 
-    Where energies are mixed, also the zeros, the gradient of the mixed energy, and ghost forces:
-    what mixing does at the interface.
+    Files and atoms, shells and cutoffs, models and forces, and the cost of a step. Where energies
+    are mixed, also the zeros, the gradient of the mixed energy, and ghost forces: what mixing does
+    at the interface.
 
     Ends with status 1 if something is wrong, 0 if there are only warnings.
     """
@@ -31,12 +32,19 @@ def check(case: Path, quick: bool, figure: Path | None, as_json: bool) -> None:
     import asyncio
 
     from mixserver.checks import check_case
-    from mixserver.checks.findings import as_text, to_json
+    from mixserver.checks.findings import Finding, to_json
+    from mixserver.cli.findings import counted, in_lines, width
     from mixserver.cli.logs import configure
     from mixserver.config import load_case
 
     configure(None)
-    findings = asyncio.run(check_case(load_case(case), quick=quick, figure=figure))
-    click.echo(to_json(findings) if as_json else as_text(findings))
+    columns = width()
+
+    def tell(finding: Finding) -> None:
+        if not as_json:
+            click.echo(in_lines(finding, columns))
+
+    findings = asyncio.run(check_case(load_case(case), quick=quick, figure=figure, tell=tell))
+    click.echo(to_json(findings) if as_json else counted(findings))
     if any(finding.level == "error" for finding in findings):
         raise SystemExit(1)

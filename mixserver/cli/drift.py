@@ -19,10 +19,10 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
 def drift(runs: tuple[Path, ...], skip: float, as_json: bool) -> None:
-    """Measure how well RUNS, folders like CASE/runs/0001, conserved i-PI's conserved quantity.
+    """Measure how well RUNS conserved i-PI's conserved quantity.
 
-    Drift in µeV/atom/ps, from a line through it, and the fluctuation about that line in µeV/atom.
-    Work that updates of lambda did is taken off.
+    RUNS are folders like CASE/runs/0001. Drift in µeV/atom/ps, from a line through it, and the
+    fluctuation about that line in µeV/atom. Work that updates of lambda did is taken off.
     """
     import msgspec
 
@@ -42,7 +42,7 @@ def drift(runs: tuple[Path, ...], skip: float, as_json: bool) -> None:
     click.echo(f"{'run':<{width}}  {'ps':>7}  {'K':>6}{heads}")
     for name, one in found.items():
         click.echo(
-            f"{name:<{width}}  {one.picoseconds:7.2f}  {one.temperature:6.0f}  {one.drift:9.3f}  "
-            f"{one.error:9.3f}  {one.fluctuation:9.3f}  {one.work:9.1f}"
+            f"{name:<{width}}  {one.picoseconds:7.2f}  {one.temperature:6.0f}  {one.drift:z9.3f}  "
+            f"{one.error:9.3f}  {one.fluctuation:9.3f}  {one.work:z9.1f}"
         )
     click.echo("drift, its error: µeV/atom/ps; rms about the line, work: µeV/atom")

@@ -13,9 +13,9 @@ import click
     "-o", "--output", type=click.Path(path_type=Path), help="PNG file; default RUN/mixserver.png"
 )
 def plot(run: Path, output: Path | None) -> None:
-    """Draw RUN, a folder like CASE/runs/0001 or CASE/runs/latest, into a PNG.
+    """Draw RUN, a folder like CASE/runs/latest, into a PNG.
 
-    Times per evaluation, sizes of the regions, mismatch of the two models, temperature.
+    Times per evaluation, sizes of the regions, how far the models are apart, temperature.
     """
     from mixserver.ipi_input import read_input, single_columns
     from mixserver.record.plots import draw

@@ -12,7 +12,7 @@ import click
 @click.option("--dry-run", is_flag=True, help="Read and build everything, open nothing.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
 def serve(case: Path, dry_run: bool, quiet: bool) -> None:
-    """Answer i-PI's force requests as CASE's mix.toml says, until i-PI says EXIT.
+    """Answer i-PI's force requests as CASE says, until i-PI says EXIT.
 
     \b
     Examples:

@@ -132,6 +132,18 @@ def test_a_worker_that_cannot_start_is_quoted_and_no_removed_file_is_named(case:
     assert tempfile.gettempdir() + "/" not in done.stdout.replace(str(case), "") + done.stderr
 
 
+def test_what_the_files_say_is_told_before_the_models_are_asked(case: Path) -> None:
+    command = [BIN / "mixserver", "check", case]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as check:
+        assert check.stdout is not None
+        first = check.stdout.readline()
+        assert check.poll() is None
+        rest = check.stdout.read().splitlines()
+    assert first.startswith("ok       structure            256 atoms: 256 Ar")
+    assert any(line.startswith("ok       cheap ") for line in rest)
+    assert rest[-1].startswith(f"{len(rest)} things looked at")
+
+
 CALCULATOR = """
 from ase.calculators.lj import LennardJones
 
