@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import warnings
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ def read_atoms(file: Path, *, units: str = "automatic", cell_units: str = "autom
     if file.is_dir():
         raise ConfigError(f"structure {file} is a folder; name the file in it")
     if not file.is_file():
-        raise ConfigError(f"structure {file} does not exist")
+        raise ConfigError(f"structure {file} does not exist{_near(file)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -87,6 +88,15 @@ def read_atoms(file: Path, *, units: str = "automatic", cell_units: str = "autom
     if not isinstance(atoms, Atoms) or len(atoms) == 0:
         raise ConfigError(f"structure {file} holds no atoms")
     return atoms
+
+
+def _near(file: Path) -> str:
+    """Files that may have been meant."""
+    if not file.parent.is_dir():
+        return f"; there is no folder {file.parent}"
+    names = sorted(entry.name for entry in file.parent.iterdir() if entry.is_file())
+    near = difflib.get_close_matches(file.name, names, n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _read_ase(file: Path) -> object:

@@ -254,6 +254,17 @@ def test_a_folder_is_no_structure(tmp_path: Path) -> None:
         read_structure(tmp_path)
 
 
+def test_a_structure_that_is_not_there_names_what_is(tmp_path: Path) -> None:
+    (tmp_path / "init.xyz").touch()
+    (tmp_path / "input.xml").touch()
+    with pytest.raises(ConfigError, match=r"does not exist; did you mean init\.xyz\?$"):
+        read_structure(tmp_path / "inti.xyz")
+    with pytest.raises(ConfigError, match=r"does not exist$"):
+        read_structure(tmp_path / "quartz.cif")
+    with pytest.raises(ConfigError, match=r"there is no folder .*cells"):
+        read_structure(tmp_path / "cells" / "init.xyz")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("", "cannot be read"), ("1\n\nSi 0 0 0\n", "has no cell"), (None, "does not exist")],
