@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 @click.option("--sweep", is_flag=True, help="Compare the recipe's resolutions and cutoffs too.")
 @click.option("--quiet", is_flag=True, help="No progress, only errors.")
 def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
-    """Distil a cheap potential from the expensive model of RECIPE, a distill.toml or its folder.
+    """Distil a cheap potential from the expensive model of RECIPE.
 
-    Relaxes the crystal, lets i-PI move it at the recipe's temperatures, has the expensive model
-    label it, and fits a SNAP and a pair potential under hard constraints. Leaves NAME.in for a
-    lammps worker and report.html in the recipe's folder. Started again, it goes on where it was.
+    RECIPE is a distill.toml or its folder. Relaxes the crystal, lets i-PI move it at the recipe's
+    temperatures, has the expensive model label it, and fits a SNAP and a pair potential under hard
+    constraints. Leaves NAME.in for a lammps worker and report.html in the recipe's folder. Started
+    again, it goes on where it was.
 
     \b
     Examples:
