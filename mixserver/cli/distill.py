@@ -22,6 +22,7 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
     temperatures, has the expensive model label it, and fits a SNAP and a pair potential under hard
     constraints. Leaves NAME.in for a lammps worker and report.html in the recipe's folder. Started
     again, it goes on where it was.
+    Ends with status 1, and says why, if what was made is not fit to mix with.
 
     \b
     Examples:
@@ -34,6 +35,8 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
     from mixserver.cli.steps import shown
     from mixserver.distill.distil import Written, distil
     from mixserver.distill.reading import load_order
+    from mixserver.distill.report.verdict import verdict
+    from mixserver.errors import ConfigError
     from mixserver.launch import install_stop
 
     order = load_order(recipe)
@@ -59,9 +62,15 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
     if written is None:
         click.echo(f"stopped; to go on: mixserver distill {recipe}")
         raise SystemExit(130)
+    worth, (head, *why) = verdict(written.result)
+    files = f"potential: {written.potential}\nreport: {written.report}"
     if not quiet:
         click.echo(_table(written.result))
-        click.echo(f"potential: {written.potential}\nreport: {written.report}")
+        click.echo(files)
+    if worth == "bad":
+        raise ConfigError(f"{head} {' '.join(why)} What was made is there all the same:\n{files}")
+    if not quiet:
+        click.echo("\n".join([head, *(f"  * {sentence}" for sentence in why)]))
 
 
 def _table(result: Result) -> str:

@@ -1,26 +1,18 @@
-"""Fitting one set of descriptors in several ways, and judging all of them side by side.
+"""From labels and descriptor rows to what can be fitted, and what rows alone say of a fit.
 
-From labels and descriptor rows to files of potentials, from these to figures. Workers run the
-potentials as a simulation would; no engine is imported.
+Nothing is asked of a model; `side_by_side` runs the potentials.
 """
 
 from __future__ import annotations
 
-import contextlib
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from mixserver.arrays import Scalars
-from mixserver.crystal.asking import asking
-from mixserver.crystal.portrait import portrait
-from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.distill.dealing import splits
 from mixserver.distill.descriptor import Descriptor
 from mixserver.distill.design import (
@@ -32,22 +24,13 @@ from mixserver.distill.design import (
     with_partition,
 )
 from mixserver.distill.equations import Equations
-from mixserver.distill.inclusion import (
-    Inclusion,
-    inclusion,
-    relaxed_inclusion,
-    strain_error,
-)
-from mixserver.distill.judge import Cost, cost, site_energies, spread
 from mixserver.distill.labelled import Labelled, less, rows_of
 from mixserver.distill.material import Material
 from mixserver.distill.pair import PairBasis
-from mixserver.distill.pool import cheap_workers
 from mixserver.distill.reading import Order
 from mixserver.distill.results import Candidate, Errors, Ghost, Parity
 from mixserver.distill.rows import RowFiles
 from mixserver.distill.solve import Solution
-from mixserver.errors import ConfigError, MixserverError
 
 Block = NDArray[np.float64]
 Show = Callable[[str, int, int], None]
@@ -55,9 +38,6 @@ Show = Callable[[str, int, int], None]
 _NEARER: Final = 0.85
 """Of the least distance that was sampled: there pair functions begin. In between the curve goes on
 smoothly (`fit.smooth`), and the corner where it turns straight is out of reach."""
-_ROUNDS: Final = 3
-_LOOKED_AT: Final = 4
-"""Hot structures whose site energies are compared."""
 _SHOWN: Final = 400
 """Force components in a parity plot, per kind of structure."""
 
@@ -229,100 +209,3 @@ def parity(source: Source, rows: Rows, coefficients: Scalars) -> tuple[Parity, .
 def _two(lists: list[list[float]]) -> tuple[list[float], list[float]]:
     first, second = ([float(value) for value in values] for values in lists)
     return first, second
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A candidate and the file of its potential."""
-
-    candidate: Candidate
-    commands: Path
-
-
-async def judged(
-    listed: Sequence[Judged],
-    order: Order,
-    material: Material,
-    expensive: Dispatcher,
-    folder: Path,
-    show: Show,
-    *,
-    step: str,
-    thorough: bool = True,
-) -> list[Candidate]:
-    """Run all potentials side by side and look at what they do.
-
-    Args:
-        listed: what rows say of each, and its file.
-        order: the distillation.
-        material: what the expensive model says.
-        expensive: has the expensive model.
-        folder: for logs.
-        show: told how far it is.
-        step: by this name.
-        thorough: vacancy, phonons, site energies and an inclusion too.
-
-    Raises:
-        MixserverError: LAMMPS refuses a potential, or workers died.
-    """
-    test = [
-        material.labels(name).structure
-        for name, use in splits(material.soft, order.recipe.fit.validation).items()
-        if use == "test"
-    ]
-    hot = [structure for structure in test if structure.kind == "hot"][:_LOOKED_AT]
-    theirs = await site_energies(expensive, "expensive", hot) if thorough and hot else []
-    ball: Inclusion | None = None
-    if thorough and material.card.weights:
-        ball = await inclusion(expensive, material.crystal)
-    done, total = 0, len(listed) * (1 + _ROUNDS)
-    show(step, done, total)
-    found: list[Candidate] = []
-    async with contextlib.AsyncExitStack() as stack:
-        dispatchers = [
-            await stack.enter_async_context(
-                cheap_workers(order, one.commands, folder / f"workers-{at}")
-            )
-            for at, one in enumerate(listed)
-        ]
-        for one, dispatcher in zip(listed, dispatchers, strict=True):
-            candidate = one.candidate
-            changes: dict[str, object] = {}
-            try:
-                changes["portrait"] = await portrait(
-                    asking(dispatcher, "cheap"),
-                    material.crystal,
-                    vacancy=200 if thorough else 0,
-                    length=10.0 if thorough else 0.0,
-                )
-                if hot and thorough:
-                    ours = await site_energies(dispatcher, "cheap", hot)
-                    changes["spread"] = spread(theirs, ours, hot)
-                if ball is not None and (await dispatcher.card("cheap")).weights:
-                    found_at = await relaxed_inclusion(expensive, dispatcher, ball)
-                    changes["inclusion"] = strain_error(ball, found_at)
-            except ConfigError as error:  # a bad fit may have no crystal; that is what is told
-                changes["trouble"] = str(error)
-            found.append(_changed(candidate, changes))
-            done += 1
-            show(step, done, total)
-        times: list[list[Cost]] = [[] for _ in listed]
-        for _ in range(_ROUNDS):  # in turns, so that a busy machine is busy for all
-            for at, dispatcher in enumerate(dispatchers):
-                with contextlib.suppress(MixserverError):
-                    times[at].append(await cost(dispatcher, "cheap", material.crystal))
-                done += 1
-                show(step, done, total)
-    return [_timed(candidate, costs) for candidate, costs in zip(found, times, strict=True)]
-
-
-def _timed(candidate: Candidate, costs: Sequence[Cost]) -> Candidate:
-    if not costs:
-        return candidate
-    middle = statistics.median(cost.microseconds for cost in costs)
-    error = statistics.median(cost.spread for cost in costs)
-    return _changed(candidate, {"microseconds": middle, "microseconds_error": error})
-
-
-def _changed(candidate: Candidate, changes: Mapping[str, object]) -> Candidate:
-    return msgspec.structs.replace(candidate, **changes)

@@ -20,11 +20,9 @@ from mixserver import __version__
 from mixserver.arrays import Scalars
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.distill.candidates import (
-    Judged,
     Source,
     described,
     design_of,
-    judged,
     pair_basis,
     parity,
 )
@@ -41,6 +39,7 @@ from mixserver.distill.reading import Order
 from mixserver.distill.report import write_report
 from mixserver.distill.results import Candidate, Result
 from mixserver.distill.rows import RowFiles, make_reference_rows, make_rows
+from mixserver.distill.side_by_side import Judged, judged
 from mixserver.errors import ConfigError, MixserverError, WorkerFault
 
 log = structlog.get_logger(__name__)

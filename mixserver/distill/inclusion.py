@@ -10,6 +10,7 @@ at another strain than was applied.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,8 @@ from mixserver.crystal.elasticity import full, strained
 from mixserver.crystal.inside import relaxed_inside
 from mixserver.crystal.supercell import for_length, repeated
 from mixserver.dispatch.dispatcher import Dispatcher
+from mixserver.distill.answers import telling
+from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.geometry import near_points
 from mixserver.mixing.mixer import about_all
@@ -42,7 +45,13 @@ _FORCE: Final = (0.01, 1e-6)
 """Atoms are at rest when forces are below this part of what they begin with, or below so many
 eV/Å."""
 _AROUND: Final = 2.0
-"""Nearest distances within which neighbours define an atom's strain."""
+"""Nearest distances within which neighbours define an atom's strain, or farther: in layers and
+beside short bonds these lie in a plane."""
+_SPAN: Final = 0.05
+"""Of the widest direction: neighbours that span less in another say nothing of the strain there."""
+_FARTHER: Final = 1.2
+_FARTHEST: Final = 12.0
+"""Å."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +75,7 @@ async def inclusion(
     core: float = CORE,
     blend: float = BLEND,
     length: float = LENGTH,
+    told: Callable[[], None] = lambda: None,
 ) -> Inclusion:
     """What all cheap models are compared with.
 
@@ -75,31 +85,40 @@ async def inclusion(
         core: Å.
         blend: Å.
         length: Å of the supercell, at least.
+        told: called after each answer.
 
     Raises:
         ConfigError: the sheared crystal does not come to rest.
     """
     repeats = for_length(crystal, length)
     perfect = repeated(crystal, repeats)
-    cell = await relaxed_inside(asking(dispatcher, "expensive"), strained(crystal, SHEAR))
+    ask = telling(asking(dispatcher, "expensive"), told)
+    cell = await relaxed_inside(ask, strained(crystal, SHEAR))
     share = _share(perfect, core, blend)
     mine = await _weighted(dispatcher, "expensive", perfect, share)
     return Inclusion(perfect, repeated(cell, repeats), share, mine.forces)
 
 
-async def relaxed_inclusion(expensive: Dispatcher, cheap: Dispatcher, of: Inclusion) -> Frame:
+async def relaxed_inclusion(
+    expensive: Dispatcher,
+    cheap: Dispatcher,
+    of: Inclusion,
+    *,
+    told: Callable[[], None] = lambda: None,
+) -> Frame:
     """The sheared crystal at rest with both models mixed.
 
     Args:
         expensive: has the expensive model.
         cheap: has the cheap one.
         of: from `inclusion`.
+        told: called after each answer.
 
     Raises:
         ConfigError: it does not come to rest.
     """
     rest = await _weighted(cheap, "cheap", of.perfect, 1.0 - of.share)
-    mixed = _mixed(expensive, cheap, of, of.loads + rest.forces)
+    mixed = telling(_mixed(expensive, cheap, of, of.loads + rest.forces), told)
     before = (await mixed(of.sheared)).forces
     largest = float(np.linalg.norm(before - before.mean(axis=0), axis=1).max())
     part, least = _FORCE
@@ -132,19 +151,41 @@ def local_strains(frame: Frame, moved: Vectors) -> Vectors:
     Returns:
         (N, 3, 3), symmetric.
 
+    Raises:
+        ConfigError: even neighbours far away do not tell it.
+
     References:
         M. L. Falk, J. S. Langer, Phys. Rev. E 57, 7192 (1998), equations 2.11 to 2.13.
     """
     atoms = Atoms(numbers=frame.topology.numbers, positions=frame.positions, cell=frame.cell)
     atoms.pbc = frame.topology.pbc
-    reach = _AROUND * float(neighbor_list("d", atoms, 6.0).min())
-    first, second, vector = neighbor_list("ijD", atoms, reach)
-    shape, change = np.zeros((2, len(frame), 3, 3))
-    np.add.at(shape, first, np.einsum("pi,pj->pij", vector, vector))
+    reach = _AROUND * _nearest(atoms)
+    while True:
+        first, second, vector = neighbor_list("ijD", atoms, reach)
+        shape, change = np.zeros((2, len(frame), 3, 3))
+        np.add.at(shape, first, np.einsum("pi,pj->pij", vector, vector))
+        spans = np.linalg.eigvalsh(shape)
+        if (spans[:, 0] > _SPAN * spans[:, 2]).all():
+            break
+        if reach > _FARTHEST:
+            raise ConfigError(
+                f"within {reach:.1f} Å the neighbours of an atom lie in a plane, so its strain "
+                "cannot be told"
+            )
+        reach *= _FARTHER
     np.add.at(change, first, np.einsum("pi,pj->pij", vector, moved[second] - moved[first]))
     gradient = np.linalg.solve(shape, change)
     strains: Vectors = 0.5 * (gradient + gradient.transpose(0, 2, 1))
     return strains
+
+
+def _nearest(atoms: Atoms) -> float:
+    """Å between the two nearest atoms."""
+    for cutoff in (3.0, 6.0, _FARTHEST):
+        distances = neighbor_list("d", atoms, cutoff)
+        if len(distances):
+            return float(distances.min())
+    raise ConfigError(f"no two atoms are within {_FARTHEST:g} Å of each other")
 
 
 def _share(perfect: Frame, core: float, blend: float) -> Scalars:

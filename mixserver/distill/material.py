@@ -25,7 +25,7 @@ from mixserver.crystal.inside import force_constants, relaxed_inside
 from mixserver.crystal.portrait import Portrait, portrait
 from mixserver.crystal.supercell import for_atoms, repeated
 from mixserver.dispatch.dispatcher import Dispatcher
-from mixserver.distill.answers import Answers
+from mixserver.distill.answers import Answers, telling
 from mixserver.distill.folder import RunFolder, Stage
 from mixserver.distill.given import given_structures
 from mixserver.distill.hard import PERFECT, as_structure, names, strained
@@ -109,7 +109,7 @@ async def material(
     file = stage.folder / "portrait.json"
     with _timed(stage, seconds):
         if not stage.done:
-            ask = Answers(show, stage.name).counting(asking(dispatcher, "expensive"))
+            ask = telling(asking(dispatcher, "expensive"), Answers(show, stage.name).one)
             made = await portrait(ask, order.crystal, vacancy=_VACANCY, progress=_step(show, stage))
             file.write_bytes(msgspec.json.format(msgspec.json.encode(made)))
     seen = _portrait(file)

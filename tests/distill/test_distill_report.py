@@ -16,6 +16,7 @@ from mixserver.distill.report import write_report
 from mixserver.distill.report.figures import figures
 from mixserver.distill.report.fronts import priced
 from mixserver.distill.report.page import page
+from mixserver.distill.report.style import COLOURS
 from mixserver.distill.report.values import (
     constants,
     elastic_error,
@@ -287,6 +288,52 @@ def test_verdict_says_what_is_wrong_and_what_to_change() -> None:
     gone = verdict(_with_first(good, portrait=None, trouble="it flew apart"))
     assert gone.worth == "bad"
     assert "it flew apart" in " ".join(gone.sentences)
+
+
+def test_cures_are_not_what_was_done_already() -> None:
+    """Pinned constants that are off all the same are no reason to pin them."""
+    off = {"portrait": made_results.portrait(5.47, (130.7, 71.8, 70.0))}
+    free = " ".join(verdict(_with_first(made_results.result(), **off)).sentences)
+    assert "set hard.elastic = true" in free
+    assert "set hard.lattice = true" in free
+    pinned = made_results.result(pinned=("lattice", "elastic"))
+    held = " ".join(verdict(_with_first(pinned, **off)).sentences)
+    assert "set hard" not in held
+    assert "hard.elastic pinned them" in held
+    assert "potential.twojmax (now 4), potential.cutoff (now 4.9 Å)" in held
+
+
+def test_forces_that_are_worse_than_none_are_not_fit() -> None:
+    """Constraints that a potential cannot hold are held by huge coefficients."""
+    good = made_results.result()
+    wild = tuple(
+        msgspec.structs.replace(errors, forces=416.6) for errors in good.candidates[0].errors
+    )
+    changed = _with_first(good, errors=wild)
+    free = msgspec.structs.replace(changed.candidates[2], constraints=0)
+    listed = (*changed.candidates[:2], free, *changed.candidates[3:])
+    found = verdict(msgspec.structs.replace(changed, candidates=listed))
+    assert found.worth == "bad"
+    words = " ".join(found.sentences)
+    assert "off by 417 eV/Å in" in words
+    assert "The constraints are what it cannot hold: without them" in words
+    assert "potential.cutoff (now 4.9 Å)" in words
+
+
+def test_marks_of_one_temperature_can_be_seen() -> None:
+    """The cold end of the scale is nearly black."""
+    one = [parity for parity in made_results.parities() if parity.of.endswith(" 600 K")]
+    figure = figures(made_results.result(parity=tuple(one)))["parity"]
+    colours = {line.get_color() for line in figure.axes[0].lines if line.get_linestyle() == "None"}
+    assert colours == {COLOURS[0]}
+
+
+def test_errors_say_of_how_many_structures_they_are() -> None:
+    good = made_results.result()
+    few = tuple(msgspec.structs.replace(e, structures=3) for e in good.candidates[0].errors)
+    text = page(_with_first(good, errors=few), {})
+    assert "hot 600 K (3)" in text
+    assert "hot 600 K (" not in page(good, {})
 
 
 def test_other_crystals_than_cubes_are_told_by_volume_and_nine_constants() -> None:

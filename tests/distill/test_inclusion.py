@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from argon import CONSTANT, crystal
+from ase import Atoms
+from ase.lattice.hexagonal import Graphite
 from checks.in_process import Engines
 
 from clients.engines.toy import ToyEngine
@@ -24,7 +26,8 @@ from mixserver.distill.inclusion import (
     relaxed_inclusion,
     strain_error,
 )
-from mixserver.frame import Frame
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame, Topology
 from mixserver.wire.worker import Role
 
 MODEL = {"epsilon": 0.02, "sigma": 3.4, "cutoff": 6.0}
@@ -91,3 +94,40 @@ def test_local_strains_of_a_uniform_strain_are_that_strain() -> None:
     np.testing.assert_allclose(
         found[inside], np.broadcast_to(strain, found[inside].shape), atol=1e-12
     )
+
+
+@pytest.mark.parametrize("name", ["layers", "hydroxide"])
+def test_local_strains_where_the_nearest_neighbours_lie_in_a_plane(name: str) -> None:
+    atoms = Graphite("C", latticeconstant={"a": 2.46, "c": 6.7}, size=(6, 6, 3))
+    if name == "hydroxide":  # a short bond in a layered crystal
+        scaled = [(0, 0, 0), (1 / 3, 2 / 3, 0.22), (2 / 3, 1 / 3, 0.78)]
+        scaled += [(1 / 3, 2 / 3, 0.42), (2 / 3, 1 / 3, 0.58)]
+        cell = [[3.14, 0, 0], [-1.57, 2.72, 0], [0, 0, 4.77]]
+        atoms = Atoms("MgO2H2", scaled_positions=scaled, cell=cell, pbc=True) * (5, 5, 4)
+    frame = Topology(np.asarray(atoms.numbers, np.int32)).frame(atoms.positions, atoms.cell[:])
+    strain = full(np.array([0.01, -0.02, 0.005, 0.01, 0.02, -0.01]))
+    middle = frame.cell.sum(axis=0) / 2.0
+    inside = np.linalg.norm(frame.positions - middle, axis=1) < 2.5
+    found = local_strains(frame, frame.positions @ strain)[inside]
+    assert inside.sum() > 3
+    np.testing.assert_allclose(found, np.broadcast_to(strain, found.shape), atol=1e-10)
+
+
+def test_strains_of_a_single_sheet_cannot_be_told() -> None:
+    atoms = Graphite("C", latticeconstant={"a": 2.46, "c": 6.7}, size=(4, 4, 1))
+    sheet = atoms[atoms.positions[:, 2] < 1.0]
+    cell = np.array(sheet.cell[:])
+    cell[2] *= 10.0
+    frame = Topology(np.asarray(sheet.numbers, np.int32)).frame(sheet.positions, cell)
+    with pytest.raises(ConfigError, match="lie in a plane"):
+        local_strains(frame, np.zeros_like(frame.positions))
+
+
+async def test_answers_are_told_one_by_one() -> None:
+    told: list[int] = []
+    async with asked("expensive") as expensive:
+        of = await inclusion(expensive, await _at_rest(expensive), told=lambda: told.append(1))
+        before = len(told)
+        async with asked("cheap", epsilon=0.0201) as cheap:
+            await relaxed_inclusion(expensive, cheap, of, told=lambda: told.append(1))
+    assert 0 < before < len(told)

@@ -17,6 +17,7 @@ from mixserver.crystal.portrait import Portrait
 from mixserver.distill.report.fronts import front, sweep, wall_time
 from mixserver.distill.report.style import (
     BLACK,
+    COLOURS,
     GREY,
     MARKERS,
     Drawn,
@@ -197,7 +198,9 @@ def _by_kind(listed: Sequence[str]) -> dict[str, tuple[str, str]]:
     for of in listed:
         family, kelvin = by_temperature(of)
         colour = GREY
-        if kelvin in temperatures:
+        if len(temperatures) == 1 and kelvin in temperatures:
+            colour = COLOURS[0]  # the first of the scale is nearly black
+        elif kelvin in temperatures:
             red, green, blue = (
                 round(255 * c) for c in dark_to_bright[temperatures.index(kelvin)][:3]
             )
