@@ -16,7 +16,7 @@ from mixserver.arrays import Indices, Matrix, Numbers, Vectors
 from mixserver.crystal.folding import ENOUGH, Folded, folded
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.geometry import heights
+from mixserver.geometry.images import padded
 
 _LONGEST: Final = 12.0
 """Å, the longest lattice vector that is looked for."""
@@ -144,7 +144,8 @@ class _Search:
         self._more: Indices = order[:_AVERAGED]
         self._positions = structure.wrapped
         self._numbers = structure.topology.numbers
-        self._places, self._elements = _padded(structure, _LONGEST)
+        self._places, owner = padded(structure, _LONGEST)
+        self._elements = self._numbers[owner]
         self._tree = cKDTree(self._places)
         apart, _ = self._tree.query(self._positions[self.sample], k=2)
         self.apart = float(np.median(apart[:, 1]))
@@ -203,27 +204,6 @@ class _Search:
                 break
             vector = vector + (self._places[at[hit]] - targets[hit]).mean(axis=0)
         return vector, share
-
-
-def _padded(structure: Frame, pad: float) -> tuple[Vectors, Numbers]:
-    """All atoms in the cell and their images within `pad` (Å) of it, with elements."""
-    inside = structure.wrapped @ structure.inverse
-    numbers = structure.topology.numbers
-    for axis, height in enumerate(heights(structure.inverse)):
-        if not structure.topology.pbc[axis]:
-            continue
-        reach = pad / float(height)
-        times = int(np.ceil(reach))
-        parts = []
-        for shift in range(-times, times + 1):
-            place = inside[:, axis] + shift
-            kept = np.flatnonzero((place >= -reach) & (place <= 1.0 + reach))
-            moved = inside[kept]
-            moved[:, axis] = place[kept]
-            parts.append((moved, numbers[kept]))
-        inside = np.concatenate([moved for moved, _ in parts])
-        numbers = np.concatenate([kept for _, kept in parts])
-    return inside @ structure.cell, numbers
 
 
 def _independent(found: list[Vectors], vector: Vectors) -> bool:

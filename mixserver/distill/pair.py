@@ -10,13 +10,15 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from ase import Atoms
-from ase.neighborlist import neighbor_list
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
+from scipy.sparse import csr_array
 
-from mixserver.arrays import Scalars
+from mixserver.arrays import Indices, Scalars
 from mixserver.distill.labelled import Structure
+from mixserver.frame import Topology
+from mixserver.geometry.images import neighbours
 
 _DEGREE: Final = 5
 """Cubic ones have jumps in their third derivative, which LAMMPS's tables turn into forces that are
@@ -119,40 +121,40 @@ def pair_rows(structure: Structure, basis: PairBasis) -> Block:
     rows = np.zeros((k, 1 + 3 * n + 6, basis.columns))
     if not m:
         return rows
-    atoms = Atoms(
-        numbers=structure.numbers, positions=structure.positions, cell=structure.cell, pbc=True
-    )
-    first, second, r, apart = neighbor_list("ijdD", atoms, basis.cutoff)
-    value, slope = basis.values(r)
-    unit = apart / r[:, None]
-    symbols = np.array(atoms.get_chemical_symbols())
-    place = np.array([basis.elements.index(symbol) for symbol in symbols])
+    frame = Topology(structure.numbers).frame(structure.positions, structure.cell)
+    first, second, r, apart = neighbours(frame, basis.cutoff)
+    values, slopes = basis.values(r)
+    place = np.array([basis.elements.index(chemical_symbols[z]) for z in structure.numbers])
     low = np.minimum(place[first], place[second])
     high = np.maximum(place[first], place[second])
-    group = structure.group[first]
-    for number, (a, b) in enumerate(basis.pairs):
+    group = structure.group[first].astype(np.intp)
+    for number, pair in enumerate(basis.pairs):
+        some = np.flatnonzero((low == pair[0]) & (high == pair[1]))
         here = slice(number * m, (number + 1) * m)
-        for g in range(k):
-            some = np.flatnonzero((low == a) & (high == b) & (group == g))
-            if not len(some):
-                continue
-            i, j = first[some], second[some]
-            rows[g, 0, here] = 0.5 * value[some].sum(axis=0)
-            # each pair is listed from both sides; half of it belongs to the atom it starts from
-            force = 0.5 * slope[some][:, None, :] * unit[some][:, :, None]
-            total = np.zeros((n, 3, m))
-            for axis in range(3):
-                total[:, axis] = _sums(i, force[:, axis], n) - _sums(j, force[:, axis], n)
-            rows[g, 1:-6, here] = total.reshape(3 * n, m)
-            virial = -np.einsum("pa,pbm->abm", apart[some], force)
-            rows[g, -6:, here] = virial[_VOIGT]
+        # each distance is within few functions, so most of these are zero
+        value, slope = csr_array(values[some]), csr_array(slopes[some])
+        i, j, g, vector = first[some], second[some], group[some], apart[some]
+        unit = vector / r[some][:, None]
+        every = np.arange(len(some))
+
+        # each pair is listed from both sides; half of it belongs to the atom it starts from
+        def per_group(
+            weight: Scalars, of: csr_array, g: Indices = g, every: Indices = every
+        ) -> Block:
+            sums: Block = (csr_array((0.5 * weight, (g, every)), shape=(k, len(g))) @ of).toarray()
+            return sums
+
+        rows[:, 0, here] = per_group(np.ones(len(some)), value)
+        for axis in range(3):
+            half = 0.5 * unit[:, axis]
+            pulls = csr_array(
+                (
+                    np.concatenate([half, -half]),
+                    (np.concatenate([g * n + i, g * n + j]), np.concatenate([every, every])),
+                ),
+                shape=(k * n, len(some)),
+            )
+            rows[:, 1 + axis : -6 : 3, here] = (pulls @ slope).toarray().reshape(k, n, m)
+        for at, (x, y) in enumerate(zip(*_VOIGT, strict=True)):
+            rows[:, at - 6, here] = per_group(-vector[:, x] * unit[:, y], slope)
     return rows
-
-
-def _sums(index: NDArray[np.intp], values: Block, count: int) -> Block:
-    """(count, m): the rows of `values` summed where `index` is the same."""
-    order = np.argsort(index, kind="stable")
-    sums = np.zeros((count, values.shape[1]))
-    present, starts = np.unique(index[order], return_index=True)
-    sums[present] = np.add.reduceat(values[order], starts, axis=0)
-    return sums
