@@ -68,7 +68,7 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
         click.echo(_table(written.result))
         click.echo(files)
     if worth == "bad":
-        raise ConfigError(f"{head} {' '.join(why)} What was made is there all the same:\n{files}")
+        raise ConfigError(" ".join([head, *why, "What was made is kept, to be looked at."]))
     if not quiet:
         click.echo("\n".join([head, *(f"  * {sentence}" for sentence in why)]))
 
