@@ -31,6 +31,7 @@ from mixserver.distill.design import Design
 from mixserver.distill.fit import Fitted, Wishes, chosen, fitted
 from mixserver.distill.folder import RunFolder, open_folder
 from mixserver.distill.material import Material, material
+from mixserver.distill.mending import mended
 from mixserver.distill.overlay import read_parts
 from mixserver.distill.pair import PairBasis
 from mixserver.distill.pool import cheap_workers, workers
@@ -98,10 +99,19 @@ async def _distil(
     work.mkdir(exist_ok=True)
 
     descriptor = order.descriptor()
-    source = await _source(order, known, descriptor, {}, show)
+    rows_of_pairs: dict[PairBasis, dict[str, Block]] = {}
+
+    async def fit(now: Material) -> Path:
+        """Fit what is known by now."""
+        source = await _source(order, now, descriptor, rows_of_pairs, show)
+        show("fit", 0, 1)
+        # on a thread: workers that hear nothing from the server for long take it for dead
+        return await asyncio.to_thread(_first, order, source, descriptor, work)
+
+    known, trials = await mended(order, run, known, dispatcher, fit, show)
+    source = await _source(order, known, descriptor, rows_of_pairs, show)
     began = time.monotonic()
     show("fit", 0, 1)
-    # on a thread: workers that hear nothing from the server for long take it for dead
     listed, best = await asyncio.to_thread(_ways, order, known, source, descriptor, work)
     others, dropped = await _stock(order, known, source, show)
     listed += others
@@ -115,7 +125,7 @@ async def _distil(
     swept: list[Candidate] = []
     if sweep:
         began, before = time.monotonic(), set(seconds)
-        swept = await _sweep(order, known, dispatcher, source.pair_rows, work, show)
+        swept = await _sweep(order, known, dispatcher, rows_of_pairs, work, show)
         # descriptor rows are told apart
         booked = sum(s for step, s in seconds.items() if step not in before)
         seconds["sweep"] = time.monotonic() - began - booked
@@ -127,6 +137,7 @@ async def _distil(
         portrait=known.portrait,
         ghost_free=bool(known.partition),
         candidates=tuple(candidates),
+        trials=tuple(trials),
         front=best.front,
         parity=await asyncio.to_thread(parity, source, source.rows, best.coefficients),
         sweep=tuple(swept),
@@ -151,7 +162,7 @@ async def _source(
     order: Order,
     known: Material,
     descriptor: Descriptor,
-    pair_rows: dict[str, Block],
+    rows_of_pairs: dict[PairBasis, dict[str, Block]],
     show: Show,
 ) -> Source:
     """Descriptor rows of everything that was labelled."""
@@ -170,7 +181,15 @@ async def _source(
     if order.reference is not None:
         reference = await make_reference_rows(order.reference, files, folder, processes=_PROCESSES)
     known.seconds[name] = time.monotonic() - began
-    return Source(order, known, rows, reference, pair_basis(order, known), pair_rows)
+    pairs = pair_basis(order, known)
+    return Source(order, known, rows, reference, pairs, rows_of_pairs.setdefault(pairs, {}))
+
+
+def _first(order: Order, source: Source, descriptor: Descriptor, work: Path) -> Path:
+    """The fit that was asked for, written down."""
+    recipe = order.recipe
+    made = chosen(design_of(source), recipe.fit, recipe.hard, recipe.partition)
+    return _written(order, work, "constrained", descriptor, source.pairs, made.coefficients)
 
 
 def _ways(
@@ -266,7 +285,7 @@ async def _sweep(
     order: Order,
     known: Material,
     dispatcher: Dispatcher,
-    pair_rows: dict[str, Block],
+    rows_of_pairs: dict[PairBasis, dict[str, Block]],
     work: Path,
     show: Show,
 ) -> list[Candidate]:
@@ -277,7 +296,7 @@ async def _sweep(
     for twojmax in recipe.sweep.twojmax:
         for cutoff in recipe.sweep.cutoffs:
             descriptor = order.descriptor(twojmax=twojmax, cutoff=cutoff)
-            source = await _source(order, known, descriptor, pair_rows, show)
+            source = await _source(order, known, descriptor, rows_of_pairs, show)
             try:
                 listed.append(await asyncio.to_thread(_point, order, source, descriptor, work))
             except ConfigError as error:

@@ -142,7 +142,7 @@ async def material(
         notes += told
         given = order.folder / "given"
         files |= {one.structure.name: given / f"{one.structure.name}.npz" for one in kept}
-    nearest = min(_nearest(labelled.structure) for labelled in found)
+    nearest = min(nearest_of(labelled.structure) for labelled in found)
     soft_names = tuple(files)
 
     hard = run.step("hard", {**model, "strain": recipe.hard.strain}, needs=["crystal"])
@@ -263,7 +263,7 @@ def _file(stage: Stage, name: str) -> Path:
     return stage.folder / f"{name}.npz"
 
 
-def _nearest(structure: Structure) -> float:
+def nearest_of(structure: Structure) -> float:
     """Å, the least distance of two atoms."""
     atoms = Atoms(
         numbers=structure.numbers, positions=structure.positions, cell=structure.cell, pbc=True

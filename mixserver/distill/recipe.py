@@ -97,6 +97,22 @@ class Given(_Table, frozen=True):
     """Frames over all files at most, evenly chosen."""
 
 
+class Hold(_Table, frozen=True):
+    """Whether the crystal holds in the cheap potential's own dynamics.
+
+    Where it does not, frames of what went wrong are labelled and fitted, and it is tried again.
+    """
+
+    ps: float = 3.0
+    """Of each trajectory; 0 for none."""
+    copies: int = 4
+    """Trajectories."""
+    temperature: float = 0.0
+    """K; 0 for 1.2 times the highest of soft.temperatures."""
+    rounds: int = 4
+    """How often it may be fitted again; 0 only tells."""
+
+
 class Pair(_Table, frozen=True):
     """A pair potential that is fitted along with the SNAP. It costs next to nothing."""
 
@@ -172,7 +188,8 @@ class Recipe(_Table, frozen=True):
     name: str
     """Of the potential: NAME.snapcoeff, NAME.snapparam."""
     structure: str
-    """File of a bulk crystal (anything ASE reads): a primitive, conventional or larger cell."""
+    """File of a bulk crystal (anything ASE reads): a primitive or conventional cell. A supercell
+    is refused, with the cell it repeats."""
     expensive: Expensive
     folder: str = "distilled"
     """Where everything is kept, relative to distill.toml."""
@@ -182,6 +199,7 @@ class Recipe(_Table, frozen=True):
     pair: Pair = Pair()
     soft: Soft = Soft()
     given: Given = Given()
+    hold: Hold = Hold()
     hard: Hard = Hard()
     partition: Partition = Partition()
     fit: Fit = Fit()

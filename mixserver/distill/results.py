@@ -111,6 +111,24 @@ class Parity(_Value, frozen=True):
     """eV per atom."""
 
 
+class Trial(_Value, frozen=True):
+    """The crystal in the cheap potential's own dynamics, after one fit."""
+
+    temperature: float
+    """K."""
+    ps: float
+    """Of each trajectory."""
+    broke: tuple[float | None, ...]
+    """ps, when an atom of each trajectory had left its site; None where all held."""
+    frames: int = 0
+    """So many frames of that were labelled, and fitted next."""
+
+    @property
+    def held(self) -> int:
+        """How many trajectories did."""
+        return sum(when is None for when in self.broke)
+
+
 class Result(_Value, frozen=True):
     """A whole distillation."""
 
@@ -127,6 +145,8 @@ class Result(_Value, frozen=True):
     """The first is the one that was written."""
     pinned: tuple[str, ...] = ()
     """Of "lattice" and "elastic" those that exact constraints were to hold."""
+    trials: tuple[Trial, ...] = ()
+    """One after the other; the last is of the first candidate."""
     front: tuple[FrontPoint, ...] = ()
     parity: tuple[Parity, ...] = ()
     """Of the first candidate."""

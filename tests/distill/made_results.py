@@ -9,7 +9,7 @@ import numpy as np
 
 from mixserver.crystal.portrait import Portrait
 from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.results import Candidate, Errors, FrontPoint, Ghost, Parity, Result
+from mixserver.distill.results import Candidate, Errors, FrontPoint, Ghost, Parity, Result, Trial
 
 KINDS = ("hot 300 K", "hot 600 K", "hot 1200 K", "strained 600 K", "vacancy 600 K")
 CUBIC = (130.72, 71.83, 74.73)
@@ -94,6 +94,10 @@ def result(**changes: object) -> Result:
         portrait=portrait(),
         ghost_free=True,
         candidates=listed,
+        trials=(
+            Trial(temperature=1440.0, ps=3.0, broke=(None, 0.43, 1.71, None), frames=13),
+            Trial(temperature=1440.0, ps=3.0, broke=(None, None, None, None)),
+        ),
         front=tuple(
             FrontPoint(weight=w, forces=0.0486 + 3e-5 * w, ghost=0.0068 / (1 + w), chosen=w == 30.0)
             for w in (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

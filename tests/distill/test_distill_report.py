@@ -405,3 +405,24 @@ def test_the_weight_that_was_chosen_is_ringed() -> None:
 def _with_first(result: Result, **changes: object) -> Result:
     first = msgspec.structs.replace(result.candidates[0], **changes)
     return msgspec.structs.replace(result, candidates=(first, *result.candidates[1:]))
+
+
+def test_whether_the_crystal_holds_is_told() -> None:
+    result = made_results.result()
+    text = page(result, {})
+    words = " ".join(Page(text).words)
+    assert "Does the crystal hold?" in words
+    assert "at 1440 K for 3 ps" in words
+    cells = Page(text).cells
+    at = cells.index("2 of 4")
+    assert cells[at + 1 : at + 3] == ["0.43, 1.7", "13"]
+    assert "4 of 4" in cells
+    assert "does not hold" not in " ".join(verdict(result).sentences)
+    broken = msgspec.structs.replace(result, trials=result.trials[:1])
+    judged = verdict(broken)
+    assert judged.worth == "care"
+    assert "at 1440 K an atom left its site for good in 2 of 4 trajectories, first after 0.43" in (
+        " ".join(judged.sentences)
+    )
+    none = msgspec.structs.replace(result, trials=())
+    assert "Does the crystal hold?" not in page(none, {})

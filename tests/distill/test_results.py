@@ -19,6 +19,7 @@ from mixserver.distill.results import (
     Ghost,
     Parity,
     Result,
+    Trial,
     read_result,
     write_result,
 )
@@ -90,6 +91,17 @@ results = st.builds(
         st.builds(Parity, of=st.text(), energy=two, forces=two, virial=two), max_size=1
     ).map(tuple),
     sweep=st.lists(candidates, max_size=1).map(tuple),
+    trials=st.lists(
+        st.builds(
+            Trial,
+            temperature=numbers,
+            ps=numbers,
+            broke=st.lists(perhaps, max_size=3).map(tuple),
+            frames=st.integers(0, 2**31),
+        ),
+        max_size=2,
+    ).map(tuple),
+    pinned=st.lists(st.text(), max_size=2).map(tuple),
     recommended=st.text(),
     seconds=st.dictionaries(st.text(), numbers, max_size=2),
     notes=st.lists(st.text(), max_size=2).map(tuple),

@@ -108,6 +108,8 @@ def page(result: Result, pictures: Mapping[str, str]) -> str:
         parts += _picture(result, pictures, name)
     if "phonons" in pictures:
         parts.append(folded("The frequencies in numbers", tables.phonon_table(result)))
+    if result.trials:
+        parts += [heading("Does the crystal hold?"), tables.trials(result)]
     if result.front:
         parts += [heading("Ghost forces against force errors")]
         parts += _picture(result, pictures, "front")

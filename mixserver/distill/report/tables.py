@@ -207,6 +207,27 @@ def front_table(result: Result) -> str:
     )
 
 
+def trials(result: Result) -> str:
+    """What became of the crystal in the potential's own dynamics, fit by fit."""
+    rows = []
+    for number_, trial in enumerate(result.trials, 1):
+        broke = [f"{when:.2g}" for when in trial.broke if when is not None]
+        cells = [
+            Cell(f"{trial.held} of {len(trial.broke)}", marked=bool(broke)),
+            Cell(", ".join(broke) or NONE),
+            Cell(str(trial.frames) if trial.frames else NONE),
+        ]
+        rows.append((f"fit {number_}", cells))
+    first = result.trials[0]
+    caption = (
+        f"The crystal moved by the potential itself, at {first.temperature:g} K for {first.ps:g} "
+        "ps. It breaks when an atom leaves its site for farther than any did in the expensive "
+        "model's dynamics. Frames of that were labelled and fitted along with the others."
+    )
+    heads = [Head(""), Head("held"), Head("broke after (ps)"), Head("frames fitted next")]
+    return table(caption, [heads], rows, strong=[rows[-1][0]])
+
+
 def times(result: Result) -> str:
     """Wall time of each step."""
     rows = [(step, [Cell(number(seconds, 1))]) for step, seconds in result.seconds.items()]

@@ -127,7 +127,20 @@ def _shortcomings(one: Candidate, result: Result) -> list[str]:
         words.append(
             "There was nothing to tell its errors by: raise fit.validation or soft.snapshots."
         )
-    return words + _ghosts(one)
+    return words + _holds(result) + _ghosts(one)
+
+
+def _holds(result: Result) -> list[str]:
+    if not result.trials or not (broke := [w for w in result.trials[-1].broke if w is not None]):
+        return []
+    last = result.trials[-1]
+    return [
+        "Its crystal does not hold in its own dynamics: at "
+        f"{last.temperature:g} K an atom left its site for good in {len(broke)} of "
+        f"{len(last.broke)} trajectories, first after {min(broke):.2g} ps. Raise hold.rounds, set "
+        "potential.quadratic = true, raise pair.cutoff and pair.functions, or stay well below that "
+        "temperature."
+    ]
 
 
 def _pin(what: str, one: Candidate, result: Result) -> str:
