@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from argon import CONSTANT, asked, crystal, order_in
+from structlog.testing import capture_logs
 from tolerance import EXACT
 
 from mixserver.distill.hard import PERFECT
@@ -135,3 +136,22 @@ async def test_a_damaged_portrait_names_its_folder(copy: Path) -> None:
     (order.folder / "crystal/portrait.json").write_text('{"energy": "low"}')
     with pytest.raises(ConfigError, match=r"portrait\.json .* delete the folder"):
         await asked(order)
+
+
+async def test_a_given_frame_that_would_outweigh_all_others_is_left_out(copy: Path) -> None:
+    """Atoms that no geometry betrays, and a model that pushes them apart with all its might."""
+    usual = crystal(2)
+    torn = usual.positions.copy()
+    torn[1] = torn[0] + [1.5, 0.0, 0.0]
+    write_frame(copy / "usual.xyz", usual)
+    write_frame(copy / "torn.xyz", usual.topology.frame(torn, usual.cell))
+    with (copy / "distill.toml").open("a") as file:
+        file.write('[given]\nfiles = ["torn.xyz", "usual.xyz"]\n')
+    with capture_logs() as logs:
+        known = await asked(load_order(copy))
+    given = [name for name in known.soft if name.startswith("given")]
+    assert given == ["given-001"]
+    assert set(given) <= set(known.files)
+    (note,) = known.notes
+    assert f"frame 0 of {copy / 'torn.xyz'} was left out: a force of" in note
+    assert note in [entry.get("because") for entry in logs if entry["log_level"] == "warning"]
