@@ -188,7 +188,7 @@ def _forces(both: Match) -> Finding:
 
 def _energy(both: Match, kind: str) -> Finding:
     aligned = "zeros take it away" if kind == "energy" else "mixed forces know nothing of it"
-    words = f"expensive less cheap {round(both.energy, 4) + 0.0:.4f} eV per atom at rest; {aligned}"
+    words = f"expensive less cheap {both.energy:z.4f} eV per atom at rest; {aligned}"
     return Finding("ok", "bulk energy", words, both.energy)
 
 

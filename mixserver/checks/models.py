@@ -77,6 +77,8 @@ async def check_models(case: Case, parts: Parts, figure: Path | None = None) -> 
     if figure is not None and config.mixing.kind == "force":
         words = "force mixing makes no ghost forces, so none were drawn"
         found.append(Finding("warning", "picture", words))
+    if any(finding.level == "error" for finding in found):
+        return found  # what cannot be evaluated costs nothing, and matches nothing
     found += await _cost(parts, mixer, seen)
     # last: a model may break at crystals it was not asked for
     return found + await check_match(case, parts, cards.values())

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from mixserver.children import Child, start
 from mixserver.errors import MixserverError, UpstreamError
+from mixserver.private import private_folder
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
 
@@ -57,7 +57,7 @@ async def drive(name: str, source: Path, socket: str, answer: Answer) -> None:
             never: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             return await never
 
-    with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
+    with private_folder() as private:
         upstream = Upstream(
             f"unix:{socket}",
             guarded,

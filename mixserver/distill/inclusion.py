@@ -9,7 +9,6 @@ at another strain than was applied.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +19,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from mixserver.arrays import Scalars, Vectors
-from mixserver.crystal.asking import STREAM, Ask, Label, asking
+from mixserver.crystal.asking import STREAM, Ask, Label, asking, both
 from mixserver.crystal.elasticity import full, strained
 from mixserver.crystal.inside import relaxed_inside
 from mixserver.crystal.supercell import for_length, repeated
@@ -202,7 +201,7 @@ def _mixed(expensive: Dispatcher, cheap: Dispatcher, of: Inclusion, loads: Vecto
     """The mixed energy with its dead loads, as something to relax."""
 
     async def ask(frame: Frame) -> Label:
-        theirs, ours = await asyncio.gather(
+        theirs, ours = await both(
             _weighted(expensive, "expensive", frame, of.share),
             _weighted(cheap, "cheap", frame, 1.0 - of.share),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.distill.reading import Order
 from mixserver.errors import ConfigError, NoWorkerError
 from mixserver.launch import build_local, local_workers
+from mixserver.private import private_folder
 from mixserver.service import Service
 from mixserver.wire.worker import Role
 
@@ -71,7 +71,7 @@ async def cheap_workers(
 @contextlib.asynccontextmanager
 async def _served(case: Case, folder: Path, role: Role) -> AsyncIterator[Dispatcher]:
     _make(folder)
-    with tempfile.TemporaryDirectory(prefix="mixserver-") as private:
+    with private_folder() as private:
         parts = build_local(case, folder, private)
         dispatcher = parts.dispatcher
         closing: list[asyncio.Task[None]] = []

@@ -18,6 +18,7 @@ from ipi.engine.simulation import Simulation
 from ipi.utils.softexit import softexit
 
 from mixserver.errors import ConfigError, MixserverError
+from mixserver.ipi_host.heeding import heeded
 from mixserver.ipi_host.temperatures import TemperatureOutput
 from mixserver.ipi_host.thermostat import install
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         "--cheap-thermostat", action="store_true", help="let the Langevin thermostat leave the core"
     )
     options = parser.parse_args(arguments)
-    softexit._kill_handler = _once(softexit._kill_handler)
+    softexit._kill_handler = heeded(_once(softexit._kill_handler))
     try:
         simulation = _load(
             options.input,

@@ -128,8 +128,8 @@ def interfaces(listed: Sequence[Candidate], strong: Sequence[str] = ()) -> str:
         "crystal, in smaller type their root mean square over the blend; marked beyond "
         f"{GHOST:g} eV/Å with a blend of {BLEND:g} Å or more. Forces by gradients of λ are the "
         "spread of e − c times the slope of λ. The inclusion: a sphere of the expensive crystal, "
-        "energies mixed, in a cell sheared by 1 %; other elastic constants bend its strain, and so "
-        "do ghost forces that change with strain."
+        "energies mixed with dead loads, in a cell sheared by 1 %; other elastic constants bend "
+        "its strain, and so do ghost forces that change with strain."
     )
     return table(caption, [top, heads], rows, strong=strong)
 

@@ -1,0 +1,73 @@
+"""A signal that another thread got is heeded while the main thread waits for a lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import signal, sys, threading, time
+from mixserver.ipi_host.heeding import heeded
+
+def handler(number, frame):
+    print("heeded", number, flush=True)
+    lock.release()
+
+lock = threading.Lock()
+lock.acquire()
+if {heed}:
+    handler = heeded(handler)
+signal.signal(signal.SIGTERM, handler)
+
+def elsewhere():
+    time.sleep(0.3)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(60.0)
+
+threading.Thread(target=elsewhere, daemon=True).start()
+print("waiting", flush=True)
+lock.acquire()  # as a future's result is waited for
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("heed", [True, False])
+def test_a_signal_to_another_thread_wakes_the_main_thread(heed: bool) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(heed=heed)], stdout=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            said, _ = running.communicate(timeout=30.0 if heed else 3.0)
+        except subprocess.TimeoutExpired:
+            assert not heed  # which shows that there is something to cure
+            running.kill()
+        else:
+            assert heed
+            assert said.splitlines() == ["waiting", "heeded 15", "done"]
+
+
+AGAIN = """
+import signal, os, time
+from mixserver.ipi_host.heeding import heeded
+count = 0
+def handler(number, frame):
+    global count
+    count += 1
+signal.signal(signal.SIGTERM, heeded(handler))
+for _ in range(3):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.8)
+print(count)
+"""
+
+
+def test_a_signal_that_was_heeded_is_not_repeated() -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "3"
+    assert time.monotonic() - began < 25.0
