@@ -24,8 +24,8 @@ from mixserver.distill import nvt
 from mixserver.distill.driving import drive
 from mixserver.distill.nvt import Plan
 from mixserver.distill.recipe import Hold, Soft
-from mixserver.distill.stability import AWAY, LARGEST, nearest_distance
-from mixserver.errors import MixserverError
+from mixserver.distill.stability import AWAY, LARGEST, closest, nearest_distance
+from mixserver.errors import EvaluationError, MixserverError
 from mixserver.frame import Frame
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import Evaluate
@@ -43,6 +43,11 @@ _BEFORE: Final = 3
 """Kept frames from before an atom left its site: the way there is to be learned too."""
 _AFTER: Final = 4
 """Kept frames from then on."""
+_STRAYED: Final = 0.3
+"""Of the nearest neighbours' distance: unless an atom is so far from its site no two can touch."""
+_COLLAPSED: Final = 0.35
+"""Of the nearest neighbours' distance: atoms nearer to each other than this have fallen into a
+hole, and what a potential says of them means nothing."""
 _STREAM: Final = 1 << 20
 
 
@@ -150,6 +155,7 @@ class _Run:
         self.made = 0
         self._sites, self._dispatcher, self._folder = sites, dispatcher, folder
         self._most = most
+        self._spacing = nearest_distance(sites)
         self._look = max(1, round(_LOOK_FS / plan.timestep_fs))
         self._keep = max(1, round(_KEPT_FS / plan.timestep_fs))
         self._before: deque[Frame] = deque(maxlen=_BEFORE)
@@ -180,6 +186,7 @@ class _Run:
 
     async def _ask(self, request: Request, step: int) -> Reply:
         frame = self._sites.topology.frame(request.positions, request.cell)
+        self._collapsed(frame, step)
         question = Evaluate(
             job=0,
             stream=_STREAM + self.plan.copy,
@@ -188,10 +195,26 @@ class _Run:
             cell=frame.cell,
             pbc=frame.topology.pbc,
         )
-        (reply,) = await self._dispatcher.run([("cheap", question)])
+        try:
+            (reply,) = await self._dispatcher.run([("cheap", question)])
+        except EvaluationError as error:  # LAMMPS gives up on what is no crystal any more
+            self._broke = step if self._broke is None else self._broke
+            raise _Enough(f"it cannot be evaluated: {error}") from error
         result = reply.result
         self._note(frame, result.forces, step)
         return Reply(energy=result.energy, forces=result.forces, virial=result.virial, extras="")
+
+    def _collapsed(self, frame: Frame, step: int) -> None:
+        """Look whether atoms fall into each other, where LAMMPS would end.
+
+        Raises:
+            _Enough: they do.
+        """
+        if _away(frame.positions, self._sites) < _STRAYED * self._spacing:
+            return
+        if closest(frame, _COLLAPSED * self._spacing) is not None:
+            self._broke = step if self._broke is None else self._broke
+            raise _Enough("atoms fell into each other")
 
     def _note(self, frame: Frame, forces: Vectors, step: int) -> None:
         """Look whether all atoms are at their sites, and keep frames.

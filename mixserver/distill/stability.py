@@ -89,11 +89,11 @@ class Watch:
         )
 
     def _collapsed(self, frame: Frame) -> str:
-        closest = _closest(frame, CLOSEST * self._spacing)
-        if closest is None:
+        apart = closest(frame, CLOSEST * self._spacing)
+        if apart is None:
             return ""
         return (
-            f"two atoms are {closest:.2f} Å apart, less than {CLOSEST:g} of the nearest "
+            f"two atoms are {apart:.2f} Å apart, less than {CLOSEST:g} of the nearest "
             f"neighbours' distance of {self._spacing:.2f} Å"
         )
 
@@ -121,7 +121,7 @@ def check_temperature(measured: float, temperature: float, atoms: int) -> None:
 def nearest_distance(frame: Frame) -> float:
     """Å between the two closest atoms of a periodic frame, images included."""
     reach = 2.0 * float(frame.volume / len(frame)) ** (1.0 / 3.0)
-    found = _closest(frame, reach)
+    found = closest(frame, reach)
     if found is None:  # a sheet or a rod in a large cell
         raise ConfigError(
             f"no two atoms are within {reach:.2f} Å of each other, twice the cube root of the "
@@ -130,7 +130,7 @@ def nearest_distance(frame: Frame) -> float:
     return found
 
 
-def _closest(frame: Frame, reach: float) -> float | None:
+def closest(frame: Frame, reach: float) -> float | None:
     """Å between the closest two atoms or images, if nearer than `reach`."""
     turns = [range(-n, n + 1) for n in np.ceil(reach * _per_height(frame)).astype(int).tolist()]
     images = np.array(list(itertools.product(*turns)), dtype=np.float64) @ frame.cell
@@ -138,8 +138,8 @@ def _closest(frame: Frame, reach: float) -> float | None:
     everything = (atoms[:, None] + images).reshape(-1, 3)
     # the nearest is the atom itself
     distance, _ = cKDTree(everything).query(atoms, k=2, distance_upper_bound=reach)
-    closest = float(distance[:, 1].min())
-    return closest if np.isfinite(closest) else None
+    least = float(distance[:, 1].min())
+    return least if np.isfinite(least) else None
 
 
 def _per_height(frame: Frame) -> Vectors:

@@ -21,6 +21,7 @@ from mixserver.distill.reading import Order
 from mixserver.distill.recipe import Hold, Soft
 from mixserver.distill.stability import AWAY, nearest_distance
 from mixserver.frame import Frame
+from mixserver.wire.ipi import Request
 
 GOOD = "pair_style lj/cut 5.2\npair_coeff 1 1 0.0104 3.4\n"
 BAD = "pair_style lj/cut 5.2\npair_coeff 1 1 1.0 2.5\n"
@@ -66,6 +67,17 @@ def test_a_torn_crystal_is_not_followed() -> None:
         run._note(sites, torn, 7)
     assert run._broke == 7
     assert len(run._after) == 1
+
+
+async def test_atoms_that_fell_into_each_other_are_not_asked_about() -> None:
+    """LAMMPS would end, again and again, and with it all workers."""
+    sites = crystal(2)
+    run = _run(sites)
+    fallen = sites.positions.copy()
+    fallen[1] = sites.positions[0] + [0.5, 0.0, 0.0]
+    with pytest.raises(_Enough, match="fell into each other"):
+        await run._ask(Request(fallen, sites.cell), 12)
+    assert run._broke == 12
 
 
 def test_atoms_may_go_as_far_as_those_of_the_expensive_model_and_more() -> None:
