@@ -27,6 +27,7 @@ from mixserver.distill.equations import Equations
 from mixserver.distill.labelled import Labelled, less, rows_of
 from mixserver.distill.material import Material
 from mixserver.distill.pair import PairBasis
+from mixserver.distill.partition_strain import one_hot_names, with_strains
 from mixserver.distill.reading import Order
 from mixserver.distill.results import Candidate, Errors, Ghost, Parity
 from mixserver.distill.rows import RowFiles
@@ -78,8 +79,7 @@ def pair_basis(order: Order, material: Material, functions: int | None = None) -
 def design_of(source: Source) -> Design:
     """Read all labels and rows once."""
     recipe, material = source.order.recipe, source.material
-    needed = [*material.soft, *material.hard, *filter(None, [material.partition])]
-    labels = _Lazy(source.labels, needed)
+    labels = _Lazy(source.labels, list(material.files))
     rows: Rows = with_pairs(source.pairs, labels, source.rows, source.pair_rows)
     columns = rows(material.hard[0]).shape[2]
     dealt = splits(material.soft, recipe.fit.validation)
@@ -105,6 +105,18 @@ def design_of(source: Source) -> Design:
             count=recipe.partition.regions,
             seed=recipe.soft.seed,
         )
+        if one_hot_names().keys() <= material.files.keys():
+            with_strains(
+                design,
+                material.crystal,
+                labels,
+                rows,
+                size=hard.strain,
+                by=recipe.partition.strain,
+                reach=material.reach,
+                count=recipe.partition.regions,
+                seed=recipe.soft.seed,
+            )
     rough = source.pairs.roughness()
     if len(rough):
         snap = columns - source.pairs.columns

@@ -103,6 +103,8 @@ def _partition(partition: Partition) -> Iterator[str]:
         yield f"partition.groups = {partition.groups} must be 1 to 64"
     if not isinstance(partition.weight, str) and not _sane(partition.weight):
         yield f"partition.weight = {partition.weight} must be 0 or more, or 'auto'"
+    if not 0.0 <= partition.strain <= 1.0:
+        yield f"partition.strain = {partition.strain} must be 0 (none) to 1; 0.02 is a good one"
     if not 0 <= partition.regions <= 200:
         yield f"partition.regions = {partition.regions} must be 0 to 200"
     for key in ("price", "hot"):

@@ -40,7 +40,7 @@ Quantity = Literal["energy", "forces", "virial", "partition"]
 BLENDS: Final = (0.0, 4.0, 8.0)
 """Å, blends whose ghost forces are told, around a core of `CORE`."""
 CORE: Final = 6.0
-_WIDTHS: Final = (3.0, 8.0)
+WIDTHS: Final = (3.0, 8.0)
 """Å, blends of the regions that are fitted."""
 
 
@@ -205,7 +205,7 @@ def with_partition(
     columns = division(labelled.structure, basis, ours, keep)
     rng = np.random.default_rng([seed, 3])
     design.ghosts = Equations(design.columns)
-    for ball in balls(crystal, count, rng, widths=_WIDTHS):
+    for ball in balls(crystal, count, rng, widths=WIDTHS):
         region = _region(ball, target, columns, crystal, reach)
         design.ghosts.add(region.rows, region.target)
     x, y, z = (float(v) for v in crystal.positions[0])

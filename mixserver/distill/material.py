@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,12 +34,13 @@ from mixserver.distill.hot import sample
 from mixserver.distill.labelled import Labelled, Structure, load_labelled
 from mixserver.distill.labels import label
 from mixserver.distill.partition import one_hot
+from mixserver.distill.partition_strain import one_hot_names
 from mixserver.distill.reading import Order
 from mixserver.distill.stability import LARGEST
 from mixserver.distill.structures import soft_structures
 from mixserver.distill.suitable import not_weighted, refuse_unsuitable
 from mixserver.errors import ConfigError
-from mixserver.frame import Frame
+from mixserver.frame import Frame, Topology
 from mixserver.wire.worker import ModelCard
 
 log = structlog.get_logger(__name__)
@@ -152,12 +154,10 @@ async def material(
 
     reach, division = max(cheap_reach, card.receptive_field or 0.0), ""
     if card.weights and card.receptive_field and recipe.partition.regions:
-        stage = run.step("partition", {**model, "reach": reach}, needs=["crystal"])
-        structure = one_hot(crystal, reach)
-        with _timed(stage, seconds):
-            await label([structure], dispatcher, stage.folder, progress=_step(show, stage))
-        division = structure.name
-        files[division] = _file(stage, division)
+        division, more = await _partition(
+            order, run, dispatcher, crystal, reach, files, model, show, seconds
+        )
+        files |= more
     return Material(
         card=card,
         portrait=seen,
@@ -207,6 +207,51 @@ async def _given(
         )
         log.warning("given frame left out", because=told[-1])
     return kept, told
+
+
+async def _partition(
+    order: Order,
+    run: RunFolder,
+    dispatcher: Dispatcher,
+    crystal: Frame,
+    reach: float,
+    files: dict[str, Path],
+    model: dict[str, str],
+    show: Show,
+    seconds: dict[str, float],
+) -> tuple[str, dict[str, Path]]:
+    """Label what shows how the perfect crystal's energy is divided, and the strained ones'.
+
+    Returns:
+        The name of the first, and the files of all.
+    """
+    stage = run.step("partition", {**model, "reach": reach}, needs=["crystal"])
+    structure = one_hot(crystal, reach)
+    with _timed(stage, seconds):
+        await label([structure], dispatcher, stage.folder, progress=_step(show, stage))
+    found = {structure.name: _file(stage, structure.name)}
+    if order.recipe.partition.strain:
+        stage = run.step("strains", {**model, "reach": reach}, needs=["crystal", "hard"])
+        with _timed(stage, seconds):
+            found |= await _strains(stage, files, reach, dispatcher, _step(show, stage))
+    return structure.name, found
+
+
+async def _strains(
+    stage: Stage,
+    files: dict[str, Path],
+    reach: float,
+    dispatcher: Dispatcher,
+    told: Callable[..., None],
+) -> dict[str, Path]:
+    """Label one-hot supercells of the strained cells."""
+    structures = []
+    for name, (cell, _, _) in one_hot_names().items():
+        unit = load_labelled(files[cell]).structure
+        frame = Topology(unit.numbers).frame(unit.positions, unit.cell)
+        structures.append(dataclasses.replace(one_hot(frame, reach), name=name))
+    await label(structures, dispatcher, stage.folder, progress=told)
+    return {structure.name: _file(stage, structure.name) for structure in structures}
 
 
 async def _hard(

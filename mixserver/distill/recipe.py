@@ -149,6 +149,8 @@ class Partition(_Table, frozen=True):
     not raise the force error by more than `price`."""
     price: float = 0.2
     """For "auto": what part of the force error may be added."""
+    strain: float = 0.02
+    """Ghost forces count, too, as they change by a strain of so much; 0 for none."""
     groups: int = 4
     """Into how many groups hot structures are divided; 1 for none."""
     hot: float = 0.1

@@ -49,7 +49,7 @@ async def test_what_was_asked_is_all_there_and_is_not_asked_again(copy: Path) ->
     assert known.partition == "partition"
     assert set(known.files) == {*known.soft, *known.hard, known.partition}
     assert known.reach == 6.3
-    assert set(known.seconds) == {"crystal", "hot", "soft", "hard", "partition"}
+    assert set(known.seconds) == {"crystal", "hot", "soft", "hard", "partition", "strains"}
     assert min(known.seconds.values()) > 0.0
 
 
@@ -75,7 +75,7 @@ async def test_the_labels_are_of_the_crystal_that_was_found(copy: Path) -> None:
     ("old", "new", "steps"),
     [
         ("strained = 2", "strained = 3", {"soft"}),
-        ("[pair]", "[hard]\nstrain = 0.003\n[pair]", {"hard"}),
+        ("[pair]", "[hard]\nstrain = 0.003\n[pair]", {"hard", "strains"}),
         ("groups = 2", "groups = 3", {"soft"}),
         ("[pair]", "[fit]\nvirial = 2.0\n[pair]", set()),
         ("temperatures = [30.0]", "temperatures = [25.0]", {"hot", "soft"}),
