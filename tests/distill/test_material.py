@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from tolerance import EXACT
 
 from mixserver.distill.hard import PERFECT
+from mixserver.distill.partition_strain import one_hot_names
 from mixserver.distill.reading import Order, load_order
 from mixserver.errors import ConfigError
 from mixserver.frame import Topology
@@ -47,7 +48,7 @@ async def test_what_was_asked_is_all_there_and_is_not_asked_again(copy: Path) ->
     assert kinds == [*("30K",) * 14, "strained", "strained", "vacancy"]
     assert len(known.hard) == 13
     assert known.partition == "partition"
-    assert set(known.files) == {*known.soft, *known.hard, known.partition}
+    assert set(known.files) == {*known.soft, *known.hard, known.partition, *one_hot_names()}
     assert known.reach == 6.3
     assert set(known.seconds) == {"crystal", "hot", "soft", "hard", "partition", "strains"}
     assert min(known.seconds.values()) > 0.0
