@@ -79,7 +79,7 @@ def write_potential(
     if pairs.columns:
         (folder / table).write_text(head + _table(pairs, coefficients[split:]))
         curves = tuple(
-            (str(a + 1), str(b + 1), f"{table} {_keyword(pairs, a, b)} {pairs.cutoff:.17g}")
+            (str(a + 1), str(b + 1), f"{table} {_keyword(pairs, a, b)} {pairs.cutoff!r}")
             for a, b in pairs.pairs
         )
         parts.append(Part("table", f"spline {2 * _SAMPLES}", curves))

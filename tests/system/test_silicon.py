@@ -101,7 +101,7 @@ def _full_snap(frame: Frame) -> Array:
             "mass 1 28.0855",
             "pair_style hybrid/overlay snap table spline 8000",
             f"pair_coeff * * snap {potential}/si.snapcoeff {potential}/si.snapparam Si",
-            f"pair_coeff 1 1 table {potential}/si.table Si-Si 6.3",
+            f"pair_coeff 1 1 table {potential}/si.table Si-Si 9.2",
             "run 0",
         ]
     )
