@@ -3,6 +3,7 @@
 Knows atoms as points, nothing of models or regions.
 """
 
+from mixserver.geometry.deformation import Deformation
 from mixserver.geometry.distances import (
     Near,
     near_atoms,
@@ -19,6 +20,7 @@ from mixserver.geometry.pairs import Shell, shell
 from mixserver.geometry.window import heights
 
 __all__ = [
+    "Deformation",
     "Drift",
     "Near",
     "Nearby",

@@ -61,7 +61,7 @@ class EnergyMixer:
         zeros: (N,) eV, d of each atom's element.
         halo_width: Å; None for exact.
         allow_thin: accept a halo that is thinner than exact.
-        loads: constant forces that cancel ghost forces; None for none.
+        loads: forces that cancel ghost forces and turn with the cell; None for none.
         energies: whether site energies will be needed, because lambda moves or jumps.
 
     Raises:
@@ -243,7 +243,7 @@ class EnergyMixer:
         if self._loads is not None:
             loaded = self._loads.at(frame)
             energy += loaded.energy
-            forces[self._loads.atoms] += self._loads.forces
+            forces[self._loads.atoms] += loaded.forces
             virial = virial + loaded.virial
         return Mixed(
             energy,

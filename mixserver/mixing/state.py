@@ -19,8 +19,17 @@ from mixserver.frame import Frame, Topology
 from mixserver.mixing.loads import DeadLoads
 from mixserver.mixing.zeros import Zero
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""2: dead loads keep the cell they are vectors of."""
+_Row: TypeAlias = tuple[float, float, float]
 Atom: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+
+
+class _Written(msgspec.Struct, frozen=True):
+    """What tells how a file is to be read."""
+
+    version: int = VERSION
+    loads: object = None
 
 
 class Loads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +38,7 @@ class Loads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     atoms: list[Atom]
     forces: list[tuple[float, float, float]]
     places: list[tuple[float, float, float]]
+    cell: tuple[_Row, _Row, _Row]
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +84,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             np.array(self.loads.atoms, dtype=np.intp),
             np.array(self.loads.forces, dtype=np.float64).reshape(-1, 3),  # none: (0,)
             np.array(self.loads.places, dtype=np.float64).reshape(-1, 3),
+            np.array(self.loads.cell, dtype=np.float64),
         )
 
     def write(self, file: Path) -> None:
@@ -95,15 +106,22 @@ def read_state(file: Path, topology: Topology) -> State:
     Raises:
         ConfigError: it cannot be read, is something else, or of other atoms.
     """
-    cure = f"delete {file}, and it is determined anew"
+    cure = f"delete {file}, and it is determined again at the structure's positions"
     try:
-        state = msgspec.json.decode(file.read_bytes(), type=State)
+        text = file.read_bytes()
+        written = msgspec.json.decode(text, type=_Written)
+        if written.version == 1 and written.loads is not None:
+            raise ConfigError(
+                f"{file} has version 1, expected {VERSION}: its dead loads do not say which cell "
+                f"they belong to, so they could not turn with it; {cure}"
+            )
+        if written.version not in (1, VERSION):
+            raise ConfigError(f"{file} has version {written.version}, expected {VERSION}; {cure}")
+        state = msgspec.json.decode(text, type=State)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{file} is no state of a mixed energy: {error}; {cure}") from error
-    if state.version != VERSION:
-        raise ConfigError(f"{file} has version {state.version}, expected {VERSION}; {cure}")
     count = len(topology)
     if state.atoms != count:
         raise ConfigError(f"{file} is of {state.atoms} atoms, the structure has {count}; {cure}")
@@ -130,7 +148,13 @@ def _ascending(atoms: Indices, count: int) -> bool:
 def plain_loads(loads: DeadLoads) -> Loads:
     """Dead loads as plain numbers."""
     forces, places = loads.forces.tolist(), loads.places.tolist()
-    return Loads(loads.atoms.tolist(), [(*f,) for f in forces], [(*p,) for p in places])
+    a, b, c = loads.cell.tolist()
+    return Loads(
+        loads.atoms.tolist(),
+        [(*f,) for f in forces],
+        [(*p,) for p in places],
+        ((*a,), (*b,), (*c,)),
+    )
 
 
 def structure_digest(frame: Frame) -> str:

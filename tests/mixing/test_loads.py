@@ -115,6 +115,49 @@ def test_a_cell_strained_with_its_atoms_costs_nothing(
     np.testing.assert_allclose(loaded.virial, 0.0, atol=EXACT)
 
 
+def _turn(rng: np.random.Generator) -> np.ndarray:
+    """A rotation, or one with an inversion."""
+    return np.linalg.qr(rng.normal(size=(3, 3)))[0]
+
+
+@given(frames(), rngs)
+def test_loads_turn_with_everything_else(frame: Frame, rng: np.random.Generator) -> None:
+    loads, there, turn = _loads(frame, rng), _close(frame, rng), _turn(rng)
+    here = loads.at(there)
+    turned = loads.at(_moved(there, there.positions @ turn, there.cell @ turn))
+    assert turned.energy == pytest.approx(here.energy, abs=EXACT)
+    np.testing.assert_allclose(turned.forces, here.forces @ turn, atol=EXACT)
+    np.testing.assert_allclose(turned.virial, turn.T @ here.virial @ turn, atol=EXACT)
+
+
+STRAINS = {
+    "upper-triangular": np.triu,
+    "symmetric": lambda strain: 0.5 * (strain + strain.T),
+    "general": lambda strain: strain,
+    "rotation": lambda strain: 0.5 * (strain - strain.T),
+}
+
+
+@pytest.mark.parametrize("kind", STRAINS)
+@given(frames(), rngs)
+def test_the_virial_is_right_for_every_strain_of_a_strained_and_turned_cell(
+    kind: str, frame: Frame, rng: np.random.Generator
+) -> None:
+    loads, there = _loads(frame, rng), _close(frame, rng)
+    deform = (np.eye(3) + rng.uniform(-0.05, 0.05, (3, 3))) @ _turn(rng)
+    there = _moved(there, there.positions @ deform, there.cell @ deform)
+    strain = STRAINS[kind](1e-3 * rng.normal(size=(3, 3)))
+
+    def energy(times: float) -> float:
+        deform = np.eye(3) + times * strain
+        return loads.at(_moved(there, there.positions @ deform, there.cell @ deform)).energy
+
+    near, far = energy(1.0) - energy(-1.0), energy(2.0) - energy(-2.0)
+    wanted = -(8.0 * near - far) / 12.0
+    found = float(np.vdot(loads.at(there).virial, strain))
+    assert found == pytest.approx(wanted, abs=1e-8)
+
+
 def test_along_axes_without_periods_atoms_part_as_far_as_they_like() -> None:
     frame = frame_of(np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.eye(3) * 4.0, (True, True, False))
     pulled = np.array([[-0.5, 0, -1.0], [0.5, 0, 1.0]])
@@ -191,22 +234,26 @@ def test_mixed_with_loads_is_still_one_potential_energy(rng: np.random.Generator
     slope = energy(change, np.eye(3)) - energy(-change, np.eye(3))
     assert np.vdot(mixed.forces, change) == pytest.approx(-slope / 2.0, abs=1e-11, rel=1e-6)
     strain = 1e-5 * rng.normal(size=(3, 3))
-    strain += strain.T
     still = np.zeros(there.positions.shape)
     slope = energy(still, np.eye(3) + strain) - energy(still, np.eye(3) - strain)
     assert np.vdot(mixed.virial, strain) == pytest.approx(-slope / 2.0, abs=1e-11, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("forces", "places", "words"),
+    ("forces", "places", "cell", "words"),
     [
-        (np.zeros((3, 3)), np.zeros((2, 3)), "as many forces and places"),
-        (np.zeros((2, 3)), np.zeros((2, 2)), "as many forces and places"),
-        (np.full((2, 3), np.nan), np.zeros((2, 3)), "finite"),
-        (np.zeros((2, 3)), np.full((2, 3), np.inf), "finite"),
-        (np.ones((2, 3)), np.zeros((2, 3)), "add up to zero"),
+        (np.zeros((3, 3)), np.zeros((2, 3)), np.eye(3), "as many forces and places"),
+        (np.zeros((2, 3)), np.zeros((2, 2)), np.eye(3), "as many forces and places"),
+        (np.full((2, 3), np.nan), np.zeros((2, 3)), np.eye(3), "finite"),
+        (np.zeros((2, 3)), np.full((2, 3), np.inf), np.eye(3), "finite"),
+        (np.ones((2, 3)), np.zeros((2, 3)), np.eye(3), "add up to zero"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), np.ones((3, 3)), "with a volume"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), np.full((3, 3), np.nan), "with a volume"),
+        (np.zeros((2, 3)), np.zeros((2, 3)), np.eye(2), "with a volume"),
     ],
 )
-def test_nonsense_is_refused(forces: np.ndarray, places: np.ndarray, words: str) -> None:
+def test_nonsense_is_refused(
+    forces: np.ndarray, places: np.ndarray, cell: np.ndarray, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
-        DeadLoads(np.arange(2), forces, places)
+        DeadLoads(np.arange(2), forces, places, cell)

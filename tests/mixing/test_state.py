@@ -63,6 +63,7 @@ def test_it_is_read_as_it_was_written_to_the_last_bit(
     np.testing.assert_array_equal(again.atoms, loads.atoms)
     np.testing.assert_array_equal(again.forces, loads.forces)
     np.testing.assert_array_equal(again.places, loads.places)
+    np.testing.assert_array_equal(again.cell, loads.cell)
     there = frame_of(FRAME.positions + 0.1 * np.sin(np.arange(24.0)).reshape(8, 3), FRAME.cell)
     assert again.at(there).energy == loads.at(there).energy
 
@@ -75,6 +76,13 @@ def test_without_loads_it_is_read_back_too(tmp_path: Path, loads: DeadLoads | No
     assert read == _state(loads)
     again = read.dead_loads
     assert again is None if loads is None else again is not None and not len(again.atoms)
+
+
+def test_an_older_file_without_loads_still_fits(tmp_path: Path) -> None:
+    file = tmp_path / "mixing.json"
+    older = {**_as_dict(), "version": 1, "loads": None}
+    file.write_text(json.dumps(older))
+    assert read_state(file, FRAME.topology).zeros["Si"].value == 1.0
 
 
 def test_zeros_are_told_to_every_atom() -> None:
@@ -115,10 +123,11 @@ def _as_dict() -> dict[str, Any]:
         "atoms": [1, 4],
         "forces": [[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]],
         "places": [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]],
+        "cell": [[5.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]],
     }
     zero = {"value": 1.0, "spread": 0.0, "atoms": 3, "bulk": True}
     return {
-        "version": 1,
+        "version": 2,
         "atoms": 8,
         "settings": "s",
         "structure": "t",
@@ -145,7 +154,8 @@ ONE = [0.0, 0.0, 0.0]
         ("\xff\xfe", "no state of a mixed energy"),
         ('{"0": {"evaluations": 3}}', "no state of a mixed energy"),
         (json.dumps(_as_dict())[:-20], "no state of a mixed energy"),
-        (_spoil({"version": 2}), "version 2, expected 1"),
+        (_spoil({"version": 3}), "version 3, expected 2"),
+        (_spoil({"version": 1}), "version 1, expected 2.*could not turn with it; delete .*again"),
         (_spoil({"unheard": 1}), "unheard"),
         (_spoil({"zeros": {"Si": 3.0}}), r"no state .*zeros"),
         (_spoil({"zeros": {"Qq": _as_dict()["zeros"]["Si"]}}), "'Qq' is no element symbol"),
