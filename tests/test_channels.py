@@ -449,15 +449,15 @@ async def test_old_answers_are_forgotten_but_none_that_is_on_its_way(
 
 
 class Slow(ForceMixer):
-    """Carves for 40 ms."""
+    """Carves for 300 ms: much longer than anything else takes on a busy machine."""
 
     def carve(self, frame: Frame, region: Region) -> tuple[Cluster, ...]:
-        time.sleep(0.04)
+        time.sleep(0.3)
         return super().carve(frame, region)
 
 
 async def test_ones_own_time_is_what_was_not_spent_waiting(tmp_path: Path) -> None:
-    async with _bench(tmp_path, "force", seconds=0.1, mixer=Slow(reach=REACH)) as bench:
+    async with _bench(tmp_path, "force", seconds=0.3, mixer=Slow(reach=REACH)) as bench:
         await bench.ask(0)  # both at once
         await bench.ask(0, "correction")  # all is there
         await bench.ask(1, "cheap")
@@ -465,10 +465,10 @@ async def test_ones_own_time_is_what_was_not_spent_waiting(tmp_path: Path) -> No
     both, known, cheap, rest = read_reports(tmp_path)
     for report in (both, known, cheap, rest):
         assert abs(report.ms_own + report.ms_waiting - report.ms_total) < 1e-6
-    assert both.ms_waiting > 80.0
-    assert 40.0 <= both.ms_own < both.ms_total - 80.0
+    assert both.ms_waiting > 240.0
+    assert 300.0 <= both.ms_own < both.ms_total - 240.0
     assert known.ms_waiting == 0.0
-    assert cheap.ms_waiting > 80.0
-    assert cheap.ms_own < 40.0
-    assert rest.ms_waiting > 80.0
-    assert rest.ms_own >= 40.0
+    assert cheap.ms_waiting > 240.0
+    assert cheap.ms_own < 300.0
+    assert rest.ms_waiting > 240.0
+    assert rest.ms_own >= 300.0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANG_S
 from PIL import Image
 
 from mixserver.checks.findings import Finding
@@ -62,7 +63,7 @@ def _edit(folder: Path, old: str, new: str) -> None:
 
 def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [BIN / "mixserver", *arguments], capture_output=True, text=True, timeout=90, check=False
+        [BIN / "mixserver", *arguments], capture_output=True, text=True, timeout=HANG_S, check=False
     )
 
 

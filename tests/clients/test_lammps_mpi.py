@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANG_S
 
 from clients.engines.lammps import LammpsEngine
 from clients.engines.lammps_mpi import launched_with_mpi, world
@@ -99,7 +100,7 @@ def by_coefficients(engine):
 def run(folder: Path, task: str, program: str = "program.py") -> subprocess.CompletedProcess[str]:
     (folder / "program.py").write_text(PROGRAM)
     command = [str(MPIEXEC), "-n", "2", sys.executable, program, str(folder), task]
-    return subprocess.run(command, cwd=folder, env=environment(), timeout=60, check=False,
+    return subprocess.run(command, cwd=folder, env=environment(), timeout=HANG_S, check=False,
                           capture_output=True, text=True)  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cells import silicon
+from limits import HANG_S
 from tolerance import EXACT
 
 from clients.descriptors import Settings, snap_rows
@@ -183,7 +184,7 @@ def program(file: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-P", "-m", "clients.rows", str(file)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
 

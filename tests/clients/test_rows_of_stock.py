@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from cells import silicon
+from limits import HANG_S
 from numpy.typing import NDArray
 from tolerance import EXACT
 
@@ -189,7 +190,7 @@ def test_settings_that_cannot_be_end_in_one_line(
         [sys.executable, "-P", "-m", "clients.rows", str(file)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from limits import HANG_S
 
 from clients.engines.threads import prepare_torch
 from mixserver.errors import ConfigError
@@ -14,7 +15,7 @@ from mixserver.errors import ConfigError
 
 def run(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     return done.stdout.strip()
 

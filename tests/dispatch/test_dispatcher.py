@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from limits import HANG_S
 
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Answered, Door, Event, Failed, Heard, Joined, Left
@@ -72,7 +73,7 @@ def policy(**changes: object) -> Policy:
 
 
 async def soon(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(HANG_S):
         while not condition():  # noqa: ASYNC110 - whatever it waits for has no event
             await asyncio.sleep(0.001)
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANG_S
 
 from mixserver import units
 from mixserver.dispatch.events import Answered, Failed, Heard, Joined, Left
 from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.errors import ConfigError
 from mixserver.wire.worker import Evaluate, ModelCard
-
-pytestmark = pytest.mark.timeout(30)
 
 EXACT = 1e-12
 
@@ -56,7 +55,7 @@ class FakeClient:
         else:
             host, port = address.rsplit(":", 1)
             self.connection = socket.create_connection((host, int(port)))
-        self.connection.settimeout(10)
+        self.connection.settimeout(HANG_S)
         self.status = status
         self.initialised = status == "READY"
         self.seen = []
@@ -122,7 +121,7 @@ class Events:
         self.queue.put_nowait(event)
 
     async def next(self, kind):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while not isinstance(event := await self.queue.get(), kind):
                 assert isinstance(event, Heard), event
         return event
@@ -267,7 +266,7 @@ async def test_an_open_connection_is_a_sign_of_life(door, events, connect):
     client = connect()
     served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
     joined = await events.next(Joined)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(HANG_S):
         for _ in range(3):
             assert await events.queue.get() == Heard(joined.worker)
     client.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from argon import SOFT, crystal, order_in
+from limits import HANG_S
 
 from mixserver.children import beside
 from mixserver.distill.driving import drive
@@ -62,7 +63,7 @@ def _lines(file: Path) -> int:
     return len(file.read_bytes().splitlines()) if file.exists() else 0
 
 
-async def _until(holds: Callable[[], bool], seconds: float = 40.0) -> None:
+async def _until(holds: Callable[[], bool], seconds: float = HANG_S) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if holds():
@@ -215,10 +216,10 @@ async def test_workers_from_elsewhere_come_in_by_a_door(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(30.0), workers(order, tmp_path / "workers") as dispatcher:
+        async with asyncio.timeout(HANG_S), workers(order, tmp_path / "workers") as dispatcher:
             found = await label([_undivided("a", crystal().positions)], dispatcher, tmp_path)
         assert len(found) == 1
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(HANG_S):
             assert await process.wait() == 0  # it was told goodbye
     finally:
         if process.returncode is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
+from limits import HANG_S
 
 PROGRAM = """
 import signal, sys, threading, time
@@ -40,7 +40,7 @@ def test_a_signal_to_another_thread_wakes_the_main_thread(heed: bool) -> None:
         [sys.executable, "-c", PROGRAM.format(heed=heed)], stdout=subprocess.PIPE, text=True
     ) as running:
         try:
-            said, _ = running.communicate(timeout=30.0 if heed else 3.0)
+            said, _ = running.communicate(timeout=HANG_S if heed else 3.0)
         except subprocess.TimeoutExpired:
             assert not heed  # which shows that there is something to cure
             running.kill()
@@ -65,9 +65,7 @@ print(count)
 
 
 def test_a_signal_that_was_heeded_is_not_repeated() -> None:
-    began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert done.stdout.strip() == "3"
-    assert time.monotonic() - began < 25.0

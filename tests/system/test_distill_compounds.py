@@ -23,7 +23,7 @@ from mixserver.distill.potential import read_snap, write_potential
 from mixserver.distill.results import Candidate, Result, read_result
 from mixserver.wire.worker import Evaluate
 
-pytestmark = [pytest.mark.lammps, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lammps, pytest.mark.timeout(1800)]
 MIXSERVER = Path(sys.executable).with_name("mixserver")
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 
@@ -108,7 +108,7 @@ def distilled(folder: Path, recipe: str) -> Done:
         [MIXSERVER, "distill", folder, "--quiet"],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1500,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )

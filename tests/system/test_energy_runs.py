@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from limits import HANG_S
 
 from mixserver.arrays import Scalars
 from mixserver.record.plots import read_reports
@@ -48,7 +49,7 @@ def _run(case: Path, *arguments: str) -> Path:
         [MIXSERVER, "run", case, "--quiet", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -92,7 +93,7 @@ def test_a_restart_with_another_potential_is_refused(case: Path) -> None:
         [MIXSERVER, "run", case, "--quiet", "--restart", "--steps", "10"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 1
@@ -116,7 +117,7 @@ def test_a_killed_worker_changes_nothing(case: Path) -> None:
         [MIXSERVER, "run", case, "--quiet", "--steps", "60"], stderr=subprocess.DEVNULL
     )
     log, reports = case / "runs/0002/server.log", case / "runs/0002/mixserver.jsonl"
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + HANG_S
     while not (reports.exists() and len(reports.read_bytes().splitlines()) > 10):
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from cells import fcc
 from ipi_cases import unique
+from limits import HANG_S
 
 from mixserver.record.plots import read_reports
 from mixserver.record.report import columns
@@ -119,7 +120,7 @@ def _mix(
         [BIN / "mixserver", "run", folder, "--quiet"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=HANG_S,
         check=False,
     )
     run = folder / "runs/0001"
@@ -221,7 +222,7 @@ def test_contraction_is_what_ipi_makes_of_the_models_themselves(tmp_path: Path) 
     direct = tmp_path / "direct"
     _write(direct, _input(models, forces, **settings))
     done = subprocess.run(
-        [BIN / "i-pi", "input.xml"], cwd=direct, capture_output=True, timeout=110, check=False
+        [BIN / "i-pi", "input.xml"], cwd=direct, capture_output=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stdout.decode()
     _assert_same(contracted, direct)

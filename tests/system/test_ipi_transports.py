@@ -11,12 +11,11 @@ from ase.calculators.socketio import SocketIOCalculator
 from ase.units import GPa
 from ipi.utils.units import unit_to_internal
 from ipi_cases import CELL, Ipi, harmonic, start, unique
+from limits import HANG_S
 
 from mixserver.units import ANGSTROM, ELECTRONVOLT
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
-
-pytestmark = pytest.mark.timeout(90)
 
 PRINTED = 2e-5
 """i-PI prints frames with six digits."""
@@ -185,7 +184,7 @@ async def test_ipi_killed_and_restarted_finds_us_waiting(case, mode):
     running = asyncio.create_task(upstream.run())
     try:
         ipi.launch()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             await answers.many.wait()
         ipi.kill()
         killed.set()
@@ -231,7 +230,7 @@ async def test_ases_socket_calculator_gets_energy_forces_and_stress(kind):
     def use():
         atoms = Atoms("Si4", positions=start(), cell=CELL, pbc=True)
         found = []
-        with SocketIOCalculator(**where, timeout=20) as calculator:
+        with SocketIOCalculator(**where, timeout=HANG_S) as calculator:
             atoms.calc = calculator
             for _ in range(3):
                 atoms.rattle(0.02, rng=np.random.default_rng(1))

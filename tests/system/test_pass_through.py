@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ipi_cases import unique
+from limits import HANG_S
 
 BIN = Path(sys.executable).parent
 PES = Path(__file__).with_name("periodic_pes.py")
@@ -179,7 +180,7 @@ def _drivers(names: Sequence[str], folder: Path) -> list[subprocess.Popen[bytes]
 
 
 def _wait_for(files: Sequence[Path]) -> None:
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + HANG_S
     while not all(file.exists() for file in files):
         assert time.monotonic() < deadline, f"{files} did not appear"
         time.sleep(0.02)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ipi_cases import unique
+from limits import HANG_S
 
 from mixserver.record.plots import read_reports
 from mixserver.record.report import columns
@@ -337,7 +338,12 @@ def test_what_cannot_leave_the_core_alone_is_refused(
 ) -> None:
     write(tmp_path, Driver(nobody), **changes)
     done = subprocess.run(
-        [*OURS, "input.xml"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [*OURS, "input.xml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
     )
     assert done.returncode == 1
     assert f"not possible here: {said}. It needs one <system>" in done.stderr
@@ -359,7 +365,7 @@ def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [Path(sys.executable).parent / "mixserver", *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANG_S,
         check=False,
     )
 

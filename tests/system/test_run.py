@@ -16,6 +16,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from limits import HANG_S
 
 from mixserver.record.plots import read_reports
 
@@ -37,7 +38,7 @@ def _edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def _mixserver(*arguments: str | Path, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+def _mixserver(*arguments: str | Path, timeout: float = HANG_S) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [BIN / "mixserver", *arguments],
         capture_output=True,
@@ -83,7 +84,7 @@ class Running:
             text=True,
         )
 
-    def until(self, evaluations: int, timeout: float = 40.0) -> None:
+    def until(self, evaluations: int, timeout: float = HANG_S) -> None:
         """Wait for so many evaluations of the newest run."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -96,7 +97,7 @@ class Running:
         self.process.kill()
         pytest.fail(f"no {evaluations} evaluations: {self.process.communicate()[0]}")
 
-    def end(self, timeout: float = 60.0) -> tuple[int, str]:
+    def end(self, timeout: float = HANG_S) -> tuple[int, str]:
         try:
             output, _ = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -264,7 +265,7 @@ def test_ctrl_c_ends_a_run_that_nobody_answers(long_case: Path, times: int) -> N
     for _ in range(times):
         running.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    code, output = running.end(timeout=40.0)
+    code, output = running.end()
     assert code == 130, output
     restart = (long_case / "runs/0001/RESTART").read_text()
     assert "sockets_prefix='/tmp/ipi_'" in restart
@@ -290,7 +291,7 @@ def test_a_run_that_is_killed_outright_leaves_nothing_behind(long_case: Path) ->
     running.end()
     pids = _pids(running.run)
     assert len(pids) == 3
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + HANG_S
     while not _gone(pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _gone(pids)
@@ -339,7 +340,7 @@ def test_other_elements_in_ipis_file_end_the_run_before_it_begins(case: Path) ->
 def test_a_spoilt_memory_is_said(case: Path) -> None:
     assert _mixserver("run", case, "--quiet", "--steps", "5").returncode == 0
     (case / "runs/0001/region.json").write_text("nonsense")
-    done = _mixserver("run", case, "--restart", "--steps", "9", timeout=20)
+    done = _mixserver("run", case, "--restart", "--steps", "9")
     assert done.returncode == 1
     assert "region.json" in done.stderr
 
@@ -407,7 +408,7 @@ def test_everything_can_be_started_by_hand(case: Path, tmp_path: Path) -> None:
     )
     ipi = subprocess.Popen([BIN / "i-pi", "-S", prefix, "input.xml"], cwd=case, **quiet)
     try:
-        output, _ = server.communicate(timeout=60)
+        output, _ = server.communicate(timeout=HANG_S)
         assert server.returncode == 0, output
         assert "i-PI said EXIT" in output
         assert ipi.wait(20) == 0
@@ -490,7 +491,7 @@ def test_check_warns_of_a_cell_that_is_too_small(case: Path) -> None:
 def test_check_says_which_model_it_cannot_ask(case: Path) -> None:
     text = (case / "mix.toml").read_text()
     (case / "mix.toml").write_text(text[: text.rindex("[[local]]")])
-    done = _mixserver("check", case, timeout=20)
+    done = _mixserver("check", case)
     assert done.returncode == 1
     assert "no [[local]] worker is expensive" in done.stdout
 

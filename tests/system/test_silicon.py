@@ -24,7 +24,7 @@ from mixserver.record.plots import read_reports
 from mixserver.service import Service
 from mixserver.wire.ipi import Reply, Request
 
-pytestmark = [pytest.mark.mace, pytest.mark.lammps, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.mace, pytest.mark.lammps, pytest.mark.timeout(1800)]
 INPUTS = Path(__file__).parents[2] / "inputs"
 ASSEMBLY = 1e-8
 """eV/Å, what is demanded of exact buffers in double precision."""
@@ -135,7 +135,7 @@ def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [Path(sys.executable).with_name("mixserver"), *arguments],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1500,
         check=False,
     )
 

@@ -16,13 +16,12 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.calculators.socketio import SocketClient
 from ipi_cases import CELL, start, unique
+from limits import HANG_S
 
 from mixserver import units
 from mixserver.dispatch.events import Answered, Heard, Joined, Left
 from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.wire.worker import Evaluate, ModelCard
-
-pytestmark = pytest.mark.timeout(90)
 
 ASE_CONSTANTS = 1e-6
 """ASE's bohr and hartree against i-PI's, relative."""
@@ -75,7 +74,7 @@ class Bench:
     async def __aexit__(self, *_):
         await self.door.close("the test ends")
 
-    async def next(self, kind, seconds=30):
+    async def next(self, kind, seconds=HANG_S):
         async with asyncio.timeout(seconds):
             while not isinstance(event := await self.events.get(), kind):
                 assert isinstance(event, Heard), event
@@ -107,7 +106,7 @@ async def process(arguments, folder, **environment):
     child = spawn(arguments, folder, environment)
     try:
         yield child
-        await asyncio.to_thread(child.wait, 10)
+        await asyncio.to_thread(child.wait, HANG_S)
     finally:
         if child.poll() is None:
             child.kill()
@@ -221,10 +220,10 @@ async def test_ases_socket_client_serves_without_waiting_for_acknowledgements(ki
             begun = time.perf_counter()
             await bench.ask(worker, job(10 + number, start()))
             times.append(time.perf_counter() - begun)
-        assert np.median(times) < 0.03  # 44 ms for every force, if acknowledgements are delayed
+        assert min(times) < 0.03  # 44 ms for each force, if acknowledgements are delayed
         await asyncio.sleep(0.1)
         bench.door.drop(worker, "enough")
-        await asyncio.to_thread(client.join, 10)
+        await asyncio.to_thread(client.join, HANG_S)
         assert not client.is_alive()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
+from limits import HANG_S
 
 from mixserver.dispatch.dispatcher import Dispatcher, Reply
 from mixserver.dispatch.policy import Policy
@@ -56,7 +57,7 @@ class Scene:
         views = self.dispatcher.workers()
         return [view.name for view in views if not states or view.state in states]
 
-    async def until(self, condition: Callable[[], object], within: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], object], within: float = HANG_S) -> None:
         async with asyncio.timeout(within):
             while not condition():  # noqa: ASYNC110 - whatever it waits for has no event
                 await asyncio.sleep(0.005)
@@ -67,7 +68,7 @@ class Scene:
         assert out is not None
         assert (await asyncio.to_thread(out.readline)).startswith("evaluating")
 
-    async def ended(self, name: str, within: float = 10.0) -> tuple[int, str]:
+    async def ended(self, name: str, within: float = HANG_S) -> tuple[int, str]:
         process = self.processes.pop(name)
         _, err = await asyncio.to_thread(process.communicate, timeout=within)
         return process.returncode, err

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from limits import HANG_S
 from mace_samples import CUTOFF, MODELS, SPECIES, build
 
 from clients.engines.mace import MaceEngine
@@ -101,7 +102,7 @@ def test_published_names_are_taken_from_mace_torchs_cache(
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=HANG_S,
     )
     sha256 = read_model(model_file("one layer")).sha256
     read = [line for line in done.stdout.splitlines() if line.startswith("read ")]
@@ -204,7 +205,7 @@ def test_settings_that_cannot_be_had_are_refused(
 def test_importing_the_engine_imports_neither_torch_nor_mace() -> None:
     code = "import sys, clients.engines.mace; print({'torch', 'mace', 'ase'} & set(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert done.stdout.strip() == "set()"
 
@@ -225,6 +226,6 @@ def test_loading_and_evaluating_warn_of_nothing(model_file: Callable[[str], str]
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=HANG_S,
     )
     assert (done.stdout, done.stderr) == ("", "")
