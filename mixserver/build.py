@@ -17,11 +17,14 @@ from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.zmq_door import ZmqDoor
 from mixserver.frame import Frame, Topology
+from mixserver.mixing.mixer import Mixer
 from mixserver.prepare import STATE, Preparation, once
 from mixserver.record.recorder import Recorder
+from mixserver.record.runs import Origin
 from mixserver.record.structures import read_structure
 from mixserver.region.selecting import Selecting
-from mixserver.selectors import build_selector, recall
+from mixserver.restarting import Models
+from mixserver.selectors import MEMORY, build_selector, recall
 from mixserver.step import MixedStep, PlainStep, Step
 from mixserver.upstream import Upstream
 from mixserver.wire.address import checked_door, parse_address
@@ -49,6 +52,8 @@ class Parts:
     """Remembers what regions remember; None without a region."""
     preparation: Preparation | None
     """Knows what must be known before mixing; None without a region."""
+    models: Models
+    """Who answers this run, and who answered the run it goes on from."""
 
 
 def build(
@@ -57,7 +62,8 @@ def build(
     *,
     sockets_prefix: str | None = None,
     door_address: str | None = None,
-    memory: Path | None = None,
+    earlier: Path | None = None,
+    begun_with: Origin | None = None,
 ) -> Parts:
     """Make the objects a case asks for; opens files of `folder`, but no socket.
 
@@ -66,7 +72,8 @@ def build(
         folder: where records go.
         sockets_prefix: instead of the configured one.
         door_address: instead of the configured one.
-        memory: file with what the regions of an earlier run remembered.
+        earlier: the folder of the run that goes on; it has what must be the same, or go on.
+        begun_with: what i-PI starts from there, for this run's run.json.
 
     Raises:
         ConfigError: the structure cannot be read, or the settings do not fit it.
@@ -84,17 +91,20 @@ def build(
         doors.append(_clients(config, config.upstream.sockets_prefix))
     dispatcher = Dispatcher(policy, doors)
     selector = None if config.region is None else build_selector(config, start)
-    if selector is not None and memory is not None:
-        recall(selector, memory)
+    if selector is not None and earlier is not None:
+        recall(selector, earlier / MEMORY)
     recorder = Recorder(
         folder, every=config.record.every, regions_every=config.record.regions_every
     )
+    role: Role = "cheap" if config.models.cheap is not None else "expensive"
+    asked: list[Role] = [role] if selector is None else ["cheap", "expensive"]
+    models = Models(dispatcher, asked, folder, earlier, begun_with)
     preparation: Preparation | None = None
     step: Step
     if selector is not None:
         preparation = Preparation(config, start, lambda: build_selector(config, start), dispatcher)
-        known = None if memory is None else memory.with_name(STATE)
-        mixer = partial(preparation.mixer, folder, known, case.folder / STATE)
+        known = None if earlier is None else earlier / STATE
+        mixer = partial(_mixer, models, preparation, folder, known, case.folder / STATE)
         kind = MixedStep if {channel for channel, _ in case.channels} == {"mixed"} else ChannelStep
         step = kind(
             topology,
@@ -106,14 +116,33 @@ def build(
             with_lambda=config.ipi.thermostat == "cheap",
         )
     else:
-        role: Role = "cheap" if config.models.cheap is not None else "expensive"
-        step = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
+        plain = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
+        step = _Compared(plain, models)
     upstreams = [
         (channel, _upstream(config, address, prefix)) for channel, address in case.channels
     ]
     return Parts(
-        topology, start, step, dispatcher, recorder, upstreams, door, selector, preparation
+        topology, start, step, dispatcher, recorder, upstreams, door, selector, preparation, models
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A step that asks its model nothing before it is known to be the one of the earlier run."""
+
+    step: Step
+    models: Models
+
+    async def answer(self, request: Request, channel: Channel = "mixed") -> Reply:
+        await self.models.known()
+        return await self.step.answer(request, channel)
+
+
+async def _mixer(
+    models: Models, preparation: Preparation, folder: Path, known: Path | None, kept: Path
+) -> Mixer:
+    await models.known()
+    return await preparation.mixer(folder, known, kept)
 
 
 def build_policy(config: Config) -> Policy:

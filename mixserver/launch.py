@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import re
 import shutil
 import signal
 import sys
@@ -27,10 +26,13 @@ from mixserver.build import Parts, build
 from mixserver.children import Child, beside, start
 from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, NoWorkerError, UpstreamError, WorkerFault
+from mixserver.ipi_edit import with_total_steps
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.private import private_folder
+from mixserver.record.runs import CONTINUED, Origin
 from mixserver.record.structures import read_structure
-from mixserver.service import MEMORY, Service
+from mixserver.restarting import origin, refuse_other_settings
+from mixserver.service import Service
 from mixserver.wire.worker import Role
 
 log = structlog.get_logger(__name__)
@@ -55,7 +57,13 @@ class Run:
     stage: str = "starting"
 
 
-def build_local(case: Case, folder: Path, private: str, memory: Path | None = None) -> Parts:
+def build_local(
+    case: Case,
+    folder: Path,
+    private: str,
+    earlier: Path | None = None,
+    begun_with: Origin | None = None,
+) -> Parts:
     """Build a case for workers of this machine: its sockets are in a private folder.
 
     Local workers are faster over ZeroMQ's ipc than over tcp, so the default door becomes one;
@@ -67,7 +75,8 @@ def build_local(case: Case, folder: Path, private: str, memory: Path | None = No
         folder,
         sockets_prefix=f"{private}/",
         door_address=None if named else f"ipc://{private}/door",
-        memory=memory,
+        earlier=earlier,
+        begun_with=begun_with,
     )
 
 
@@ -140,7 +149,8 @@ async def run_case(
         case: the case.
         folder: this run's own folder, empty.
         stop: once set, the run ends in order, however often it is set again.
-        restart: an i-PI RESTART to start from instead of the case's input.
+        restart: an i-PI RESTART or checkpoint to start from instead of the case's input; what its
+            run left lies beside it.
         steps: total steps, instead of what the input or the RESTART says.
         shown: gets the run as soon as there is one, for a progress display.
 
@@ -149,6 +159,9 @@ async def run_case(
             i-PI was running.
     """
     source = restart or case.folder / case.config.ipi.input
+    earlier = None if restart is None else restart.parent
+    if earlier is not None:
+        refuse_other_settings(earlier, case.config)
     ipi = read_input(source)
     wrong = disagreements(case, ipi, read_structure(case.structure)[0])
     if wrong:
@@ -160,10 +173,11 @@ async def run_case(
             f"{source} has made {ipi.step} of {ipi.total_steps} steps already; to go on further "
             f"say how far: --steps {2 * ipi.step}"
         )
-    input_file = _lay_out(case, folder, source, steps)
+    input_file = _lay_out(case, folder, source, CONTINUED if restart else source.name, steps)
+    begun_with = None if restart is None else origin(restart.parent, folder, restart.name, ipi.step)
     with private_folder() as private:
-        memory = restart.with_name(MEMORY) if restart else None
-        service = Service(build_local(case, folder, private, memory))
+        service = Service(build_local(case, folder, private, earlier, begun_with))
+        service.parts.models.write()
         run = Run(folder, case, ipi, service)
         if shown is not None:
             shown.put_nowait(run)
@@ -188,6 +202,8 @@ async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> 
     async with service.doors():
         run.stage = "starting workers"
         async with local_workers(run.case, parts, run.folder, lost=service.stop):
+            if {*parts.models.roles} <= {local.role for local in run.case.config.local}:
+                await parts.models.known()  # refused before i-PI begins, if they are others
             run.stage = _RUNNING
             await _run_ipi(run, input_file, prefix, stop)
             run.stage = "stopped" if stop.is_set() else "done"
@@ -306,11 +322,10 @@ async def _start_worker(
     )
 
 
-def _lay_out(case: Case, folder: Path, source: Path, steps: int | None) -> Path:
+def _lay_out(case: Case, folder: Path, source: Path, name: str, steps: int | None) -> Path:
     """Put links to the case's files into the run's folder, and copies of what defines the run."""
     records = (case.folder / case.config.record.folder).resolve()
     copied = {case.file.resolve(), source.resolve()}
-    name = "RESTART.in" if source.name == "RESTART" else source.name
     # a copy goes through a link of its name, onto the case's own file: the case may have a
     # mix.toml beside the one that is run
     taken = {"mix.toml", name}
@@ -320,13 +335,8 @@ def _lay_out(case: Case, folder: Path, source: Path, steps: int | None) -> Path:
             continue
         (folder / entry.name).symlink_to(entry.resolve())
     shutil.copyfile(case.file, folder / "mix.toml")
-    text = source.read_text(encoding="utf-8")
-    if steps is not None:
-        total = f"<total_steps> {steps} </total_steps>"
-        text, found = re.subn(r"<total_steps>[^<]*</total_steps>", total, text)
-        if not found:
-            text = re.sub(r"(<simulation\b[^>]*>)", rf"\1 {total}", text, count=1)
-    (folder / name).write_text(text, encoding="utf-8")
+    changed = source.read_bytes() if steps is None else with_total_steps(source, steps)
+    (folder / name).write_bytes(changed)
     return folder / name
 
 

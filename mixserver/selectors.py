@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from mixserver.config import (
 from mixserver.config import Region as RegionTable
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
+from mixserver.record.runs import write_whole
 from mixserver.region import seeds as kinds
 from mixserver.region.following import Following
 from mixserver.region.frozen import Frozen
@@ -30,6 +31,9 @@ from mixserver.region.selecting import Selecting
 from mixserver.region.selector import Selector
 
 log = structlog.get_logger(__name__)
+
+MEMORY: Final = "region.json"
+"""In a run's folder: what regions remember at its end, and a frozen lambda from its beginning."""
 
 
 def build_selector(config: Config, start: Frame) -> Selecting:
@@ -71,12 +75,17 @@ def build_selector(config: Config, start: Frame) -> Selecting:
 
 
 def remember(selector: Selecting, file: Path) -> None:
-    """Write down what regions remember (hysteresis, seeds, samples), for a restart.
+    """Write down what regions remember (hysteresis, seeds, samples), all of it or nothing.
+
+    A memory that is still empty replaces none that is not.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; what was there before is still there.
     """
-    file.write_bytes(msgspec.json.encode(selector.state()))
+    state = selector.state()
+    if selector.remembers and not state:
+        return
+    write_whole(file, msgspec.json.encode(state))
 
 
 def recall(selector: Selecting, file: Path) -> None:

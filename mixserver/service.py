@@ -11,7 +11,6 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -19,12 +18,9 @@ from mixserver.build import Parts
 from mixserver.errors import MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import write_frame
-from mixserver.selectors import remember
+from mixserver.selectors import MEMORY, remember
 from mixserver.upstream import Upstream
 from mixserver.wire.ipi import Reply, Request
-
-MEMORY: Final = "region.json"
-"""What regions remember at the end of a run; a restart begins with it."""
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ REMEMBERING = (
 )
 
 
-def _build(folder: Path, *changes: tuple[str, str], memory: Path | None = None) -> None:
+def _build(folder: Path, *changes: tuple[str, str], earlier: Path | None = None) -> None:
     """Build the minimal case with its mix.toml changed."""
     text = (MINIMAL / "mix.toml").read_text()
     for old, new in changes:
@@ -28,7 +28,7 @@ def _build(folder: Path, *changes: tuple[str, str], memory: Path | None = None) 
     (folder / "mix.toml").write_text(text)
     (folder / "init.xyz").write_bytes((MINIMAL / "init.xyz").read_bytes())
     (folder / "records").mkdir()
-    build(load_case(folder), folder / "records", memory=memory).recorder.close()
+    build(load_case(folder), folder / "records", earlier=earlier).recorder.close()
 
 
 def test_the_memory_of_other_atoms_is_refused_with_the_cure(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_the_memory_of_other_atoms_is_refused_with_the_cure(tmp_path: Path) -> N
         '"summed": null, "samples": 0}}'
     )
     with pytest.raises(ConfigError, match=rf"not among the 256 atoms .* delete {memory}"):
-        _build(tmp_path, *REMEMBERING, memory=memory)
+        _build(tmp_path, *REMEMBERING, earlier=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", '{"0": 1}'])
@@ -46,7 +46,7 @@ def test_a_spoilt_memory_is_refused_with_the_cure(tmp_path: Path, text: str) -> 
     memory = tmp_path / "region.json"
     memory.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(f"delete {memory}")):
-        _build(tmp_path, *REMEMBERING, memory=memory)
+        _build(tmp_path, *REMEMBERING, earlier=tmp_path)
 
 
 @pytest.mark.parametrize(

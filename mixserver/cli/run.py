@@ -9,19 +9,25 @@ import click
 
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
-@click.option("--restart", is_flag=True, help="Go on from the last RESTART of the case's runs.")
+@click.option("--restart", is_flag=True, help="Go on from the newest run that made any step.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Go on from this RESTART or checkpoint, in its run's folder.",
+)
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
     help="Total steps, instead of what input.xml or RESTART says.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, only errors.")
-def run(case: Path, restart: bool, steps: int | None, quiet: bool) -> None:
+def run(case: Path, restart: bool, source: Path | None, steps: int | None, quiet: bool) -> None:
     """Run CASE, a folder or its mix.toml, from beginning to end.
 
     Starts i-PI, the server and the workers of [[local]], shows how far it is, and stops all of
     them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN. A restart goes
-    by its RESTART: input.xml is not read again.
+    by its RESTART: input.xml is not read again. Its models, [region] and [mixing] must be the same.
 
     \b
     Examples:
@@ -35,16 +41,16 @@ def run(case: Path, restart: bool, steps: int | None, quiet: bool) -> None:
     from mixserver.config import load_case
     from mixserver.errors import ConfigError
     from mixserver.launch import Run, install_stop, run_case
-    from mixserver.record.recorder import new_run_folder
+    from mixserver.record.runs import new_run_folder, occupied
+    from mixserver.restarting import restart_file
 
+    if restart and source is not None:
+        raise ConfigError("--restart finds the file to go on from, --from names it: give one")
     loaded = load_case(case)
     records = loaded.folder / loaded.config.record.folder
-    source: Path | None = None
     if restart:
-        left = sorted(file for file in records.glob("[0-9]*/RESTART") if not file.is_symlink())
-        if not left:
-            raise ConfigError(f"no run in {records} left a RESTART, so there is nothing to go on")
-        source = left[-1]
+        configure(None)
+        restart_file(records)  # refused before there is a folder
     folder = new_run_folder(records)
     configure(folder / "server.log")
 
@@ -60,7 +66,13 @@ def run(case: Path, restart: bool, steps: int | None, quiet: bool) -> None:
             await asyncio.gather(display, return_exceptions=True)
         return stop.is_set()
 
-    if asyncio.run(job()):
+    with occupied(folder):
+        if restart:  # again: another run may have begun meanwhile
+            source = restart_file(records, before=folder)
+        if source is not None and not quiet:
+            click.echo(f"going on from {source}")
+        stopped = asyncio.run(job())
+    if stopped:
         if (folder / "RESTART").exists():
             click.echo(f"stopped; i-PI's RESTART is in {folder}: mixserver run {case} --restart")
         else:

@@ -9,39 +9,56 @@ import click
 
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--restart",
+    "earlier",
+    metavar="RUN",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Go on from an earlier run's folder: with its models and settings, and what it remembers.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and build everything, open nothing.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
-def serve(case: Path, dry_run: bool, quiet: bool) -> None:
+def serve(case: Path, earlier: Path | None, dry_run: bool, quiet: bool) -> None:
     """Answer i-PI's force requests as CASE says, until i-PI says EXIT.
+
+    Start i-PI from a RESTART or checkpoint of RUN if you give one.
 
     \b
     Examples:
       mixserver serve inputs/minimal
       mixserver-worker toy --server tcp://127.0.0.1:5555 --role cheap
+      mixserver serve inputs/minimal --restart inputs/minimal/runs/0001
     """
     import asyncio
+    import shutil
     import tempfile
 
     from mixserver.build import build
     from mixserver.cli.logs import configure
     from mixserver.config import load_case
     from mixserver.launch import install_stop
-    from mixserver.record.recorder import new_run_folder
+    from mixserver.record.runs import new_run_folder, occupied
+    from mixserver.restarting import origin, refuse_other_settings
     from mixserver.service import Service
 
     loaded = load_case(case)
+    if earlier is not None:
+        refuse_other_settings(earlier, loaded.config)
     if dry_run:
         configure(None)
         with tempfile.TemporaryDirectory() as nowhere:
-            parts = build(loaded, Path(nowhere))
+            parts = build(loaded, Path(nowhere), earlier=earlier)
             parts.recorder.close()
         click.echo(f"{loaded.file}: {len(parts.topology)} atoms, everything fits together")
         return
     folder = new_run_folder(loaded.folder / loaded.config.record.folder)
     configure(folder / "server.log", verbose=not quiet)
+    shutil.copyfile(loaded.file, folder / "mix.toml")  # what a restart is compared with
 
     async def job() -> None:
-        parts = build(loaded, folder)
+        begun_with = None if earlier is None else origin(earlier, folder)
+        parts = build(loaded, folder, earlier=earlier, begun_with=begun_with)
+        parts.models.write()
         service = Service(parts)
         async with service.doors():
             click.echo(f"workers connect to {parts.door.address}; records in {folder}")
@@ -53,7 +70,8 @@ def serve(case: Path, dry_run: bool, quiet: bool) -> None:
         await task
 
     try:
-        asyncio.run(stoppable())
+        with occupied(folder):
+            asyncio.run(stoppable())
     except asyncio.CancelledError:
         click.echo("stopped")
         raise SystemExit(130) from None

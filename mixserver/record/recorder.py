@@ -16,7 +16,6 @@ from typing import IO, Final
 import msgspec
 import structlog
 
-from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.record.report import DISAGREEMENT, Report, header, line
 from mixserver.record.structures import append_region
@@ -109,28 +108,3 @@ class Recorder:
     def _write_report(self, report: Report) -> None:
         self._reports.write(msgspec.json.encode(report) + b"\n")
         self._columns.write(line(report).encode())
-
-
-def new_run_folder(parent: Path) -> Path:
-    """Make the next of parent/0001, parent/0002, ... and point parent/latest at it.
-
-    Raises:
-        ConfigError: the folder cannot be made.
-    """
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        number = max((int(p.name) for p in parent.iterdir() if p.name.isdigit()), default=0)
-        while True:
-            number += 1
-            folder = parent / f"{number:04d}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            break
-        latest = parent / "latest"
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(folder.name)
-    except OSError as error:
-        raise ConfigError(f"no folder for this run in {parent}: {error.strerror}") from error
-    return folder

@@ -18,8 +18,9 @@ from PIL import Image
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
 from mixserver.record.plots import disagreement, draw, gap, mismatch, read_reports, sizes, times
-from mixserver.record.recorder import Recorder, new_run_folder
+from mixserver.record.recorder import Recorder
 from mixserver.record.report import COLUMNS, SCALARS, Report, columns, extras
+from mixserver.record.runs import new_run_folder
 from mixserver.record.structures import read_atoms, read_structure
 from mixserver.region.region import Region
 from mixserver.units import BOHR
