@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -16,20 +17,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mixserver.errors import ConfigError
+
 _PREFIX: Final = "mixserver-"
 _OWNER: Final = "owner.pid"
 """Holds the owner's process id, and is locked while the owner lives."""
 _BOUND: Final = Path("/proc/net/unix")
+_LONGEST: Final = 107
+"""Bytes of a unix socket's path."""
+_PLAIN: Final = re.compile(r"[ !%()*+,\-./0-9:;<=>?@A-Z\[\]^_a-z{|}~]+")
+_OTHERWISE: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a private folder is made in it
+"""Where folders are made if not in TMPDIR."""
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[str]:
+def private_folder(room: int = 40) -> Iterator[str]:
     """A new folder that nobody else can enter, removed at the end of this context.
 
-    What earlier processes of this user left behind because they were killed is removed first.
+    It lies in TMPDIR; in /tmp or the like where TMPDIR is too long for sockets, or has letters that
+    LAMMPS cannot be told. What earlier processes of this user left behind there because they were
+    killed is removed first.
+
+    Args:
+        room: bytes that the longest name in it has.
+
+    Raises:
+        ConfigError: no folder will do.
     """
-    sweep(Path(tempfile.gettempdir()))
-    folder = tempfile.mkdtemp(prefix=_PREFIX)
+    folder = _made(room)
     with (Path(folder) / _OWNER).open("w", encoding="ascii") as owner:
         try:
             fcntl.flock(owner, fcntl.LOCK_EX)  # first: nobody touches a folder with an empty file
@@ -38,6 +53,34 @@ def private_folder() -> Iterator[str]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # while it is still locked
+
+
+def _made(room: int) -> str:
+    """A new folder in the first place that will do."""
+    why: list[str] = []
+    for place in dict.fromkeys((_usual(), *_OTHERWISE)):
+        size = len(os.fsencode(place)) + len(f"/{_PREFIX}12345678/") + room
+        if size > _LONGEST:
+            why.append(f"{place} makes paths of {size} bytes, a socket takes {_LONGEST}")
+        elif not _PLAIN.fullmatch(place):
+            why.append(f"{place} has characters that LAMMPS cannot read")
+        else:
+            sweep(Path(place))
+            try:
+                return tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+            except OSError as error:
+                why.append(f"{place}: {error.strerror}")
+    raise ConfigError(
+        f"there is no place for sockets and passing files ({'; '.join(why)}); set TMPDIR to a "
+        "short folder that can be written"
+    )
+
+
+def _usual() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - it is tried, and told of
 
 
 def sweep(place: Path) -> list[Path]:

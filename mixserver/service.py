@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from mixserver.build import Parts
-from mixserver.errors import InternalError, MixserverError
+from mixserver.errors import MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import write_frame
 from mixserver.selectors import MEMORY, remember
@@ -39,33 +39,28 @@ class Service:
     async def doors(self) -> AsyncIterator[None]:
         """Workers can connect inside this context; leaving it says goodbye to them.
 
-        Whatever fails or is cancelled on the way out, every step of closing is done.
-
         Raises:
             ConfigError: an address is in use or none.
         """
-        async with contextlib.AsyncExitStack() as closing:
-            closing.callback(self._remember)
-            closing.callback(self.parts.recorder.close)
+        try:
             await self.parts.dispatcher.open()
-            closing.push_async_callback(self.parts.dispatcher.close, "the server ends")
             self._remember()  # what is frozen is known by now, and outlives even a killed server
             yield
+        finally:
+            await self.parts.dispatcher.close("the server ends")
+            self.parts.recorder.close()
+            self._remember()
 
     async def serve(self) -> None:
         """Answer upstream until i-PI says EXIT or `stop` is called.
 
-        An evaluation that fails ends this, unless it only took too long: i-PI gives a request
-        that failed to whoever connects next, so it would come back for ever. The frame is kept.
-
         Raises:
             MixserverError: an evaluation failed in a way that trying again cannot cure.
-            InternalError: something failed that must not; its traceback is in the log.
         """
         gc.collect()
         gc.freeze()  # what was imported need not be looked through in mid-evaluation
         self.upstreams = [
-            make(self._keeping(partial(self.parts.step.answer, channel=channel)))
+            make(self._guarded(partial(self.parts.step.answer, channel=channel)))
             for channel, make in self.parts.upstreams
         ]
         sessions = [asyncio.ensure_future(upstream.run()) for upstream in self.upstreams]
@@ -81,12 +76,6 @@ class Service:
                 if done - {stop}:  # i-PI said EXIT; it never says so where it asked for nothing
                     for upstream in self.upstreams:
                         upstream.part()
-        except MixserverError:
-            raise
-        except Exception as error:
-            wrong = InternalError.of(error)
-            log.exception("the server failed", error=str(wrong))
-            raise wrong from error
         finally:
             stop.cancel()
             for upstream in self.upstreams:
@@ -98,23 +87,27 @@ class Service:
     def stop(self, failure: MixserverError | None = None) -> None:
         """End `serve` soon; with a failure, `serve` raises it."""
         if failure is not None and self.failure is None:
-            log.error("the run ends", error=str(failure), kind=type(failure).__name__)
             self.failure = failure
         self._stop.set()
 
-    def _keeping(
+    def _guarded(
         self, answer: Callable[[Request], Awaitable[Reply]]
     ) -> Callable[[Request], Awaitable[Reply]]:
-        """The same answer, but a request that fails is kept, to be looked at."""
+        """The same answer, but what can never succeed ends the run and keeps the frame.
 
-        async def keeping(request: Request) -> Reply:
+        i-PI gives a request that failed to whoever connects next: it would come back for ever.
+        """
+
+        async def guarded(request: Request) -> Reply:
             try:
                 return await answer(request)
-            except Exception:
+            except MixserverError as error:
+                log.error("evaluation failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
                 self._keep(request)
+                self.stop(error)
                 raise
 
-        return keeping
+        return guarded
 
     def _remember(self) -> None:
         """Write down what regions remember, for a restart."""
@@ -126,10 +119,11 @@ class Service:
                 log.warning("regions' memory was not saved", file=str(file), error=str(problem))
 
     def _keep(self, request: Request) -> None:
-        """Save the frame that failed, where it can be looked at; must not fail itself."""
+        """Save the frame that failed, where it can be looked at."""
         file: Path = self.parts.recorder.folder / "failed.xyz"
+        frame = Frame(self.parts.topology, request.positions, request.cell)
         try:
-            write_frame(file, Frame(self.parts.topology, request.positions, request.cell))
+            write_frame(file, frame)
         except (OSError, ValueError) as problem:  # a wrong atom count cannot be written
             log.warning("the failed frame was not saved", file=str(file), error=str(problem))
         else:

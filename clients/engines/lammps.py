@@ -8,11 +8,13 @@ turns cells, `lammps_library` is the binding.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ import numpy as np
 
 from clients.engine import Answer
 from clients.engines.lammps_commands import Commands, read_commands
+from clients.engines.lammps_files import Spoken
 from clients.engines.lammps_instance import Evaluated, Instance, LostAtoms, Setup
-from clients.engines.lammps_library import LammpsAbort, LammpsError, potentials
+from clients.engines.lammps_library import LammpsAbort, LammpsError, Library, potentials
 from clients.engines.lammps_mpi import Order, Ranks
+from clients.engines.lammps_precision import inexact
 from clients.engines.lammps_probe import probed, receptive_field_of, weighting_of
 from clients.engines.lammps_weights import Plan, Weighted
 from clients.engines.refuse import refuse_nonsense
@@ -40,11 +44,14 @@ class LammpsEngine:
         pair_style   snap
         pair_coeff   * * Si_Zuo_JPCA2020.snapcoeff Si_Zuo_JPCA2020.snapparam Si
 
-    ``include`` works (``include Si_Zuo_JPCA2020.snap`` alone is a commands file). Which atom type
-    is which element is read from the end of ``pair_coeff * *``; for styles that do not name
-    elements say it as LAMMPS does: ``labelmap atom 1 Si 2 C``. Files are looked for beside the
-    commands file, in the folders of the environment variable LAMMPS_POTENTIALS and among the
-    potentials that come with LAMMPS. Units are metal.
+    Variables and ``include`` work (``include Si_Zuo_JPCA2020.snap`` alone is a commands file).
+    Which atom type is which element is read from the end of ``pair_coeff * *``; for styles that do
+    not name elements say it as LAMMPS does: ``labelmap atom 1 Si 2 C``. Files are looked for beside
+    the commands file, in the current folder, in those of the environment variable
+    LAMMPS_POTENTIALS and among the potentials that come with LAMMPS. Units are metal.
+
+    The fingerprint is of the commands with all variables filled in, of every file they name, of
+    LAMMPS's version and, if it is not double, of the precision it computes in.
 
     Site weights are exact for SNAP, for pairwise styles and for their sum in a ``hybrid/overlay``;
     the card says whether. Tabulated forces that are not the slope of the tabulated energies are
@@ -83,6 +90,7 @@ class LammpsEngine:
         self._ranks = Ranks(comm)
         self._instances: OrderedDict[int | tuple[int, str], Instance | Weighted] = OrderedDict()
         self._most, self._closed = max(1, instances), False
+        self._spoken = Spoken()
         environment = os.environ.get("LAMMPS_POTENTIALS", "").split(os.pathsep)
         folders = [Path(place) for place in environment if place] + potentials()
         # Rank 0 tries alone: an error while it reads a file would leave the others waiting.
@@ -90,7 +98,7 @@ class LammpsEngine:
         tried: tuple[Commands, Setup, float | None, Plan | str] | None = None
         if self._ranks.rank == 0:
             try:
-                read = read_commands(Path(commands), folders, elements)
+                read = self._read(Path(commands), folders, elements, lmp_args)
                 setup, cutoff = probed(read, lmp_args, skin)
                 tried = (read, setup, cutoff, weighting_of(setup, cutoff))
             except MixserverError as error:
@@ -98,6 +106,7 @@ class LammpsEngine:
         told: str
         tried, told = self._ranks.from_root((tried, str(problem)))
         if tried is None:
+            self._spoken.close()
             raise problem if problem is not None else ConfigError(told)
         read, setup, cutoff, weighting = tried
         self._setup: Setup = setup
@@ -195,6 +204,28 @@ class LammpsEngine:
         for instance in self._instances.values():
             instance.close()
         self._instances.clear()
+        self._spoken.close()
+
+    def _read(
+        self,
+        source: Path,
+        folders: Sequence[Path],
+        elements: Sequence[str] | None,
+        lmp_args: Sequence[str],
+    ) -> Commands:
+        """The commands, as this LAMMPS with these switches understands them."""
+        try:
+            library = Library(["-log", "none", *lmp_args])
+        except LammpsError as error:
+            said = f"LAMMPS does not start with {' '.join(lmp_args)!r} for {source}: {error}"
+            raise ConfigError(said) from error
+        try:
+            read = read_commands(source, folders, elements, shell=library, spoken=self._spoken)
+            how = [f"LAMMPS {library.version}", *inexact(library, lmp_args, read.before_box)]
+        finally:
+            library.close()
+        digest = hashlib.sha256("\n".join([read.fingerprint, *how]).encode())
+        return replace(read, fingerprint=digest.hexdigest())
 
     def _together(self, order: Order) -> Evaluated:
         """Evaluate on all ranks; a second time in a fresh instance if LAMMPS fails."""

@@ -8,7 +8,6 @@ without a new set-up. Knows no other parts of a potential.
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.lammps_snap import weights_of
 from clients.engines.lammps_types import Crowded
 from mixserver.arrays import Numbers, Scalars
+from mixserver.private import private_folder
 
 _ROOM: Final = 16
 """Types that each element has at least, and those it has more than were needed at first."""
@@ -59,7 +59,7 @@ class CarrierPart(Instance):
         names = ["NULL"] * self._unseen
         for kind, room in zip(carrier.kinds, self._room, strict=True):
             names += [f"X{kind}"] * room
-        with tempfile.TemporaryDirectory(prefix="mixserver-pairs-") as folder:
+        with private_folder() as folder:
             file = Path(folder, "pairs.eam.fs")
             file.write_text(carrier.text())
             many = replace(

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.engines.lammps_box import Box, box_for
+from clients.engines.lammps_files import Seen
 from clients.engines.lammps_library import LammpsAbort, LammpsError, Library
 from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.neighbours import pairs
 from mixserver.arrays import Matrix, Numbers, Scalars, Vectors
-from mixserver.errors import BadInput
+from mixserver.errors import BadInput, WorkerFault
 
 _JUMP = 0.5
 """Å. No atom moves so far in one step of dynamics: after it, overlaps are looked for."""
@@ -59,6 +60,8 @@ class Setup:
     site_energies: bool
     accelerated: bool
     """Whether command line switches ask for a device: then the fast loop must prove itself."""
+    files: tuple[Seen, ...] = ()
+    """What the fingerprint was taken of."""
 
 
 class Instance:
@@ -74,6 +77,7 @@ class Instance:
     Raises:
         BadInput: atoms on top of each other.
         LammpsError: LAMMPS refused.
+        WorkerFault: a file of the potential is no longer what it was.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Instance:
         self._made = 0
         self._lean = True
         refuse_touching(order)
+        _refuse_changes(setup)
         self._box = box_for(order.positions, order.cell, order.pbc)
         self._library = Library(["-log", log, *setup.arguments], ranks.comm)
         try:
@@ -280,6 +285,16 @@ class Instance:
         true = self._results(probe, "").forces
         room = 1e-4 * max(1.0, _largest(true))
         self._lean = not self._ranks.any(self._ranks.rank == 0 and _largest(fast - true) > room)
+
+
+def _refuse_changes(setup: Setup) -> None:
+    """Raise if LAMMPS would now read something other than what the fingerprint says."""
+    for file in setup.files:
+        if words := file.changed():
+            raise WorkerFault(
+                f"{words} since this worker took the potential's fingerprint. Put back what it "
+                "was, or end the run; workers that start now hold another model."
+            )
 
 
 def refuse_touching(order: Order) -> None:

@@ -91,6 +91,7 @@ class Library:
             ("extract_pair", handle, [handle, text]),
             ("addstep_compute", None, [handle, text, handle]),
             ("has_style", number, [handle, text, text]),
+            ("version", number, [handle]),
             ("get_natoms", ctypes.c_double, [handle]),
             ("create_atoms", number, [handle, number, *[handle] * 5, number]),
         )
@@ -111,6 +112,38 @@ class Library:
         """
         self._lib.lammps_command(self._handle, text.encode())
         self._raise()
+
+    def expand(self, text: str) -> str:
+        """The text with the values of variables in place of their names, as in a command.
+
+        Raises:
+            LammpsError: a variable is not known or has no value, or this LAMMPS is too old.
+        """
+        try:
+            expand, free = self._lib.lammps_expand, self._lib.lammps_free
+        except AttributeError as error:
+            raise LammpsError(
+                f"this build, version {self.version}, is too old to say what variables stand for"
+            ) from error
+        expand.restype, expand.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
+        free.restype, free.argtypes = None, [ctypes.c_void_p]
+        at = expand(self._handle, text.encode())
+        self._raise()
+        try:
+            return ctypes.string_at(at).decode("utf-8", "surrogateescape") if at else ""
+        finally:
+            free(at)
+
+    @property
+    def version(self) -> int:
+        """The date of its release, e.g. 20250722."""
+        return int(self._lib.lammps_version(self._handle))
+
+    def accelerated(self, package: str, category: str, setting: str) -> bool:
+        """Whether an accelerator package was built so, e.g. "GPU", "precision", "double"."""
+        ask = self._lib.lammps_config_accelerator
+        ask.restype, ask.argtypes = ctypes.c_int, [ctypes.c_char_p] * 3
+        return bool(ask(package.encode(), category.encode(), setting.encode()))
 
     def setting(self, name: str) -> int:
         """An integer setting, e.g. "nlocal"."""

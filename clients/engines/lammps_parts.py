@@ -7,12 +7,11 @@ else is kept together and must be pairwise. The sum of the parts is the potentia
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clients.engines.lammps_commands import quoted
+from clients.engines.lammps_words import quoted, words_of
 
 _OVERLAY: Final = "hybrid/overlay"
 _TYPED: Final = frozenset({"labelmap", "mass", "set", "pair_modify", "kspace_style"})
@@ -100,7 +99,7 @@ def parts_of(after_box: Sequence[str], kinds: int, is_style: Callable[[str], boo
     Raises:
         NoWay: it has a SNAP that cannot be separated from the rest.
     """
-    lines = [(text, shlex.split(text)) for text in after_box]
+    lines = [(text, words_of(text)) for text in after_box]
     styles = [words[1:] for _, words in lines if words[0] == "pair_style"]
     last = styles[-1]
     listed = _sub_styles(last[1:], is_style) if _plain(last[0]).startswith("hybrid") else [last]

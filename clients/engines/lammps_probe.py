@@ -5,9 +5,10 @@ Knows the commands and LAMMPS; keeps nothing.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from clients.engines.lammps_parts import NoWay
 from clients.engines.lammps_planning import plan_weights
 from clients.engines.lammps_weights import Plan
 from mixserver.errors import ConfigError
+from mixserver.private import private_folder
 
 _CENTRED: Final = frozenset(
     {"snap", "mliap", "pod", "pace", "uf3", "eam", "eam/alloy", "eam/fs", "zbl", "zero", "morse"}
@@ -40,7 +42,14 @@ _ENDLESS: Final = ("/long", "/msm", "/dsf", "reaxff", "comb", "airebo", "rebo", 
 
 
 def probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup, float | None]:
-    """Try the potential on a few atoms: does LAMMPS take it, and how far does it look?"""
+    """Try the potential on a few atoms: does LAMMPS take it, and how far does it look?
+
+    It is tried in an empty folder and without LAMMPS_POTENTIALS, so that LAMMPS can only read files
+    that were found and are in the fingerprint.
+
+    Raises:
+        ConfigError: LAMMPS does not take it.
+    """
     accelerated = any(word in ("-k", "-kokkos", "-sf", "-suffix") for word in lmp_args)
     n = 8 * len(read.numbers)
     grid = np.stack(np.meshgrid(*[np.arange(8.0)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n]
@@ -53,7 +62,7 @@ def probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup,
         energies=True,
         criterion="",
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with private_folder() as folder, _nowhere(folder):
         log = Path(folder, "log")
         problem = ""
         for site_energies in (True, False):
@@ -65,6 +74,7 @@ def probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup,
                 skin=skin,
                 site_energies=site_energies,
                 accelerated=accelerated,
+                files=read.files,
             )
             try:
                 instance = Instance(setup, order, Ranks(), str(log))
@@ -87,7 +97,34 @@ def probed(read: Commands, lmp_args: Sequence[str], skin: float) -> tuple[Setup,
     raise ConfigError(
         f"LAMMPS does not take the potential in {read.source}: {problem}. "
         f"Types are {', '.join(f'{k} {e}' for k, e in enumerate(read.elements, 1))}."
+        + _hint(problem)
     )
+
+
+def _hint(problem: str) -> str:
+    """Where files are looked for, if one is missing."""
+    if "open" not in problem.lower():
+        return ""
+    return (
+        " Files are looked for beside the commands file, in the current folder, in those of "
+        "LAMMPS_POTENTIALS and among LAMMPS's own potentials; a name that LAMMPS makes up itself "
+        "needs an absolute path."
+    )
+
+
+@contextlib.contextmanager
+def _nowhere(folder: str) -> Iterator[None]:
+    """Be in another folder, without LAMMPS's environment, inside this context."""
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    potentials = os.environ.pop("LAMMPS_POTENTIALS", None)
+    try:
+        os.chdir(folder)
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        if potentials is not None:
+            os.environ["LAMMPS_POTENTIALS"] = potentials
 
 
 def receptive_field_of(styles: Sequence[str], cutoff: float | None) -> float | None:

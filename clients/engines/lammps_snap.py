@@ -8,8 +8,7 @@ Knows weights and types of one SNAP; knows no other parts.
 
 from __future__ import annotations
 
-import shlex
-import tempfile
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -20,7 +19,9 @@ from clients.engines.lammps_instance import Evaluated, Instance, Setup
 from clients.engines.lammps_mpi import Order, Ranks
 from clients.engines.lammps_parts import Snap
 from clients.engines.lammps_types import Assigned, Types
+from clients.engines.lammps_words import words_of
 from mixserver.arrays import Scalars
+from mixserver.private import private_folder
 
 Way: TypeAlias = Literal["scale", "coefficients"]
 _NOTHING: Final = 1e-150
@@ -126,9 +127,9 @@ class _Table:
     """A file of coefficients with a block for each atom type, multiplied by its weight."""
 
     def __init__(self, snap: Snap, room: tuple[int, ...]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mixserver-snap-")
-        self._file = Path(self._folder.name, "weighted.snapcoeff")
-        source, self._parameters = shlex.split(snap.files)
+        self._folder = contextlib.ExitStack()
+        self._file = Path(self._folder.enter_context(private_folder()), "weighted.snapcoeff")
+        source, self._parameters = words_of(snap.files)
         lines = [line.split("#")[0].split() for line in Path(source).read_text().splitlines()]
         words = [word for line in lines for word in line]
         elements, width = int(words[0]), 3 + int(words[1])
@@ -151,7 +152,7 @@ class _Table:
 
     def close(self) -> None:
         """Remove the file."""
-        self._folder.cleanup()
+        self._folder.close()
 
 
 def weights_of(order: Order) -> Scalars:

@@ -8,8 +8,6 @@ sampled once, and its force is the slope of that very curve. Knows single pairs,
 
 from __future__ import annotations
 
-import shlex
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +17,9 @@ import numpy as np
 
 from clients.engines.lammps_instance import Setup
 from clients.engines.lammps_library import LammpsError, Library
+from clients.engines.lammps_words import words_of
 from mixserver.arrays import Scalars
+from mixserver.private import private_folder
 
 _STEP: Final = 2e-4
 """Å between samples: less than between the knots LAMMPS interpolates with."""
@@ -70,13 +70,13 @@ def curves_of(setup: Setup, commands: Sequence[str], cutoff: float) -> tuple[Cur
     Raises:
         LammpsError: LAMMPS refused.
     """
-    styles = [shlex.split(text) for text in commands if text.startswith("pair_style")]
+    styles = [words_of(text) for text in commands if text.startswith("pair_style")]
     if not any("table" in words for words in styles):
         return ()
     library = Library(["-log", "none"])
     found: list[Curve] = []
     try:
-        with tempfile.TemporaryDirectory(prefix="mixserver-table-") as folder:
+        with private_folder() as folder:
             box = "region mx_box block 0 50 0 50 0 50 units box"
             start = ("units metal", "atom_style atomic", "newton on", box)
             kinds = len(setup.numbers)
