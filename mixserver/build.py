@@ -17,6 +17,7 @@ from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.zmq_door import ZmqDoor
 from mixserver.frame import Frame, Topology
+from mixserver.guard import GuardedStep
 from mixserver.mixing.mixer import Mixer
 from mixserver.prepare import STATE, Preparation, once
 from mixserver.record.recorder import Recorder
@@ -118,6 +119,7 @@ def build(
     else:
         plain = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
         step = _Compared(plain, models)
+    step = GuardedStep(step, topology, config.limits, mixed=selector is not None)
     upstreams = [
         (channel, _upstream(config, address, prefix)) for channel, address in case.channels
     ]

@@ -8,6 +8,7 @@
         * `BadInput`        the job is at fault: it is never tried again
         * `WorkerFault`     the worker is at fault: another worker tries
         * `NoWorkerError`   nobody is left to ask
+        * `Implausible`     no structure and no pair of models can mean this: it is not sent
     * `UpstreamError`       i-PI sent what cannot be answered, or died
     * `MissingPackage`      an optional dependency is not installed
 
@@ -47,6 +48,12 @@ class WorkerFault(EvaluationError):
 
 class NoWorkerError(EvaluationError):
     """Nobody is left who could evaluate the job."""
+
+
+class Implausible(EvaluationError):
+    """A structure or an answer beyond the bounds of [limits]; the structure is at fault, or a
+    model far outside of what it was made for, but no worker.
+    """  # noqa: D205 - one sentence
 
 
 class UpstreamError(MixserverError):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from mixserver.cluster import Carver
 from mixserver.config import Config, CriterionSeeds, Model
 from mixserver.config import Region as RegionTable
 from mixserver.dispatch.dispatcher import Dispatcher
-from mixserver.errors import ConfigError
+from mixserver.errors import ConfigError, Implausible
 from mixserver.frame import Frame
 from mixserver.mixing.energy import EnergyMixer, refuse_unable
 from mixserver.mixing.force import ForceMixer
@@ -35,6 +36,7 @@ from mixserver.mixing.state import (
     structure_digest,
 )
 from mixserver.mixing.zeros import Zero, align, bulk_like
+from mixserver.plausible import crowding, refuse_crowding
 from mixserver.region.region import Region
 from mixserver.region.selecting import Selecting
 from mixserver.relax import relaxed
@@ -44,6 +46,11 @@ log = structlog.get_logger(__name__)
 
 STATE = "mixing.json"
 """Zeros and dead loads, in a run's folder, and in a case's if `mixserver align` wrote it."""
+
+_WRONG_REFERENCE: Final = (
+    "Look at the structure (units, overlapping atoms) and at what each model was fitted to; "
+    "mixserver check shows both models at it. Each bound can be raised in [limits]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,9 @@ class Preparation:
 
         Raises:
             ConfigError: the models cannot be mixed this way, or `known` does not fit.
+            Implausible: the structure is too dense, or its zeros or dead loads are too large.
         """
+        await asyncio.to_thread(self.refuse_structure)
         reaches = await self.reaches()
         if self.config.mixing.kind == "force":
             return self.force_mixer(reaches)
@@ -95,6 +104,15 @@ class Preparation:
         except OSError as problem:
             log.warning("zeros and dead loads were not saved", error=str(problem))
         return self.energy_mixer(reaches, state)
+
+    def refuse_structure(self) -> None:
+        """Refuse a structure in which lambda, zeros and dead loads would mean nothing.
+
+        Raises:
+            Implausible: its atoms are too close to each other.
+        """
+        file = self.config.upstream.structure
+        refuse_crowding(self.start, crowding(self.start), self.config.limits, f"{file}")
 
     async def reaches(self) -> Reaches:
         """What both models say of themselves; waits for them."""
@@ -143,9 +161,43 @@ class Preparation:
 
         Raises:
             ConfigError: `known` does not fit, or the models give no site energies.
+            Implausible: the zeros or the dead loads are too large.
         """
         found = self._recalled(self._settings(reaches), known, kept)
+        if found is not None:
+            self._refuse(found)
         return found or await self.determine(reaches)
+
+    def _refuse(self, state: State) -> None:
+        """Refuse zeros and dead loads that no two models can need.
+
+        Raises:
+            Implausible: they are too large.
+        """
+        limits = self.config.limits
+        for symbol, zero in state.zeros.items():
+            if zero.spread > limits.zero_spread:
+                raise Implausible(
+                    f"the zero of {symbol} means nothing: expensive less cheap site energies "
+                    f"differ by {zero.spread:.4g} eV (standard deviation) among {zero.atoms} atoms "
+                    f"of {self.config.upstream.structure}; the limit is {limits.zero_spread:g} "
+                    f"(limits.zero_spread). {self._closest()}{_WRONG_REFERENCE}"
+                )
+        loads = state.dead_loads
+        if loads is not None and loads.largest > limits.dead_load:
+            worst = int(loads.atoms[int(np.linalg.norm(loads.forces, axis=1).argmax())])
+            symbol = chemical_symbols[int(self.start.topology.numbers[worst])]
+            raise Implausible(
+                f"dead loads of up to {loads.largest:.4g} eV/Å, on {symbol} (atom {worst}), would "
+                f"be needed at {self.config.upstream.structure}; the limit is {limits.dead_load:g} "
+                f"(limits.dead_load): no two models that describe it divide its energy so "
+                f"differently. {self._closest()}{_WRONG_REFERENCE}"
+            )
+
+    def _closest(self) -> str:
+        """The closest atoms of the structure, in a sentence."""
+        pair = crowding(self.start).closest
+        return "" if pair is None else f"Its closest atoms: {pair}. "
 
     def _recalled(self, settings: str, known: Path | None, kept: Path | None) -> State | None:
         """A state that was written down before, if one fits."""
@@ -177,6 +229,7 @@ class Preparation:
         Raises:
             ConfigError: the models give no weighted site energies, or the structure cannot be
                 relaxed.
+            Implausible: the zeros or the dead loads are too large.
         """
         refuse_unable("cheap", reaches.cheap, self.moves)  # before any of them is asked for some
         refuse_unable("expensive", reaches.expensive, self.moves)
@@ -188,14 +241,17 @@ class Preparation:
             structure=structure_digest(self.start),
             zeros=zeros,
         )
+        self._refuse(state)
         for symbol, zero in zeros.items():
             log.info("zero of energy", element=symbol, **msgspec.structs.asdict(zero))
         wanted = self.config.mixing.dead_loads or ("off" if self.moves else "structure")
         if wanted == "off":
             return state
         loads = await self._loads(reaches, state, region, relax=wanted == "relaxed")
+        state = msgspec.structs.replace(state, loads=plain_loads(loads))
+        self._refuse(state)
         log.info("dead loads", atoms=len(loads.atoms), largest=loads.largest)
-        return msgspec.structs.replace(state, loads=plain_loads(loads))
+        return state
 
     async def region(self) -> Region:
         """How the structure itself is divided."""

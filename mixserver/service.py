@@ -103,7 +103,8 @@ class Service:
                 return await answer(request)
             except MixserverError as error:
                 log.error("evaluation failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
-                self._keep(request)
+                if self._keep(request):
+                    error.args = (f"{error}. The frame is saved: {self._failed}", *error.args[1:])
                 self.stop(error)
                 raise
 
@@ -118,13 +119,18 @@ class Service:
             except OSError as problem:
                 log.warning("regions' memory was not saved", file=str(file), error=str(problem))
 
-    def _keep(self, request: Request) -> None:
-        """Save the frame that failed, where it can be looked at."""
-        file: Path = self.parts.recorder.folder / "failed.xyz"
+    @property
+    def _failed(self) -> Path:
+        """Where a frame that failed is saved."""
+        return self.parts.recorder.folder / "failed.xyz"
+
+    def _keep(self, request: Request) -> bool:
+        """Save the frame that failed, where it can be looked at; False if it cannot be."""
         frame = Frame(self.parts.topology, request.positions, request.cell)
         try:
-            write_frame(file, frame)
+            write_frame(self._failed, frame)
         except (OSError, ValueError) as problem:  # a wrong atom count cannot be written
-            log.warning("the failed frame was not saved", file=str(file), error=str(problem))
-        else:
-            log.info("the failed frame is saved", file=str(file))
+            file = str(self._failed)
+            log.warning("the failed frame was not saved", file=file, error=str(problem))
+            return False
+        return True

@@ -29,9 +29,20 @@ def contradiction(config: Config) -> str:
         "workers.job_timeout_s": workers.job_timeout_s,
         "record.every": config.record.every,
     }
+    limits = config.limits
+    positive |= {
+        f"limits.{name}": getattr(limits, name)
+        for name in limits.__struct_fields__
+        if name != "shortest_pair"
+    }
     for key, value in positive.items():
         if not value > 0:
             return f"{key} must be positive, got {value}"
+    if not 0.0 <= limits.shortest_pair < 1.0:
+        return (
+            f"limits.shortest_pair is a fraction of the sum of two covalent radii, from 0 (off) to "
+            f"less than 1, got {limits.shortest_pair}"
+        )
     if workers.heartbeat_s * 2 > workers.patience_s:
         return (
             f"workers.patience_s = {workers.patience_s} must be at least twice workers.heartbeat_s "

@@ -220,6 +220,30 @@ class Local(_Table, frozen=True):
     """How often it is started again after it died."""
 
 
+class Limits(_Table, frozen=True):
+    """Bounds beyond which mixing ends the run instead of sending an answer; inf (`shortest_pair`:
+    0) switches one off. They hold where two models are mixed: nothing is kept from passing through.
+    """  # noqa: D205 - one sentence
+
+    energy_change: float = 100.0
+    """eV per atom by which an energy may differ from the first one of the run."""
+    force: float = 200.0
+    """eV/Å on an atom. Close pairs may push 20 times as hard as bare nuclei do, on top of it."""
+    pressure: float = 10000.0
+    """GPa, of the virial alone."""
+    shortest_pair: float = 0.1
+    """Of the sum of two covalent radii."""
+    density: float = 5.5
+    """Times that of the elements at ambient pressure. Also refuses a structure in which most atoms
+    are closer than 0.56 of the sum of two covalent radii."""
+    dead_load: float = 20.0
+    """eV/Å, the largest dead load, and the largest ghost force of a case that `check` lets pass."""
+    zero_spread: float = 20.0
+    """eV by which e - c may differ among the atoms that fix the zero of an element."""
+    temperature: float = 1e6
+    """K at which i-PI may end; of a ring polymer, that of its beads together."""
+
+
 class Record(_Table, frozen=True):
     """What is written about a run."""
 
@@ -255,5 +279,6 @@ class Config(_Table, frozen=True):
     mixing: Mixing = Mixing()
     workers: Workers = Workers()
     local: tuple[Local, ...] = ()
+    limits: Limits = Limits()
     record: Record = Record()
     ipi: Ipi = Ipi()

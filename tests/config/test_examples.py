@@ -27,7 +27,7 @@ def _keys(kind: type) -> set[str]:
 def test_the_full_example_names_every_key() -> None:
     full: dict[str, Any] = tomllib.loads((INPUTS / "full/mix.toml").read_text())
     assert set(full) == _keys(tables.Config)
-    for table in ("upstream", "region", "mixing", "models", "workers", "record", "ipi"):
+    for table in ("upstream", "region", "mixing", "models", "workers", "limits", "record", "ipi"):
         kind = getattr(tables, table.capitalize())
         assert set(full[table]) == _keys(kind), table
     assert set(full["region"]["seeds"]) == _keys(tables.CriterionSeeds) | {"kind"}
@@ -39,7 +39,7 @@ def test_the_full_example_names_every_key() -> None:
 def test_the_full_example_states_the_defaults_as_they_are() -> None:
     text = (INPUTS / "full/mix.toml").read_text()
     config = parse(text)
-    for name in ("upstream", "region", "mixing", "workers", "record", "ipi"):
+    for name in ("upstream", "region", "mixing", "workers", "limits", "record", "ipi"):
         value = getattr(config, name)
         for field in msgspec.structs.fields(type(value)):
             lines = [

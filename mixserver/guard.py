@@ -1,0 +1,169 @@
+"""Nothing absurd is sent: a step whose structures and answers are held against [limits].
+
+What is refused names the closest atoms and the likely cause. A job that no worker could evaluate is
+explained by its structure, where that is to blame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Final
+
+import numpy as np
+import structlog
+
+from mixserver.arrays import Vectors
+from mixserver.config import Channel, Limits
+from mixserver.errors import BadInput, Implausible, WorkerFault
+from mixserver.frame import Frame, Topology
+from mixserver.plausible import (
+    CLOSE,
+    CROWDED,
+    Crowding,
+    crowding,
+    refuse_crowding,
+    wrong_energy,
+    wrong_forces,
+    wrong_places,
+    wrong_pressure,
+)
+from mixserver.step import Step
+from mixserver.wire.ipi import Reply, Request
+
+_SELDOM: Final = 200.0
+"""The distances between all atoms are looked at again after this many times what that takes."""
+
+log = structlog.get_logger(__name__)
+
+
+class GuardedStep:
+    """A step that refuses what is beyond the limits; see `step.Step`.
+
+    The distances between all atoms are looked at before the first evaluation is asked of anybody,
+    again whenever half a percent of the time has gone into it, and where an answer is refused.
+    Energy, pressure, forces and places are looked at every time.
+
+    Args:
+        step: evaluates.
+        topology: of its frames.
+        limits: of the case.
+        mixed: False where all passes through to one model: nothing is refused then, only explained.
+    """
+
+    def __init__(self, step: Step, topology: Topology, limits: Limits, *, mixed: bool) -> None:
+        self._step = step
+        self._topology = topology
+        self._limits = limits
+        self._mixed = mixed
+        self._first: dict[Channel, float] = {}
+        """eV, the first energy of each channel."""
+        self._before: Vectors | None = None
+        """Positions of the evaluation before."""
+        self._due = -math.inf
+        """When to look at distances again, on the clock of `time.monotonic`."""
+        self._warned = False
+
+    async def answer(self, request: Request, channel: Channel = "mixed") -> Reply:
+        """Answer one request, or refuse to.
+
+        Raises:
+            Implausible: the structure or the answer is beyond a limit.
+            MixserverError: as the step that is guarded.
+        """
+        if len(request.positions) != len(self._topology):
+            return await self._step.answer(request, channel)  # which says what is wrong
+        frame = Frame(self._topology, request.positions, request.cell)
+        if self._mixed and time.monotonic() >= self._due:
+            await self._look(frame)
+        try:
+            reply = await self._step.answer(request, channel)
+        except (BadInput, WorkerFault) as error:
+            raise await self._explained(error, frame) from error
+        if self._mixed and (wrong := self._wrong(frame, reply, channel)):
+            raise Implausible(await self._told(wrong, frame))
+        self._before = request.positions
+        return reply
+
+    async def _look(self, frame: Frame) -> None:
+        """Look at the distances between all atoms."""
+        if not np.isfinite(frame.positions).all() or not abs(np.linalg.det(frame.cell)) > 0.0:
+            return  # the step says what is wrong
+        if wrong := wrong_places(frame):
+            raise Implausible(f"{wrong}. {_EXPLODED}")
+        began = time.monotonic()
+        self._due = math.inf  # until this look is over
+        seen = await asyncio.to_thread(crowding, frame)
+        refuse_crowding(frame, seen, self._limits, "what i-PI sent")
+        if seen.closest is not None and seen.closest.fraction < CLOSE and not self._warned:
+            self._warned = True
+            log.warning(
+                "two atoms are closer than models are made for, unless they have a repulsive core",
+                atoms=str(seen.closest),
+            )
+        now = time.monotonic()
+        self._due = now + _SELDOM * (now - began)
+
+    def _wrong(self, frame: Frame, reply: Reply, channel: Channel) -> str:
+        """What is wrong with an answer, or ""."""
+        limits = self._limits
+        return (
+            wrong_energy(
+                reply.energy,
+                self._first.setdefault(channel, reply.energy),
+                len(frame),
+                limits,
+            )
+            or wrong_pressure(reply.virial, frame.volume, limits)
+            or wrong_forces(frame, reply.forces, limits)
+        )
+
+    async def _told(self, wrong: str, frame: Frame) -> str:
+        """A refusal with the closest atoms and the likely cause."""
+        if places := wrong_places(frame):
+            return f"{wrong}, and {places}. {_EXPLODED}"
+        seen = await asyncio.to_thread(crowding, frame)
+        pair = f". The closest atoms: {seen.closest}" if seen.closest is not None else ""
+        cause = _SOUND if not _odd(seen) else _AT_START if self._before is None else _LATER
+        return f"{wrong}{pair}. {self._moved(frame)}{cause}"
+
+    async def _explained(self, error: BadInput | WorkerFault, frame: Frame) -> Exception:
+        """Whose fault it is that no worker could evaluate a frame."""
+        if places := wrong_places(frame):
+            return Implausible(f"{places}. {_EXPLODED}. What came of it: {error}")
+        seen = await asyncio.to_thread(crowding, frame)
+        if not _odd(seen):
+            return error
+        cause = _AT_START if self._before is None else _LATER
+        return Implausible(
+            f"the structure is to blame, not the workers: {seen.closest}. {self._moved(frame)}"
+            f"{cause}. What came of it: {error}"
+        )
+
+    def _moved(self, frame: Frame) -> str:
+        """How far atoms have moved, in a sentence, or ""."""
+        if self._before is None:
+            return ""
+        moved = float(np.linalg.norm(frame.positions - self._before, axis=1).max())
+        return f"An atom has moved by {moved:.3g} Å since the evaluation before. "
+
+
+def _odd(seen: Crowding) -> bool:
+    """Whether some atoms are too close for a material at rest."""
+    return seen.closest is not None and seen.closest.fraction < CROWDED
+
+
+_EXPLODED: Final = "The integrator has blown up: is the time step too long?"
+_AT_START: Final = (
+    "Look for overlapping atoms in the structure that i-PI starts from, and at the units of its "
+    "positions and cell"
+)
+_LATER: Final = (
+    "Atoms have run into each other: the time step may be too long, or a model attracts where it "
+    "was not fitted"
+)
+_SOUND: Final = (
+    "The distances look sound, so a model is far outside of what it was fitted to, or mixing.zeros "
+    "or the dead loads are wrong. Each bound can be raised in [limits], or switched off with inf"
+)
