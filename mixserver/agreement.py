@@ -6,7 +6,6 @@ wrong without anybody noticing. Errors only, in words. Reads structures; runs no
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,9 +15,12 @@ from mixserver.arrays import Numbers
 from mixserver.config import Case, Channel, Config, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Topology
-from mixserver.ipi_input import IpiInput, Socket, Source, System, read_labels
-from mixserver.record.structures import read_atoms
+from mixserver.ipi_input import IpiInput, Socket, System
+from mixserver.ipi_parse import parsed
+from mixserver.ipi_start import read_start
+from mixserver.labels import known_numbers
 
+_SWAPPING = {"atomswap", "al-kmc"}
 _ANYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104 - what i-PI may bind, not what we do
 
 
@@ -33,11 +35,15 @@ def disagreements(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
     Returns:
         One message per disagreement, with its cure; empty if a run may begin.
     """
+    wrong = input_errors(ipi)
+    if wrong:
+        return wrong  # nothing that follows could be trusted
     return [
         *address_errors(case, ipi),
         *atom_errors(case, ipi, topology),
         *bead_errors(case, ipi),
         *thermostat_errors(case, ipi),
+        *exchange_errors(case, ipi),
     ]
 
 
@@ -54,7 +60,7 @@ def address_errors(case: Case, ipi: IpiInput) -> list[str]:
                 f"mix.toml has {address!r} as {first[address]} and as {key}, so i-PI would be sent "
                 "now the one and now the other; give each an <ffsocket> of its own"
             )
-        elif not any(_listens(socket, address) for socket in ipi.sockets):
+        elif not any(listens(socket, address) for socket in ipi.sockets):
             found.append(
                 f"mix.toml has {key} = {address!r}, but {ipi.file.name} has <ffsocket>s at "
                 f"{there}; make them the same"
@@ -67,9 +73,18 @@ def channel_of(case: Case, ipi: IpiInput, forcefield: str) -> Channel | None:
     names = ipi.forcefields.get(forcefield, frozenset())
     sockets = [socket for socket in ipi.sockets if socket.name in names]
     for channel, address in case.channels:
-        if any(_listens(socket, address) for socket in sockets):
+        if any(listens(socket, address) for socket in sockets):
             return channel
     return None
+
+
+def input_errors(ipi: IpiInput) -> list[str]:
+    """What i-PI itself would refuse in its input: tags, attributes, values of the wrong kind."""
+    try:
+        parsed(ipi.file)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def atom_errors(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
@@ -77,17 +92,16 @@ def atom_errors(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
     found: list[str] = []
     sockets = _ours(case, ipi)
     active = next((socket.active for socket in sockets if socket.active), ())
-    for system in _systems(ipi, sockets):
-        if system.labels:
-            found += _differ(_numbers(system.labels), active, topology, ipi.file.name)
-        for source in system.sources:
-            try:
-                theirs = _read(source)
-            except ConfigError as error:
-                found.append(f"i-PI's {error}")
-            else:
-                found += _differ(theirs, active, topology, source.file.name)
-    return found
+    for at, system in systems_asked(case, ipi):
+        try:
+            labels = read_start(ipi.file, at).labels
+        except ConfigError as error:
+            found.append(str(error))
+            continue
+        theirs = known_numbers(labels, case.config.upstream.labels)
+        where = ", ".join(source.file.name for source in system.sources) or ipi.file.name
+        found += _differ(theirs, active, topology, where)
+    return list(dict.fromkeys(found))
 
 
 def bead_errors(case: Case, ipi: IpiInput) -> list[str]:
@@ -105,14 +119,14 @@ def bead_errors(case: Case, ipi: IpiInput) -> list[str]:
         return []
     # the cheap channel has no region, so nothing to remember
     divided = [address for channel, address in case.channels if channel != "cheap"]
-    sockets = [s for s in ipi.sockets if any(_listens(s, address) for address in divided)]
+    sockets = [s for s in ipi.sockets if any(listens(s, address) for address in divided)]
     batch = max((socket.batch_size for socket in sockets), default=1)
     if case.config.upstream.beads == "announced" and batch <= 1:
         return []
     names = {socket.name for socket in sockets}
     streams = sum(
         beads
-        for system in _systems(ipi, sockets)
+        for _, system in systems_of(ipi, sockets)
         for forcefield, beads in system.forces
         if names & ipi.forcefields.get(forcefield, frozenset())
     )
@@ -156,6 +170,31 @@ def thermostat_errors(case: Case, ipi: IpiInput) -> list[str]:
     ]
 
 
+def exchange_errors(case: Case, ipi: IpiInput) -> list[str]:
+    """Motions that exchange atoms where a region by atoms, or the elements, cannot follow."""
+    found = []
+    region = case.config.region
+    for motion in ipi.motions:
+        if motion.mode == "alchemy":
+            kinds = known_numbers(motion.names, case.config.upstream.labels)
+            if len(set(kinds.tolist())) > 1 or 0 in kinds:
+                found.append(
+                    f"{ipi.file.name} has <motion mode='alchemy'> between "
+                    f"{', '.join(motion.names)}: i-PI would exchange what these atoms are without "
+                    "telling its drivers; only isotopes of one element (H, D) can be exchanged"
+                )
+        elif motion.mode in _SWAPPING and region is not None:
+            follows = case.config.mixing.kind == "energy" and region.follow
+            if not follows:
+                found.append(
+                    f"{ipi.file.name} has <motion mode='{motion.mode}'>, which puts atoms in each "
+                    "other's places: lambda, dead loads and memories of regions would go along "
+                    "with them; use energy mixing with region.follow = true, whose energy knows "
+                    "positions alone"
+                )
+    return found
+
+
 def know_elements(config: Config, topology: Topology) -> None:
     """Hold the structure against the elements that mix.toml says the models know.
 
@@ -190,10 +229,16 @@ def species(names: Sequence[str] | None, key: str) -> tuple[int, ...] | None:
 
 
 def _ours(case: Case, ipi: IpiInput) -> list[Socket]:
-    return [s for s in ipi.sockets if any(_listens(s, address) for address in case.addresses)]
+    return [s for s in ipi.sockets if any(listens(s, address) for address in case.addresses)]
 
 
-def _listens(socket: Socket, address: str) -> bool:
+def asks_us(case: Case, ipi: IpiInput) -> bool:
+    """Whether any socket of an input is at an address of mix.toml."""
+    return bool(_ours(case, ipi))
+
+
+def listens(socket: Socket, address: str) -> bool:
+    """Whether i-PI's socket is at an address of mix.toml."""
     if socket.as_upstream == address:
         return True
     host, _, port = address.rpartition(":")
@@ -201,41 +246,20 @@ def _listens(socket: Socket, address: str) -> bool:
     return bound and host != "unix" and port == str(socket.port)
 
 
-def _systems(ipi: IpiInput, sockets: list[Socket]) -> list[System]:
+def systems_asked(case: Case, ipi: IpiInput) -> list[tuple[int, System]]:
+    """The systems whose forces may come from this server, with their number in the input."""
+    return systems_of(ipi, _ours(case, ipi))
+
+
+def systems_of(ipi: IpiInput, sockets: list[Socket]) -> list[tuple[int, System]]:
     """The systems whose forces may come from these sockets: all but those that name others."""
     names = {socket.name for socket in sockets}
     foreign = {name for name, of in ipi.forcefields.items() if not names & of}
     return [
-        system
-        for system in ipi.systems
+        (at, system)
+        for at, system in enumerate(ipi.systems)
         if not names or not system.forces or {name for name, _ in system.forces} - foreign
     ]
-
-
-def _read(source: Source) -> Numbers:
-    """(n,) atomic numbers in a file of <initialize>: 0 where a label is no element, (0,) if none.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    if not source.file.is_file():
-        raise ConfigError(f"{source.file} (of <initialize>) does not exist")
-    if source.mode == "chk":
-        return _numbers(read_labels(source.file))
-    if source.mode != "xyz":
-        return np.asarray(read_atoms(source.file).numbers, dtype=np.int32)
-    try:
-        with source.file.open(encoding="utf-8") as lines:
-            count = int(next(lines))
-            next(lines)
-            return _numbers([line.split()[0] for line in itertools.islice(lines, count)])
-    except (OSError, ValueError, IndexError, StopIteration) as error:
-        raise ConfigError(f"{source.file} is no xyz file: {error}") from error
-
-
-def _numbers(labels: Sequence[str]) -> Numbers:
-    """(n,) atomic numbers of labels; 0 for those that are no element."""
-    return np.array([atomic_numbers.get(label, 0) for label in labels], dtype=np.int32)
 
 
 def _differ(theirs: Numbers, active: tuple[int, ...], topology: Topology, file: str) -> list[str]:

@@ -22,7 +22,7 @@ from mixserver.mixing.mixer import Mixer
 from mixserver.prepare import STATE, Preparation, once
 from mixserver.record.recorder import Recorder
 from mixserver.record.runs import Origin
-from mixserver.record.structures import read_structure
+from mixserver.reference import read_reference
 from mixserver.region.selecting import Selecting
 from mixserver.restarting import Models
 from mixserver.selectors import MEMORY, build_selector, recall
@@ -80,7 +80,7 @@ def build(
         ConfigError: the structure cannot be read, or the settings do not fit it.
     """
     config = case.config
-    topology, start = read_structure(case.structure)
+    topology, start = read_reference(case)
     know_elements(config, topology)
     policy = build_policy(config)
     door = ZmqDoor(checked_door(door_address or config.workers.door), policy)

@@ -1,6 +1,6 @@
-"""What an i-PI input file says, as far as mixserver needs to know, and what i-PI has printed.
+"""What an i-PI input file says, as far as mixserver needs to know.
 
-Reads files; runs nothing. i-PI's own parser is the judge of an input: this only looks.
+Reads files; runs nothing. The judge of an input is i-PI's own parser (`ipi_parse`); this looks.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mixserver.errors import ConfigError
-from mixserver.record.report import columns
+from mixserver.ipi_parse import substituted
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,8 @@ class Socket:
     """How many requests i-PI sends at once."""
     active: tuple[int, ...] = ()
     """The atoms i-PI sends, if not all: <activelist>."""
+    timeout_s: float = 0.0
+    """i-PI gives up a request that is not answered within this, and asks again; 0 is never."""
 
     @property
     def as_upstream(self) -> str:
@@ -35,13 +36,6 @@ class Socket:
         if self.mode == "inet":
             return f"{self.address}:{self.port}"
         return f"unix:{self.address}"
-
-
-_SINGLE: Final = frozenset(
-    {"step", "time", "conserved", "temperature", "potential", "kinetic_md", "kinetic_cv", "volume"}
-    | {"density", "pressure_md", "pressure_cv", "ensemble_temperature", "ensemble_pressure"}
-)
-"""Properties of i-PI that are one number each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +47,8 @@ class Source:
     """"xyz", "pdb", "ase" or "chk"."""
     units: str
     cell_units: str
+    tag: str = "file"
+    """"file", or "positions" where it names positions alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +61,8 @@ class Motion:
     """Mode of its <dynamics>, "nve", "nvt", "npt", ...; of another motion its mode again."""
     thermostat: str
     """Mode of its <dynamics>' <thermostat>; "" if there is none."""
+    names: tuple[str, ...] = ()
+    """Labels of the atoms that are exchanged, of mode "atomswap" or "alchemy"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,7 @@ class System:
     labels: tuple[str, ...]
     """Of the atoms, where the input itself names them, as a RESTART does."""
     beads: int
+    """Beads, or images of a path."""
     forces: tuple[tuple[str, int], ...]
     """(forcefield, beads on which it is evaluated) of each <force>."""
     weights: tuple[float, ...]
@@ -91,11 +90,13 @@ class IpiInput:
     prefix: str
     """Of i-PI's output files."""
     systems: tuple[System, ...]
-    """Without those made from a <system_template>."""
+    """With those made from a <system_template>, in i-PI's order."""
     forcefields: dict[str, frozenset[str]]
     """Of each forcefield, the names of the <ffsocket>s it is or is made of."""
     motions: tuple[Motion, ...]
-    """Those inside others and in a <system_template> too."""
+    """Those inside others too."""
+    smotion: str
+    """Mode of the <smotion>: what is done between the systems; "" if there is none."""
     properties: str
     """File name of the first <properties>, without the prefix; "" if there is none."""
     columns: tuple[str, ...]
@@ -129,11 +130,15 @@ def read_input(file: Path) -> IpiInput:
             number belongs.
     """
     root = _parse(file)
+    root[:] = [one for node in root for one in _expanded(node, file)]
     sockets = tuple(_socket(node, file) for node in root.iter("ffsocket"))
     if not sockets:
-        raise ConfigError(f"i-PI's input {file} has no <ffsocket>, so nobody would be asked")
+        raise ConfigError(
+            f"i-PI's input {file} has no <ffsocket>, so it would ask no driver for forces"
+        )
     output = root.find("output")
     properties = root.find("output/properties")
+    smotion = root.find("smotion")
     return IpiInput(
         file=file,
         sockets=sockets,
@@ -148,6 +153,7 @@ def read_input(file: Path) -> IpiInput:
             if node.tag.startswith("ff")
         },
         motions=tuple(_motion(motion) for motion in root.iter("motion")),
+        smotion=smotion.get("mode", "dummy").strip() if smotion is not None else "",
         properties=(properties.get("filename", "out").strip() if properties is not None else ""),
         columns=_names(properties.text or "") if properties is not None else (),
         step=_int(_text(root, "step", "0"), "<step>", file),
@@ -161,16 +167,6 @@ def _names(listed: str) -> tuple[str, ...]:
     """Names in "[ step, time{picosecond}, ... ]", without units."""
     words = listed.strip().strip("[]").split(",")
     return tuple(word.split("{")[0].split("(")[0].strip() for word in words if word.strip())
-
-
-def single_columns(names: tuple[str, ...]) -> dict[str, int]:
-    """Name -> column (from 0) of properties, up to the first that may take several columns."""
-    found: dict[str, int] = {}
-    for name in names:
-        if name not in _SINGLE:
-            break
-        found[name] = len(found)
-    return found
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
@@ -191,6 +187,30 @@ def _parse(file: Path) -> ET.Element:
         raise ConfigError(f"i-PI's input {file} is not valid XML: {error}") from error
 
 
+def _expanded(node: ET.Element, file: Path) -> list[ET.Element]:
+    """The systems of a <system_template>, as i-PI makes them; any other node itself."""
+    if node.tag != "system_template":
+        return [node]
+    text = "".join(ET.tostring(child, encoding="unicode") for child in node.iterfind("template/*"))
+    labels = _commas(_text(node, "labels", ""))
+    made = []
+    for instance in node.findall("instance"):
+        filled = substituted(text, labels, _commas(instance.text or ""))
+        try:
+            made.append(ET.fromstring(filled))  # noqa: S314 - the user's own file
+        except ET.ParseError as error:
+            raise ConfigError(
+                f"{file}: an <instance> of the <system_template> makes no XML: {error}"
+            ) from error
+    return made
+
+
+def _commas(text: str) -> list[str]:
+    """The entries of a list as i-PI takes it apart: by commas, quotes left out."""
+    words = [word.strip(" \n\t'") for word in text.strip().strip("[]").split(",")]
+    return [] if words == [""] else words
+
+
 def _socket(node: ET.Element, file: Path) -> Socket:
     active = _list(_text(node, "activelist", ""))
     atoms = tuple(_int(atom, "<activelist>", file) for atom in active)
@@ -202,6 +222,7 @@ def _socket(node: ET.Element, file: Path) -> Socket:
         parameters=_text(node, "parameters", ""),
         batch_size=_int(_text(node, "batch_size", "1"), "<batch_size>", file),
         active=() if atoms[:1] == (-1,) else atoms,  # [-1] is all, i-PI's default
+        timeout_s=_float(_text(node, "timeout", "0"), "<timeout>", file),
     )
 
 
@@ -223,9 +244,12 @@ def _system(node: ET.Element, file: Path) -> System:
                 entry.get("mode", "chk").strip(),
                 entry.get("units", "automatic").strip(),
                 entry.get("cell_units", "automatic").strip(),
+                entry.tag,
             )
             for start in starts
-            for entry in start.iter("file")
+            for entry in start
+            if entry.tag == "file"
+            or (entry.tag == "positions" and entry.get("mode", "chk").strip() != "manual")
         ),
         labels=_labels(node),
         beads=beads,
@@ -270,47 +294,10 @@ def _motion(node: ET.Element) -> Motion:
     mode = node.get("mode", "dynamics").strip()
     dynamics = node.find("dynamics")
     if mode != "dynamics" or dynamics is None:
-        return Motion(mode, mode, "")
+        return Motion(mode, mode, "", tuple(_commas(_text(node, f"{mode}/names", ""))))
     bath = dynamics.find("thermostat")
     return Motion(
         mode,
         dynamics.get("mode", "nve").strip(),
         bath.get("mode", "").strip() if bath is not None else "",
     )
-
-
-class PropertiesTail:
-    """The last complete line of i-PI's properties file, read again and again while it grows."""
-
-    def __init__(self, file: Path, names: tuple[str, ...] = ()) -> None:
-        self._file = file
-        self._columns: dict[str, int] = {}
-        self._otherwise = single_columns(names)
-
-    def last(self) -> dict[str, float]:
-        """Name -> value of the newest line; empty while there is none."""
-        try:
-            if not self._columns:
-                with self._file.open(encoding="utf-8") as lines:
-                    header = [line for line in lines if line.startswith("#")]
-                self._columns = columns(header) or self._otherwise
-            with self._file.open("rb") as handle:
-                handle.seek(0, 2)
-                handle.seek(max(0, handle.tell() - 8192))
-                block = handle.read().decode("utf-8", "replace")
-        except OSError:
-            return {}
-        complete = block[: block.rfind("\n") + 1].splitlines()
-        for line in reversed(complete):
-            if line.startswith("#") or not line.strip():
-                continue
-            fields = line.split()
-            try:
-                return {
-                    name: float(fields[at])
-                    for name, at in self._columns.items()
-                    if at < len(fields)
-                }
-            except ValueError:
-                return {}
-        return {}

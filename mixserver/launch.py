@@ -30,7 +30,7 @@ from mixserver.ipi_edit import with_total_steps
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.private import private_folder
 from mixserver.record.runs import CONTINUED, Origin
-from mixserver.record.structures import read_structure
+from mixserver.reference import read_reference
 from mixserver.restarting import origin, refuse_other_settings
 from mixserver.service import Service
 from mixserver.wire.worker import Role
@@ -163,7 +163,7 @@ async def run_case(
     if earlier is not None:
         refuse_other_settings(earlier, case.config)
     ipi = read_input(source)
-    wrong = disagreements(case, ipi, read_structure(case.structure)[0])
+    wrong = disagreements(case, ipi, read_reference(case)[0])
     if wrong:
         raise ConfigError(wrong[0])
     if steps is not None:

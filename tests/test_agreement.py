@@ -25,7 +25,9 @@ ANY = "0.0.0.0"  # noqa: S104 - what i-PI may bind
 CRITERION = 'seeds = { kind = "criterion", compute = "centro/atom 8" }'
 
 
-DYNAMICS = "<dynamics mode='{0}'>{1}<thermostat mode='{2}'/></dynamics>"
+STEP = "<timestep units='femtosecond'> 1 </timestep>"
+DYNAMICS = "<dynamics mode='{0}'>" + STEP + "{1}<thermostat mode='{2}'/></dynamics>"
+MD = "mode='dynamics'"
 NPT = "<barostat><thermostat mode='langevin'/></barostat>"
 
 
@@ -82,14 +84,20 @@ def test_what_agrees_is_left_alone(tmp_path: Path) -> None:
     [
         (("He", "W", "W"), "atom 0 is He in i-PI's .* but W in .*2 atoms differ"),
         (("W", "He"), "i-PI starts from 2 atoms .* has 3"),
-        (("W", "He", "Xx"), None),  # i-PI takes any label; this one names no element
+        (("W", "He", "Xx"), None),  # i-PI takes any label with a mass; this one names no element
     ],
 )
 @pytest.mark.parametrize("where", ["xyz", "chk", "RESTART"])
 def test_other_atoms_or_another_order_are_found(
     tmp_path: Path, where: str, labels: tuple[str, ...], said: str | None
 ) -> None:
-    state = f"<beads nbeads='1'><names> [ {', '.join(labels)} ] </names></beads>"
+    n = len(labels)
+    state = (
+        f"<beads natoms='{n}' nbeads='1'><q shape='(1, {3 * n})'> {list(range(3 * n))} </q>"
+        f"<p shape='(1, {3 * n})'> {[0] * 3 * n} </p><m shape='({n})'> {[1] * n} </m>"
+        f"<names shape='({n})'> [ {', '.join(labels)} ] </names></beads>"
+        "<cell shape='(3, 3)'> [ 17, 0, 0, 0, 17, 0, 0, 0, 17 ] </cell>"
+    )
     system = f"<system>{state}<forces><force forcefield='mix'/></forces></system>"
     if where == "xyz":
         _xyz(tmp_path / "theirs", *labels)
@@ -97,6 +105,9 @@ def test_other_atoms_or_another_order_are_found(
         (tmp_path / "theirs").write_text(f"<simulation>{system}</simulation>")
     if where != "RESTART":
         system = SYSTEM.format(beads=1, mode=where, file="theirs", forces="mix")
+    if where == "xyz" and "Xx" in labels:
+        heavy = f"</file><masses mode='manual' units='dalton'> {[9] * n} </masses>"
+        system = system.replace("</file>", heavy)
     found = _said(tmp_path, systems=system)
     if said is None:
         assert found == []
@@ -232,15 +243,14 @@ def test_another_cell_is_a_warning_and_no_error(tmp_path: Path) -> None:
     ("beads", "motions", "wrong"),
     [
         (1, ["mode='dynamics'", DYNAMICS.format("nvt", "", "langevin")], None),
-        (1, ["", DYNAMICS.format("nvt", "", "langevin")], None),  # i-PI's default
-        (2, ["", DYNAMICS.format("nvt", "", "langevin")], "has 2 beads"),
-        (1, ["", DYNAMICS.format("nvt", "", "svr")], "has <thermostat mode='svr'>"),
-        (1, ["", DYNAMICS.format("nvt", "", "multi")], "has <thermostat mode='multi'>"),
-        (1, ["", "<dynamics mode='nvt'/>"], "has <thermostat mode=''>"),
-        (1, ["", DYNAMICS.format("npt", NPT, "langevin")], "has <dynamics mode='npt'>"),
-        (1, ["", f"<dynamics mode='npt'>{NPT}</dynamics>"], "has <dynamics mode='npt'>"),
+        (2, [MD, DYNAMICS.format("nvt", "", "langevin")], "has 2 beads"),
+        (1, [MD, DYNAMICS.format("nvt", "", "svr")], "has <thermostat mode='svr'>"),
+        (1, [MD, DYNAMICS.format("nvt", "", "multi")], "has <thermostat mode='multi'>"),
+        (1, [MD, f"<dynamics mode='nvt'>{STEP}</dynamics>"], "has <thermostat mode=''>"),
+        (1, [MD, DYNAMICS.format("npt", NPT, "langevin")], "has <dynamics mode='npt'>"),
+        (1, [MD, f"<dynamics mode='npt'>{STEP}{NPT}</dynamics>"], "has <dynamics mode='npt'>"),
         (1, ["mode='neb'", ""], "has <motion mode='neb'>"),
-        (1, ["mode='multi'", "<motion/><motion/>"], "has 1 <system>s and 3 <motion>s"),
+        (1, ["mode='multi'", 2 * f"<motion {MD}/>"], "has 1 <system>s and 3 <motion>s"),
     ],
 )
 def test_a_thermostat_outside_the_core_must_be_possible(
@@ -254,7 +264,7 @@ def test_a_thermostat_outside_the_core_must_be_possible(
 
 
 def test_a_thermostat_outside_the_core_needs_one_system(tmp_path: Path) -> None:
-    motion = "<motion>" + DYNAMICS.format("nvt", "", "langevin") + "</motion></system>"
+    motion = f"<motion {MD}>" + DYNAMICS.format("nvt", "", "langevin") + "</motion></system>"
     system = SYSTEM.format(beads=1, mode="xyz", file="init.xyz", forces="mix")
     (one,) = _said(tmp_path, systems=2 * system.replace("</system>", motion), bath="cheap")
     assert "has 2 <system>s and 2 <motion>s" in one

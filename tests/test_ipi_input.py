@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mixserver.errors import ConfigError
-from mixserver.ipi_input import PropertiesTail, read_input, read_labels
+from mixserver.ipi_input import read_input, read_labels
+from mixserver.ipi_output import PropertiesTail
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 

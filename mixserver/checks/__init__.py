@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mixserver.checks.files import check_files
 from mixserver.checks.findings import Finding
 from mixserver.checks.models import check_models
 from mixserver.checks.pool import pool
+from mixserver.checks.quantities import timeout_findings
 from mixserver.config import Case
 from mixserver.errors import MixserverError
+from mixserver.reference import input_of
 
 __all__ = ["Finding", "check_case"]
 
@@ -46,6 +48,14 @@ async def check_case(
             asked += await check_models(case, parts, figure)
     except* MixserverError as group:
         asked += [Finding("error", "workers", str(error)) for error in group.exceptions]
+    asked += _timeouts(case, asked)
     for finding in asked:
         told(finding)
     return found + asked
+
+
+def _timeouts(case: Case, found: Sequence[Finding]) -> list[Finding]:
+    """i-PI's patience against what an evaluation takes, where both are known."""
+    cost = next((f.figure for f in found if f.what == "cost" and f.figure is not None), None)
+    ipi = input_of(case) if cost is not None else None
+    return [] if cost is None or ipi is None else timeout_findings(case, ipi, cost)

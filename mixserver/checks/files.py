@@ -7,22 +7,30 @@ from ase.data import chemical_symbols
 
 from mixserver.agreement import (
     address_errors,
+    asks_us,
     atom_errors,
     bead_errors,
     channel_of,
+    exchange_errors,
+    input_errors,
     know_elements,
+    systems_asked,
     thermostat_errors,
 )
 from mixserver.checks.findings import Finding
-from mixserver.config import Case, Channel, CriterionSeeds
+from mixserver.checks.motions import motion_findings
+from mixserver.checks.quantities import quantity_findings
+from mixserver.config import Case, Channel
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
+from mixserver.geometry.spacing import spacing
 from mixserver.ipi_input import IpiInput, read_input
-from mixserver.record.structures import read_atoms, read_structure
+from mixserver.ipi_start import Start, frames_in, read_start
+from mixserver.labels import doubtful_masses, known_numbers
+from mixserver.reference import Reference, find_reference, needs_elements
 from mixserver.selectors import build_selector
 
 _CELL_TOLERANCE = 1e-3
-_PRESSURE = {"npt", "nst", "sc-npt", "scnpt", "constrained-npt"}
 
 
 def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | None]:
@@ -31,53 +39,83 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
     Returns:
         The findings, and the structure if it could be read.
     """
-    found: list[Finding] = []
+    ipi, about_input = _input(case)
     try:
-        topology, start = read_structure(case.structure)
+        ours = ipi is not None and asks_us(case, ipi)
+        reference = find_reference(case, ipi if ours else None)
     except ConfigError as error:
-        return [Finding("error", "structure", str(error))], None, None
-    symbols, counts = np.unique(topology.numbers, return_counts=True)
-    kinds = ", ".join(f"{n} {chemical_symbols[z]}" for z, n in zip(symbols, counts, strict=True))
-    found.append(Finding("ok", "structure", f"{len(topology)} atoms: {kinds}", len(topology)))
-    found += _positions(start)
-    try:
-        know_elements(case.config, topology)
-    except ConfigError as error:
-        found.append(Finding("error", "elements", str(error)))
+        return [*about_input, Finding("error", "structure", str(error))], None, None
+    topology, start = reference.topology, reference.frame
+    found = _structure(reference)
+    if case.config.region is not None or needs_elements(case):
+        try:
+            know_elements(case.config, topology)
+        except ConfigError as error:
+            found.append(Finding("error", "elements", str(error)))
     if case.config.region is not None:
         try:
             build_selector(case.config, start)
         except MixserverError as error:
             found.append(Finding("error", "seeds", str(error)))
-    file = case.folder / case.config.ipi.input
-    if not file.exists():
-        found.append(
-            Finding("warning", "i-PI input", f"{file} does not exist, so i-PI was not looked at")
-        )
-        return found, topology, start
-    try:
-        ipi = read_input(file)
-    except ConfigError as error:
-        found.append(Finding("error", "i-PI input", str(error)))
-        return found, topology, start
-    found += _agreement(case, ipi, topology, start)
-    found += _components(case, ipi)
-    found += _ensemble(case, ipi)
+    found += about_input
+    if ipi is not None:
+        found += _agreement(case, ipi, topology, start)
+        found += _components(case, ipi)
+        found += motion_findings(case, ipi)
+        found += quantity_findings(ipi)
     return found, topology, start
 
 
-def _positions(start: Frame) -> list[Finding]:
+def _input(case: Case) -> tuple[IpiInput | None, list[Finding]]:
+    """i-PI's input, if it is there and i-PI would accept it."""
+    file = case.folder / case.config.ipi.input
+    if not file.exists():
+        words = f"{file} does not exist, so i-PI was not looked at"
+        return None, [Finding("warning", "i-PI input", words)]
+    try:
+        ipi = read_input(file)
+    except ConfigError as error:
+        return None, [Finding("error", "i-PI input", str(error))]
+    wrong = input_errors(ipi)
+    return (None if wrong else ipi), [Finding("error", "i-PI input", words) for words in wrong]
+
+
+def _structure(reference: Reference) -> list[Finding]:
+    topology, start = reference.topology, reference.frame
+    symbols, counts = np.unique(topology.numbers, return_counts=True)
+    kinds = ", ".join(f"{n} {chemical_symbols[z]}" for z, n in zip(symbols, counts, strict=True))
+    repeats = "" if all(topology.pbc) else f", repeats along {_axes(topology.pbc)}"
+    words = f"{len(topology)} atoms: {kinds}{repeats}; {reference.how}"
+    found = [Finding("ok", "structure", words, len(topology))]
     heights = start.volume / np.linalg.norm(
         np.cross(start.cell[[1, 2, 0]], start.cell[[2, 0, 1]]), axis=1
     )
-    return [
+    found.append(
         Finding(
             "ok",
             "cell",
-            f"{start.volume:.1f} Å³, {', '.join(f'{h:.2f}' for h in heights)} Å between its faces",
+            f"{start.volume:.1f} Å³, {start.volume / len(start):.2f} Å³ per atom, "
+            f"{', '.join(f'{h:.2f}' for h in heights)} Å between its faces",
             float(heights.min()),
         )
-    ]
+    )
+    near = spacing(start)
+    if near is not None:
+        pair = "-".join(chemical_symbols[topology.numbers[i]] for i in near.pair)
+        found.append(
+            Finding(
+                "ok",
+                "spacing",
+                f"nearest neighbours {near.nearest:.3f} Å apart ({pair}, atoms {near.pair[0]} and "
+                f"{near.pair[1]}), typically {near.typical:.3f} Å",
+                near.nearest,
+            )
+        )
+    return found
+
+
+def _axes(pbc: tuple[bool, bool, bool]) -> str:
+    return " and ".join(axis for axis, repeats in zip("abc", pbc, strict=True) if repeats) or "none"
 
 
 def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> list[Finding]:
@@ -87,6 +125,9 @@ def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> l
         ("atoms", atom_errors(case, ipi, topology), "the same atoms in the same order as in"),
         ("beads", bead_errors(case, ipi), f"{ipi.beads}, as far as regions need to know, in"),
     ]
+    if {motion.mode for motion in ipi.motions} & {"atomswap", "al-kmc", "alchemy"}:
+        fine = "of atoms that regions and elements can follow, in"
+        told.append(("exchanges", exchange_errors(case, ipi), fine))
     if case.config.ipi.thermostat != "everywhere":
         told.append(("thermostat", thermostat_errors(case, ipi), "outside the core, possible with"))
     found = []
@@ -103,7 +144,7 @@ def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> l
                 "itself, so leave it 'False' and save i-PI the time",
             )
         )
-    return found + _cells(ipi, start)
+    return found + _starts(case, ipi, start)
 
 
 def _served(case: Case) -> str:
@@ -114,27 +155,48 @@ def _served(case: Case) -> str:
     )
 
 
-def _cells(ipi: IpiInput, start: Frame) -> list[Finding]:
-    """Structures of i-PI in another cell; `run` does not mind."""
-    found = []
-    for source in (source for system in ipi.systems for source in system.sources):
-        if source.mode == "chk":
-            continue
+def _starts(case: Case, ipi: IpiInput, reference: Frame) -> list[Finding]:
+    """What i-PI's systems start from that is not in mix.toml's structure; `run` does not mind."""
+    found: list[Finding] = []
+    for at, system in systems_asked(case, ipi):
         try:
-            theirs = read_atoms(source.file, units=source.units, cell_units=source.cell_units)
-        except ConfigError as error:
-            found.append(Finding("warning", "cell", f"i-PI's {error}"))
-            continue
-        cell = theirs.cell[:]
-        if cell.any() and np.abs(cell - start.cell).max() > _CELL_TOLERANCE:
-            found.append(
-                Finding(
-                    "warning",
-                    "cell",
-                    f"i-PI's {source.file.name} has another cell than mix.toml's structure; "
-                    "i-PI's counts",
+            start = read_start(ipi.file, at)
+        except ConfigError:
+            continue  # said with the atoms
+        where = ", ".join(source.file.name for source in system.sources) or ipi.file.name
+        if np.abs(start.cell - reference.cell).max() > _CELL_TOLERANCE:
+            words = f"i-PI's {where} has another cell than mix.toml's structure; i-PI's counts"
+            found.append(Finding("warning", "cell", words))
+        found += _masses(case, start, where)
+        for source in system.sources:
+            frames = frames_in(source.file, source.mode)
+            if frames > system.beads:
+                words = (
+                    f"{source.file.name} holds {frames} frames; i-PI contracts them to "
+                    f"{system.beads} bead{'s' if system.beads > 1 else ''}, an average over the "
+                    "ring that they would be"
                 )
-            )
+                found.append(Finding("warning", "frames", words))
+    return list(dict.fromkeys(found))
+
+
+def _masses(case: Case, start: Start, where: str) -> list[Finding]:
+    """Labels and masses that leave in doubt which element is meant."""
+    numbers = known_numbers(start.labels, case.config.upstream.labels)
+    found = [
+        Finding(
+            "warning", "masses", f"{where}: {words}; fine if hydrogen was made heavy on purpose"
+        )
+        for words in doubtful_masses(start.labels, numbers, start.masses)
+    ]
+    unknown = sorted({start.labels[i] for i in np.flatnonzero(numbers == 0)})
+    if unknown and needs_elements(case):
+        words = (
+            f"{where}: {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} no element, so "
+            "these atoms could not be compared with mix.toml's structure; [upstream.labels] can "
+            "say which element they are"
+        )
+        found.append(Finding("warning", "labels", words))
     return found
 
 
@@ -162,54 +224,4 @@ def _components(case: Case, ipi: IpiInput) -> list[Finding]:
                 "add up to 1 each, or mixed with 1 and cheap with 0 (mts_weights 1, 0 and -1, 1)"
             )
             found.append(Finding("warning", "components", words + cure))
-    return found
-
-
-def _ensemble(case: Case, ipi: IpiInput) -> list[Finding]:
-    region = case.config.region
-    if region is None:
-        return []
-    modes = ", ".join(ipi.ensembles) or "any motion"
-    if case.config.mixing.kind == "energy":
-        words = f"{modes}: energy mixing has an energy, and forces and virial that belong to it"
-        if isinstance(region.seeds, CriterionSeeds):
-            words += "; it jumps where regions are chosen anew, so energy less work is conserved"
-        return [Finding("ok", "ensemble", words)]
-    found = []
-    for mode in ipi.ensembles:
-        if mode == "nve":
-            found.append(
-                Finding(
-                    "warning",
-                    "nve",
-                    "force mixing conserves no energy, so NVE heats or cools slowly and i-PI's "
-                    "conserved quantity means nothing; use a thermostat",
-                )
-            )
-        elif mode in _PRESSURE:
-            found.append(
-                Finding(
-                    "warning",
-                    mode,
-                    "under force mixing the virial is the cheap model's, so the barostat feels "
-                    "the cheap model's pressure alone; fix the cell, or know what you do",
-                )
-            )
-        elif mode in {"minimize", "neb", "instanton", "vibrations"}:
-            found.append(
-                Finding(
-                    "warning",
-                    mode,
-                    "mixed forces are not the gradient of the reported energy: optimisers must "
-                    "go by forces only, and energy differences are the cheap model's",
-                )
-            )
-        elif mode in {"remd", "alchemical"}:
-            found.append(
-                Finding("warning", mode, "exchanges go by energies, which force mixing has not")
-            )
-        else:
-            found.append(
-                Finding("ok", "ensemble", f"{mode}: a thermostat takes up what mixing does")
-            )
     return found

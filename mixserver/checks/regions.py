@@ -18,7 +18,8 @@ from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.mixing.mixer import Mixer, Reach
 from mixserver.prepare import Preparation, carving_mixer
-from mixserver.record.structures import read_structure, with_region
+from mixserver.record.structures import with_region
+from mixserver.reference import read_reference
 from mixserver.region.region import Region
 from mixserver.selectors import build_selector
 
@@ -100,7 +101,7 @@ async def look(case: Case, *, receptive_field: float | None = None) -> Seen:
     if receptive_field is not None or (fixed and region.allow_thin_buffer):
         reach = Reach(receptive_field, weights=True, name="as stated", energies=True)
         if not isinstance(region.seeds, CriterionSeeds):
-            _, frame = read_structure(case.structure)
+            _, frame = read_reference(case)
             selector = build_selector(case.config, frame)
             mixer = carving_mixer(case.config, frame, reach)
             return seen(frame, selector.select(frame), mixer)

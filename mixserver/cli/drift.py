@@ -28,11 +28,10 @@ def drift(runs: tuple[Path, ...], skip: float, as_json: bool) -> None:
 
     from mixserver.config import load_case
     from mixserver.record.drift import drift_of
-    from mixserver.record.structures import read_structure
+    from mixserver.reference import read_reference
 
     found = {
-        str(run): drift_of(run, len(read_structure(load_case(run).structure)[0]), skip=skip)
-        for run in runs
+        str(run): drift_of(run, len(read_reference(load_case(run))[0]), skip=skip) for run in runs
     }
     if as_json:
         click.echo(msgspec.json.encode(found).decode())

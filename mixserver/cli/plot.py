@@ -17,7 +17,8 @@ def plot(run: Path, output: Path | None) -> None:
 
     Times per evaluation, sizes of the regions, how far the models are apart, temperature.
     """
-    from mixserver.ipi_input import read_input, single_columns
+    from mixserver.ipi_input import read_input
+    from mixserver.ipi_output import single_columns
     from mixserver.record.plots import draw
 
     restarted = run / "RESTART.in"  # i-PI then prints no header

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mixserver.ipi_input import PropertiesTail
+from mixserver.ipi_output import PropertiesTail
 from mixserver.launch import Run
 from mixserver.record.report import Report
 

@@ -32,6 +32,12 @@ class Upstream(_Table, frozen=True):
     address: str | tuple[str, ...] = ()
     """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served. May be
     left out if a channel has one."""
+    labels: dict[str, str] = {}
+    """Label of an atom -> element symbol, for labels that are no elements: { OW = "O" }. Isotopes
+    (D, T, C13 ...) are known."""
+    periodic: bool | tuple[bool, bool, bool] | None = None
+    """Whether the system repeats along the lattice vectors, for all three or each. Default: yes, or
+    what the structure file says where its images are too far away to matter."""
     channels: Channels = Channels()
     sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
     """What i-PI puts before a unix socket's name."""

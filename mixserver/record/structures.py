@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import cell_to_cellpar, cellpar_to_cell
-from ase.io import read, write
-from ase.io.formats import filetype
+from ase.io import iread, write
+from ase.io.formats import UnknownFileTypeError, filetype
 
-from mixserver.arrays import Matrix, Scalars
+from mixserver.arrays import Matrix, Scalars, Vectors
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
+from mixserver.labels import numbers_of
 from mixserver.region.region import Region
 from mixserver.units import BOHR
 
-_IPI_CELL: Final = re.compile(r"CELL[(\[{](abcABC|H|GENH)[)\]}]:([-+.\dEe\s]*)")
-_IPI_UNIT: Final = re.compile(r"\b(\w+)\{(\w*)\}")
-_LENGTHS: Final = {
-    "": BOHR,
-    "automatic": BOHR,
-    "atomic_unit": BOHR,
-    "angstrom": 1.0,
-    "ase": 1.0,
-    "nanometer": 10.0,
-    "picometer": 0.01,
-}
-"""Å per unit, by i-PI's names."""
+_IPI_CELL: Final = re.compile(r"CELL[(\[{](?:abcABC|H|GENH)[)\]}]:")
+_IPI_TITLE: Final = re.compile(r"^TITLE.*\b\w+\{\w*\}")
 _SAY_PBC: Final = {"extxyz", "traj", "json", "db", "bundletrajectory", "netcdftrajectory"}
 """Formats that say whether a system repeats. Others are of systems that do, or do not say."""
+_LAMMPS_DATA: Final = re.compile(r"^\s*\d+\s+atoms\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a structure file holds, with its atoms' labels as they stand there."""
+
+    labels: tuple[str, ...]
+    """(N,)"""
+    positions: Vectors
+    """(N, 3) Å."""
+    cell: Matrix
+    """(3, 3) Å, rows are lattice vectors; all 0 if the file has none."""
+    pbc: tuple[bool, bool, bool]
+    several: bool
+    """True if more frames follow; this is the first."""
 
 
 def read_structure(file: Path) -> tuple[Topology, Frame]:
@@ -57,37 +66,70 @@ def read_structure(file: Path) -> tuple[Topology, Frame]:
 
 
 def read_atoms(file: Path, *, units: str = "automatic", cell_units: str = "automatic") -> Atoms:
-    """What a file holds, with or without a cell.
-
-    i-PI's own xyz has a comment like ``# CELL(abcABC): ... positions{angstrom} cell{angstrom}``,
-    or CELL(H) or CELL(GENH); without units i-PI means bohr, and so do we.
+    """What the first frame of a file holds, with or without a cell, as ASE atoms.
 
     Args:
         file: in any format ASE reads, or i-PI's xyz.
-        units: of positions, as i-PI's ``<file units='...'>`` says; only for i-PI's xyz.
-        cell_units: of the cell, as ``<file cell_units='...'>`` says.
+        units: as `read_labelled`.
+        cell_units: as `read_labelled`.
 
     Returns:
-        Positions and cell in Å.
+        Positions and cell in Å; isotopes as their elements.
+
+    Raises:
+        ConfigError: as `read_labelled`, or a label that is no element.
+    """
+    found = read_labelled(file, units=units, cell_units=cell_units)
+    return Atoms(
+        numbers=numbers_of(found.labels, {}, f"structure {file}"),
+        positions=found.positions,
+        cell=found.cell,
+        pbc=found.pbc,
+    )
+
+
+def read_labelled(
+    file: Path, *, units: str = "automatic", cell_units: str = "automatic"
+) -> Labelled:
+    """The first frame of a file, by the file alone.
+
+    i-PI's own xyz has a comment like ``# CELL(abcABC): ... positions{angstrom} cell{angstrom}``,
+    or CELL(H) or CELL(GENH); without units i-PI means bohr, and so do we. A PDB whose TITLE has
+    such units is i-PI's too. Both are read by i-PI's own reader.
+
+    Args:
+        file: in any format ASE reads, or i-PI's xyz or PDB.
+        units: of positions, as i-PI's ``<file units='...'>`` says; only for i-PI's formats.
+        cell_units: of the cell, as ``<file cell_units='...'>`` says.
 
     Raises:
         ConfigError: no such file, nothing ASE understands, or a unit that i-PI does not know.
+    """
+    existing(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _read_ipi(file, units, cell_units) or _read_ase(file)
+    except ConfigError:
+        raise
+    except Exception as error:  # readers raise anything
+        raise ConfigError(f"structure {file} cannot be read: {_why(file, error)}") from error
+    if found is None or len(found.labels) == 0:
+        raise ConfigError(f"structure {file} holds no atoms")
+    return found
+
+
+def existing(file: Path) -> Path:
+    """The file, if it is one.
+
+    Raises:
+        ConfigError: it is a folder, or does not exist; with names that may have been meant.
     """
     if file.is_dir():
         raise ConfigError(f"structure {file} is a folder; name the file in it")
     if not file.is_file():
         raise ConfigError(f"structure {file} does not exist{_near(file)}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            atoms = _read_ipi_xyz(file, units, cell_units) or _read_ase(file)
-    except ConfigError:
-        raise
-    except Exception as error:  # ASE's readers raise anything
-        raise ConfigError(f"structure {file} cannot be read: {error}") from error
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
-        raise ConfigError(f"structure {file} holds no atoms")
-    return atoms
+    return file
 
 
 def _near(file: Path) -> str:
@@ -99,63 +141,87 @@ def _near(file: Path) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def _read_ase(file: Path) -> object:
-    atoms = read(file)
-    if isinstance(atoms, Atoms) and not atoms.pbc.any() and filetype(str(file)) not in _SAY_PBC:
+def says_pbc(file: Path) -> bool:
+    """Whether a file's format has flags that say along which axes the system repeats."""
+    return bool(filetype(str(file)) in _SAY_PBC)
+
+
+def _why(file: Path, error: Exception) -> str:
+    """What a reader could not do, in words, and what to do."""
+    if _LAMMPS_DATA.search(file.read_text(encoding="utf-8", errors="replace")[:4096]):
+        return (
+            "it looks like a LAMMPS data file, which says neither its units nor, without type "
+            "labels, its elements. Write what i-PI reads: ase.io.read(FILE, "
+            "format='lammps-data', units='metal', Z_of_type={1: 14}) and then "
+            "ase.io.write('init.extxyz', atoms), for <file mode='ase'>"
+        )
+    if isinstance(error, UnknownFileTypeError):
+        return f"ASE knows no format of such a name or content ({error}); write it as extxyz"
+    if isinstance(error, KeyError):
+        return f"{error} is no element symbol or name that ASE knows there"
+    return str(error) or type(error).__name__
+
+
+def _read_ase(file: Path) -> Labelled | None:
+    frames = iread(file)
+    atoms = next(frames, None)
+    if not isinstance(atoms, Atoms):
+        return None
+    several = next(frames, None) is not None
+    if not atoms.pbc.any() and not says_pbc(file):
         atoms.pbc = True
-    return atoms
-
-
-def _read_ipi_xyz(file: Path, units: str, cell_units: str) -> Atoms | None:
-    """i-PI's own xyz flavour, which ASE would read without its cell; None if it is none."""
-    if file.suffix != ".xyz":
-        return None
-    lines = file.read_text(encoding="utf-8").splitlines()
-    comment = lines[1] if len(lines) > 1 else ""
-    found = _IPI_CELL.search(comment)
-    if found is None:
-        return None
-    said = _IPI_UNIT.findall(comment)
-    unit = _length(next((unit for what, unit in said if what.lower() != "cell"), units), file)
-    cell_unit = _length(next((unit for what, unit in said if what == "cell"), cell_units), file)
-    count = int(lines[0])
-    rows = [row.split() for row in lines[2 : 2 + count]]
-    if len(rows) != count:
-        raise ConfigError(f"structure {file} announces {count} atoms but has {len(rows)}")
-    positions = np.array([[float(x) for x in row[1:4]] for row in rows])
-    cell, turn = _ipi_cell(found[1], np.array(found[2].split(), dtype=np.float64), file)
-    return Atoms(
-        symbols=[row[0] for row in rows],
-        positions=positions @ turn * unit,
-        cell=cell * cell_unit,
-        pbc=True,
+    return Labelled(
+        labels=tuple(atoms.symbols),
+        positions=np.ascontiguousarray(atoms.positions, dtype=np.float64),
+        cell=np.array(atoms.cell[:], dtype=np.float64),
+        pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
+        several=several,
     )
 
 
-def _ipi_cell(kind: str, numbers: Scalars, file: Path) -> tuple[Matrix, Matrix]:
-    """(3, 3) rows of a cell in the file's unit, and what turns positions as i-PI turns them."""
-    wanted = 6 if kind == "abcABC" else 9
-    if len(numbers) < wanted:
+def _read_ipi(file: Path, units: str, cell_units: str) -> Labelled | None:
+    """i-PI's own xyz or PDB, which ASE would read without its cell or units; None if it is none."""
+    if file.suffix not in {".xyz", ".pdb"}:
+        return None
+    with file.open(encoding="utf-8") as lines:
+        first, second = lines.readline(), lines.readline()
+    if file.suffix == ".xyz" and _IPI_CELL.search(second):
+        mode = "xyz"
+    elif file.suffix == ".pdb" and _IPI_TITLE.match(first):
+        mode = "pdb"
+    else:
+        return None
+    from ipi.utils.io import iter_file_raw, read_file  # noqa: PLC0415 - heavy
+
+    with contextlib.redirect_stdout(io.StringIO()), file.open(encoding="utf-8") as handle:
+        try:
+            one = read_file(mode, handle, "length", units, cell_units)
+        except TypeError as error:
+            if "unit" not in str(error):
+                raise
+            known = "angstrom, nanometer, picometer, atomic_unit (bohr), and others of i-PI's"
+            raise ConfigError(
+                f"structure {file}: {str(error).split()[0]!r} is not a unit known here: {known}"
+            ) from error
+        several = next(iter_file_raw(mode, handle), None) is not None
+    labels = tuple(str(label) for label in one["atoms"].names)
+    if "" in labels:
         raise ConfigError(
-            f"structure {file}: CELL({kind}) needs {wanted} numbers, got {len(numbers)}"
+            f"structure {file} announces {len(labels)} atoms but has {labels.index('')}"
         )
-    if kind == "abcABC":
-        return np.asarray(cellpar_to_cell(numbers[:6]), dtype=np.float64), np.eye(3)
-    matrix = numbers[:9].reshape(3, 3)
-    if kind == "H":  # lattice vectors are columns
-        return np.ascontiguousarray(matrix.T), np.eye(3)
-    # GENH has them as rows, in any orientation: i-PI turns the system until a lies along x
-    turned: Matrix = np.asarray(cellpar_to_cell(cell_to_cellpar(matrix)), dtype=np.float64)
-    return turned, np.linalg.inv(matrix).astype(np.float64) @ turned
-
-
-def _length(unit: str, file: Path) -> float:
-    """Å per unit of length."""
-    scale = _LENGTHS.get(unit)
-    if scale is None:
-        known = ", ".join(name for name in _LENGTHS if name)
-        raise ConfigError(f"structure {file}: {unit!r} is not a unit known here: {known}")
-    return scale
+    cell = np.ascontiguousarray(np.array(one["cell"].h, np.float64).T * BOHR)
+    if np.trace(cell) < 0.0:  # i-PI's sign of a comment in which it found none
+        raise ConfigError(
+            f"structure {file}: i-PI finds no cell in its comment; it wants 'CELL(abcABC): ' and "
+            "six numbers, with a blank after the colon"
+        )
+    return Labelled(
+        labels=labels,
+        positions=np.array(one["atoms"].q, np.float64).reshape(-1, 3) * BOHR,
+        cell=cell,
+        pbc=(True, True, True),
+        several=several,
+    )
 
 
 def with_region(frame: Frame, region: Region, shell: Scalars | None = None) -> Atoms:

@@ -31,7 +31,8 @@ def _found(
     )
     (folder / "input.xml").write_text(
         f"<simulation>{sockets}<system><initialize nbeads='1'><file mode='xyz'>init.xyz</file>"
-        f"</initialize><forces>{forces}</forces><motion mode='dynamics'><dynamics mode='{mode}'/>"
+        f"</initialize><forces>{forces}</forces><motion mode='dynamics'><dynamics mode='{mode}'>"
+        "<timestep units='femtosecond'> 1 </timestep></dynamics>"
         "</motion></system></simulation>"
     )
     (folder / "mix.toml").write_text(

@@ -1,0 +1,105 @@
+"""What i-PI starts from: atoms, masses, positions and cell of each system, by i-PI's own reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import numpy as np
+
+from mixserver.arrays import Matrix, Scalars, Vectors
+from mixserver.errors import ConfigError
+from mixserver.ipi_parse import expanded, parsed, spoken
+from mixserver.units import BOHR
+
+FILES: Final = frozenset({"xyz", "pdb", "ase", "chk"})
+"""Modes by which <initialize> takes something from a file."""
+_KEPT: Final = frozenset({"positions", "cell", "masses", "labels"})
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One <system> before its first step."""
+
+    labels: tuple[str, ...]
+    """(N,) as i-PI keeps them."""
+    masses: Scalars
+    """(N,) amu."""
+    positions: Vectors
+    """(beads, N, 3) Å."""
+    cell: Matrix
+    """(3, 3) Å, rows are lattice vectors, as i-PI will send it."""
+
+    @property
+    def centroid(self) -> Vectors:
+        """(N, 3) Å, the mean over the beads."""
+        mean: Vectors = self.positions.mean(axis=0)
+        return mean
+
+
+def read_start(file: Path, system: int) -> Start:
+    """What one system of an i-PI input or RESTART starts from.
+
+    i-PI does all of <initialize> that concerns atoms, in its order: files with their modes and
+    units, explicit cells, labels and masses, frames that become beads.
+
+    Args:
+        file: the input; files in it are relative to its folder.
+        system: which <system>, counted from 0; those of a <system_template> count where it stands.
+
+    Raises:
+        ConfigError: i-PI would refuse it.
+    """
+    from ipi.utils.units import unit_to_user  # noqa: PLC0415 - heavy
+
+    one = _systems(file)[system]
+    state = SimpleNamespace()
+    with spoken(f"the start of system {system} in i-PI's {file.name}"):
+        start = one.initialize.fetch()
+        state.beads, state.cell = one.beads.fetch(), one.cell.fetch()
+        start.queue = [_from(file.parent, what, entry) for what, entry in start.queue]
+        start.queue = [(what, entry) for what, entry in start.queue if what in _KEPT]
+        start.init_stage1(state)
+        beads = state.beads
+        return Start(
+            labels=tuple(str(label) for label in beads.names),
+            masses=np.array(beads.m, np.float64) * float(unit_to_user("mass", "dalton", 1.0)),
+            positions=np.array(beads.q, np.float64).reshape(beads.nbeads, -1, 3) * BOHR,
+            cell=np.ascontiguousarray(np.array(state.cell.h, np.float64).T * BOHR),
+        )
+
+
+def frames_in(file: Path, mode: str) -> int:
+    """How many frames of a file i-PI would take as beads; a checkpoint counts as one."""
+    if mode == "chk":
+        return 1
+    from ipi.utils.io import iter_file_raw  # noqa: PLC0415 - heavy
+
+    with spoken(str(file)), file.open(encoding="utf-8") as handle:
+        return sum(1 for _ in iter_file_raw(mode, handle))
+
+
+def _systems(file: Path) -> list[Any]:
+    found: list[Any] = []
+    for name, entry in parsed(file).extra:
+        if name == "system":
+            found.append(entry)
+        elif name == "system_template":
+            found += [system for _, system in expanded(entry)]
+    return found
+
+
+def _from(folder: Path, what: str, entry: Any) -> tuple[str, Any]:
+    """Name a file from where i-PI will run, and refuse one that is not there.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    if entry.mode in FILES:
+        path = folder / str(entry.value)
+        if not path.is_file():
+            raise ConfigError(f"{path} (of <initialize>) does not exist")
+        entry.value = str(path)
+    return what, entry
