@@ -28,7 +28,7 @@ _IPI_CELL: Final = re.compile(r"CELL[(\[{](?:abcABC|H|GENH)[)\]}]:")
 _IPI_TITLE: Final = re.compile(r"^TITLE.*\b\w+\{\w*\}")
 _SAY_PBC: Final = {"extxyz", "traj", "json", "db", "bundletrajectory", "netcdftrajectory"}
 """Formats that say whether a system repeats. Others are of systems that do, or do not say."""
-_LAMMPS_DATA: Final = re.compile(r"^\s*\d+\s+atoms\s*$", re.MULTILINE)
+_LAMMPS_DATA: Final = re.compile(r"^\s*\d+\s+atoms\b.*^.*\bxlo\s+xhi", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ def read_labelled(
         ConfigError: no such file, nothing ASE understands, or a unit that i-PI does not know.
     """
     existing(file)
+    _refuse_lammps_data(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,7 +114,7 @@ def read_labelled(
     except ConfigError:
         raise
     except Exception as error:  # readers raise anything
-        raise ConfigError(f"structure {file} cannot be read: {_why(file, error)}") from error
+        raise ConfigError(f"structure {file} cannot be read: {_why(error)}") from error
     if found is None or len(found.labels) == 0:
         raise ConfigError(f"structure {file} holds no atoms")
     return found
@@ -146,15 +147,26 @@ def says_pbc(file: Path) -> bool:
     return bool(filetype(str(file)) in _SAY_PBC)
 
 
-def _why(file: Path, error: Exception) -> str:
+def _refuse_lammps_data(file: Path) -> None:
+    """ASE takes such files for something else, and finds no atoms.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        if not _LAMMPS_DATA.search(lines.read(4096)):
+            return
+    raise ConfigError(
+        f"structure {file} looks like a LAMMPS data file, which says neither its units nor, "
+        "without type labels, its elements, and which i-PI cannot read. Write what both read, "
+        "with your own units and elements: atoms = ase.io.read(FILE, format='lammps-data', "
+        "units='metal', Z_of_type={1: 14}); ase.io.write('init.extxyz', atoms), for "
+        "<file mode='ase'>"
+    )
+
+
+def _why(error: Exception) -> str:
     """What a reader could not do, in words, and what to do."""
-    if _LAMMPS_DATA.search(file.read_text(encoding="utf-8", errors="replace")[:4096]):
-        return (
-            "it looks like a LAMMPS data file, which says neither its units nor, without type "
-            "labels, its elements. Write what i-PI reads: ase.io.read(FILE, "
-            "format='lammps-data', units='metal', Z_of_type={1: 14}) and then "
-            "ase.io.write('init.extxyz', atoms), for <file mode='ase'>"
-        )
     if isinstance(error, UnknownFileTypeError):
         return f"ASE knows no format of such a name or content ({error}); write it as extxyz"
     if isinstance(error, KeyError):
@@ -164,7 +176,13 @@ def _why(file: Path, error: Exception) -> str:
 
 def _read_ase(file: Path) -> Labelled | None:
     frames = iread(file)
-    atoms = next(frames, None)
+    try:
+        atoms = next(frames, None)
+    except KeyError:  # a label that is no element
+        plain = _read_plain_xyz(file)
+        if plain is None:
+            raise
+        return plain
     if not isinstance(atoms, Atoms):
         return None
     several = next(frames, None) is not None
@@ -176,6 +194,22 @@ def _read_ase(file: Path) -> Labelled | None:
         cell=np.array(atoms.cell[:], dtype=np.float64),
         pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
         several=several,
+    )
+
+
+def _read_plain_xyz(file: Path) -> Labelled | None:
+    """An xyz with nothing in its comment, in Å as ASE has it, with any labels; or None."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    if file.suffix != ".xyz" or "Lattice=" in lines[1] or "Properties=" in lines[1]:
+        return None
+    count = int(lines[0])
+    rows = [line.split() for line in lines[2 : 2 + count]]
+    return Labelled(
+        labels=tuple(row[0] for row in rows),
+        positions=np.array([row[1:4] for row in rows], dtype=np.float64),
+        cell=np.zeros((3, 3)),
+        pbc=(True, True, True),
+        several=any(line.strip() for line in lines[2 + count :]),
     )
 
 
