@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 import zmq
 
 from mixserver.errors import ConfigError, MixserverError, PeerGone, ProtocolError
+from mixserver.wire.text import SENTENCE, clean
 from mixserver.wire.worker import (
     Evaluate,
     Failure,
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 _PATIENCE_S: Final = 5.0
 """How long a Hello may stay unanswered before the connection is made anew, until the server has
 said how patient it is."""
+_DELAY_S: Final = 0.5
+"""A link that wakes later than this was stopped or starved itself, and blames no server for it."""
 _LARGE: Final = 1 << 16
 _LINGER_MS: Final = 1000
 _POKE: Final = b"\0"
@@ -75,7 +79,7 @@ class Link:
         self._wait_s = wait_s
         self._on_end = on_end
         self._inbox: queue.SimpleQueue[tuple[int, Evaluate] | None] = queue.SimpleQueue()
-        self._outbox: deque[tuple[int, Message]] = deque()
+        self._outbox: deque[Result | Failure] = deque()
         self._poked, self._poke = socket.socketpair()
         self._poked.setblocking(False)
         self._poke.setblocking(False)
@@ -83,14 +87,18 @@ class Link:
         self._closing = False
         self._ended = False
         self._membership = 0
-        """Counts memberships: a job of an earlier one is nobody's any more."""
+        """Counts memberships: a job of an earlier one that is not begun is nobody's any more."""
         self._member = False
-        self._at: tuple[int, int] | None = None
-        """Membership and number of the job the main thread is at."""
+        self._lock = threading.Lock()
+        """Held to begin a job, to put down its answer, and to say Hello with what is held."""
+        self._at: int | None = None
+        """The job the main thread is at."""
+        self._said: Result | Failure | None = None
+        """The newest answer, kept until another job comes: it may not have arrived."""
         self._socket: zmq.Socket[bytes] | None = None
         self._patience_s = _PATIENCE_S
         self._heartbeat_s = 1.0
-        self._heard = self._spoke = self._alone = 0.0
+        self._heard = self._spoke = self._alone = self._woken = 0.0
         self.error: MixserverError | None = None
         """Why this worker had to end, if it had to."""
 
@@ -135,30 +143,34 @@ class Link:
         """
         while (item := self._inbox.get()) is not None:
             membership, job = item
-            if membership == self._membership:
-                self._at = (membership, job.job)
+            with self._lock:
+                begun = membership == self._membership
+                self._at = job.job if begun else None
+            if begun:
                 yield job
                 self._at = None
         if self.error is not None:
             raise self.error
 
     def answer(self, result: Result) -> None:
-        """Send a result; dropped if the server has changed meanwhile."""
+        """Send a result; if the connection is lost, by the next one, and its server decides."""
         self._send(result)
 
     def refuse(self, job: Evaluate, why: str) -> None:
         """Say that a job is at fault."""
-        self._send(Failure(job=job.job, blame="input", message=why))
+        self._send(Failure(job=job.job, blame="input", message=clean(why, SENTENCE)))
 
     def fail(self, job: Evaluate, why: str) -> None:
         """Say that this worker is at fault."""
-        self._send(Failure(job=job.job, blame="worker", message=why))
+        self._send(Failure(job=job.job, blame="worker", message=clean(why, SENTENCE)))
 
     def _send(self, message: Result | Failure) -> None:
-        if self._at is not None and self._at[1] == message.job:
-            self._outbox.append((self._at[0], message))
-            self._at = None
-            self._wake()
+        with self._lock:
+            if self._at != message.job:
+                return
+            self._at, self._said = None, message
+            self._outbox.append(message)
+        self._wake()
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of pokes: it will wake anyway
@@ -183,28 +195,29 @@ class Link:
             context.term()
 
     def _live(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        self._alone = time.monotonic()
+        self._alone = self._woken = time.monotonic()
         self._connect(context)
         while True:
             self._wait()
-            now = time.monotonic()
-            # before reading: a process that was stopped for long must not take old news for new
-            if now - self._heard > self._patience_s:
-                self._silence(context, now)
             stop = self._pokes()
+            # read first, and judge by the time before it: neither what lies in the socket nor a
+            # pause of this thread is the server's silence
             self._read()
-            while self._outbox:
-                membership, message = self._outbox.popleft()
-                if membership == self._membership and self._member:
-                    self._say(message)
+            if not self._ended and self._woken - self._heard > self._patience_s:
+                self._silence(context)
+            self._answer()
             if stop or self._closing:
                 self._say(Goodbye(reason=stop or "the worker ends"))
                 self._end(None)
             if self._ended:
                 return
-            if self._member and now - self._spoke >= 0.5 * self._heartbeat_s:
-                at = self._at
-                self._say(Heartbeat(job=at[1] if at else None))
+            if self._member and time.monotonic() - self._spoke >= 0.5 * self._heartbeat_s:
+                self._say(Heartbeat(job=self._at))
+
+    def _answer(self) -> None:
+        """Send what the main thread has put down, once there is a server to send it to."""
+        while self._member and self._outbox:
+            self._say(self._outbox.popleft())
 
     def _connect(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         """Make the connection (anew) and say Hello; ZeroMQ waits for a server by itself."""
@@ -220,10 +233,15 @@ class Link:
         self._greet()
 
     def _greet(self) -> None:
-        self._member = False
-        self._membership += 1
+        with self._lock:
+            self._member = False
+            self._membership += 1
+            self._outbox.clear()
+            if self._said is not None and self._at is None:
+                self._outbox.append(self._said)
+            holds = self._at if self._said is None or self._at is not None else self._said.job
         self._heard = time.monotonic()
-        self._say(self._hello)
+        self._say(msgspec.structs.replace(self._hello, job=holds))
 
     def _wait(self) -> None:
         timeout = 0.5 * self._heartbeat_s if self._member else 0.5
@@ -232,14 +250,20 @@ class Link:
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._poked.fileno(), zmq.POLLIN)
         poller.poll(math.ceil(1e3 * timeout))
+        now = time.monotonic()
+        late = now - self._woken - timeout
+        self._woken = now
+        if late > _DELAY_S:  # news may still be on its way through the kernel and ZeroMQ
+            self._heard = min(now, self._heard + late)
         if not self._member and time.monotonic() - self._alone >= self._wait_s:
             raise PeerGone(
                 f"no server answered at {self._server} within {self._wait_s:g} s. Is it running, "
                 "and is this the address it printed? --wait-s sets how long to wait."
             )
 
-    def _silence(self, context: zmq.Context[zmq.Socket[bytes]], now: float) -> None:
+    def _silence(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         if self._member:
+            now = time.monotonic()
             log.warning("server silent for %.1f s: joining again", now - self._heard)
             self._alone = now
         self._connect(context)
@@ -277,15 +301,17 @@ class Link:
                 log.info("%s joined %s", self._hello.name, self._server)
             case Refused(reason=reason):
                 self._member = False
-                self._end(ConfigError(reason))
+                self._end(ConfigError(clean(reason, SENTENCE)))
             case Unknown() if self._member:
                 log.info("server does not know this worker: joining again")
                 self._alone = time.monotonic()
                 self._greet()
             case Evaluate() if self._member:
+                with self._lock:
+                    self._said = None  # the server has it, or does not want it
                 self._inbox.put((self._membership, message))
             case Goodbye(reason=reason):
-                log.info("server says goodbye: %s", reason)
+                log.info("server says goodbye: %s", clean(reason, SENTENCE))
                 self._member = False
                 self._end(None)
 

@@ -83,7 +83,9 @@ def build(
     topology, start = read_reference(case)
     know_elements(config, topology)
     policy = build_policy(config)
-    door = ZmqDoor(checked_door(door_address or config.workers.door), policy)
+    door = ZmqDoor(
+        checked_door(door_address or config.workers.door), policy, atoms=len(topology.numbers)
+    )
     doors: list[Door] = [door]
     prefix = sockets_prefix or config.upstream.sockets_prefix
     for address in case.addresses:

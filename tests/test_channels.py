@@ -65,6 +65,7 @@ class Workers:
         self.jobs: list[tuple[Role, Evaluate]] = []
         """Whatever was evaluated, or is."""
         self.fault: Role | None = None
+        self._faulty: int | None = None
         """Whose next job is found at fault."""
         self._seconds = seconds
         self._engines: dict[Role, ToyEngine] = {
@@ -107,15 +108,17 @@ class Workers:
 
     def count(self) -> tuple[int, int, int]:
         """How many jobs there were: plain about everything, about parts, expensive."""
-        plain = sum(role == "cheap" and job.weight is None for role, job in self.jobs)
-        cheap = sum(role == "cheap" for role, job in self.jobs)
-        return plain, cheap - plain, len(self.jobs) - cheap
+        jobs = {job.job: (role, job) for role, job in self.jobs}.values()
+        plain = sum(role == "cheap" and job.weight is None for role, job in jobs)
+        cheap = sum(role == "cheap" for role, _ in jobs)
+        return plain, cheap - plain, len(jobs) - cheap
 
     async def _evaluate(self, worker: str, role: Role, job: Evaluate) -> None:
         await self._awake[role].wait()
         await asyncio.sleep(self._seconds)
-        if self.fault == role:
-            self.fault = None
+        if self.fault == role:  # of one job, whichever worker is asked
+            self.fault, self._faulty = None, job.job
+        if job.job == self._faulty:
             self._report(self, Failed(worker, job.job, "input", "no such atom"))
             return
         answer = self._engines[role].evaluate(job)

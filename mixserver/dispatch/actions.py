@@ -1,11 +1,11 @@
 """What the board wants done, as values: the dispatcher carries it out. Also what it is told.
 
-The events of `events` come from doors; the three here come from the dispatcher itself.
+The events of `events` come from doors; the four here come from the dispatcher itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from mixserver.wire.worker import ModelCard, Result, Role
@@ -30,6 +30,15 @@ class Withdrawn:
 @dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The server itself stood still (stopped, suspended, swapped out): it heard nobody, and that
+    is held against no worker.
+    """  # noqa: D205 - one sentence
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,34 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
+class Hung:
+    """A worker has not answered for so long that it never will; its process can be killed."""
+
+    worker: str
+    process: str
+    """"HOST:PID", if it is known."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """A worker says that a job is at fault; another one is asked before that is believed."""
+
+    worker: str
+    job: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """A worker answered a job that another one had called faulty."""
+
+    job: int
+    worker: str
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assign:
     """Hand a job to a worker."""
 
@@ -111,9 +148,10 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Starved:
-    """Jobs of a role wait, and no worker of that role is alive."""
+    """Jobs of a role wait, and no worker of that role is alive and in time."""
 
     role: Role
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,5 +162,18 @@ class Served:
 
 
 Action: TypeAlias = (
-    TakeIn | TurnAway | Drop | Lost | Back | Overdue | Assign | Finish | GiveUp | Starved | Served
+    TakeIn
+    | TurnAway
+    | Drop
+    | Lost
+    | Back
+    | Overdue
+    | Hung
+    | Doubted
+    | Contradicted
+    | Assign
+    | Finish
+    | GiveUp
+    | Starved
+    | Served
 )

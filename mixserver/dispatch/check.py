@@ -1,13 +1,18 @@
-"""Is a result an answer to its question? Knows shapes and finiteness, not physics."""
+"""Is a result an answer to its question? Knows shapes, finiteness and sums, not physics."""
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 
 from mixserver.arrays import Matrix, Scalars, Vectors
 from mixserver.wire.worker import Evaluate, Result
+
+_ROUNDING: Final = 1e-5
+_SINGLE: Final = 2.0**-24
+"""Rounding of one addition in single precision; a model may add up its sites one by one."""
 
 
 def fault(question: Evaluate, result: Result) -> str:
@@ -42,7 +47,22 @@ def fault(question: Evaluate, result: Result) -> str:
             )
     if not _all_finite(result.virial):
         return f"returned a virial that is not finite ({result.virial.tolist()})"
+    if question.energies and question.weight is None and result.energies is not None:
+        return _sum_fault(result.energy, result.energies)
     return ""
+
+
+def _sum_fault(energy: float, energies: Scalars) -> str:
+    """What is wrong with an energy of which all parts are known."""
+    parts = float(energies.sum())
+    relative = _ROUNDING + _SINGLE * len(energies)
+    room = relative * float(np.abs(energies).sum()) + 1e-3
+    if abs(energy - parts) <= room:
+        return ""
+    return (
+        f"returned an energy of {energy:.9g} eV, but its {len(energies)} site energies add up to "
+        f"{parts:.9g} eV (rounding explains {room:.2g} eV)"
+    )
 
 
 def _all_finite(array: Vectors | Scalars | Matrix) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
 import structlog
@@ -21,14 +22,12 @@ from mixserver.dispatch import check
 from mixserver.dispatch.actions import (
     Action,
     Assign,
-    Back,
     Drop,
     Finish,
     GiveUp,
+    Hung,
     Lost,
-    Overdue,
-    Served,
-    Starved,
+    Paused,
     Submitted,
     TakeIn,
     Tick,
@@ -37,12 +36,16 @@ from mixserver.dispatch.actions import (
 )
 from mixserver.dispatch.batch import Batch, Reply
 from mixserver.dispatch.board import Board, Stimulus
-from mixserver.dispatch.events import Answered, Door, Event, Failed, Joined, Left
+from mixserver.dispatch.events import Answered, Door, Event, Failed, Joined
 from mixserver.dispatch.policy import Policy
+from mixserver.dispatch.telling import Teller
 from mixserver.errors import BadInput, NoWorkerError
 from mixserver.wire.worker import Evaluate, ModelCard, Role
 
 log = structlog.get_logger(__name__)
+
+_GUESSES: Final = 10**9
+"""Job numbers that are as likely as the one that is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,24 @@ class Dispatcher:
     Args:
         policy: the rules.
         doors: where workers come in; opened and closed with the dispatcher.
+        clock: seconds that never go backwards; the event loop's by default.
     """
 
-    def __init__(self, policy: Policy, doors: Sequence[Door]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        doors: Sequence[Door],
+        *,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.on_hung: Callable[[str, str], None] | None = None
+        """Called with a worker's name and process ("HOST:PID") once it will never answer."""
         self._policy = policy
         self._doors = tuple(doors)
         self._board = Board(policy)
         self._door_of: dict[str, Door] = {}
+        self._joins: tuple[str, Door] | None = None
+        """Who wants to join just now, and by which door."""
         self._questions: dict[int, _Question] = {}
         self._numbers = itertools.count(1)
         self._todo: deque[Stimulus] = deque()
@@ -88,7 +102,10 @@ class Dispatcher:
         self._joining: dict[Role, set[asyncio.Future[ModelCard]]] = {r: set() for r in policy.roles}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = "the dispatcher is not open"
-        self._clock: asyncio.TimerHandle | None = None
+        self._now = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked = 0.0
+        self._teller = Teller(policy, self._cure)
 
     async def open(self) -> None:
         """Open the doors.
@@ -97,6 +114,8 @@ class Dispatcher:
             ConfigError: an address is in use or none; nothing is left open.
         """
         self._loop = asyncio.get_running_loop()
+        self._now = self._now or self._loop.time
+        self._looked = self._now()
         async with contextlib.AsyncExitStack() as opened:
             for door in self._doors:
                 await door.open(self._report)
@@ -107,9 +126,9 @@ class Dispatcher:
 
     async def close(self, reason: str) -> None:
         """Say goodbye to every worker; whoever waits for an answer gets `NoWorkerError`."""
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         error = NoWorkerError(f"nothing is evaluated any more: {reason}")
         for number in list(self._questions):
             question = self._questions.pop(number)
@@ -162,9 +181,10 @@ class Dispatcher:
         return Batch(self._submit, self._withdraw)
 
     def _submit(self, role: Role, evaluate: Evaluate, batch: Batch) -> int:
-        asked = self._running().time()
+        asked = self._time()
         self._known(role)
-        number = next(self._numbers)
+        # nobody can send the answers of jobs ahead that it has not been given
+        number = next(self._numbers) * _GUESSES + secrets.randbelow(_GUESSES)
         numbered = msgspec.structs.replace(evaluate, job=number)
         self._questions[number] = _Question(role, numbered, batch, asked)
         self._feed(Submitted(number, role, evaluate.stream))
@@ -199,7 +219,7 @@ class Dispatcher:
 
     def workers(self) -> list[WorkerView]:
         """Every worker there is, for a display."""
-        now = self._running().time()
+        now = self._time()
         return [
             WorkerView(
                 name=name,
@@ -227,15 +247,23 @@ class Dispatcher:
         if role not in self._policy.roles:
             raise NoWorkerError(f"no {role} model is configured; mix.toml lacks [models.{role}]")
 
+    def _time(self) -> float:
+        self._running()
+        return self._now() if self._now is not None else 0.0
+
     def _tick(self) -> None:
+        # first of all: whatever goes wrong below, the clock goes on
+        self._timer = self._running().call_later(self._policy.tick_s, self._tick)
+        self.look_round()
+
+    def look_round(self) -> None:
+        """Notice who is silent and who is late; the dispatcher does so by itself all the time."""
         self._feed(Tick())
-        every = min(self._policy.heartbeat_s, self._policy.patience_s / 5, 1.0)
-        self._clock = self._running().call_later(every, self._tick)
 
     def _report(self, door: Door, event: Event) -> None:
         """What the doors call."""
         if isinstance(event, Joined):
-            self._door_of[event.worker] = door
+            self._joins = event.worker, door
         elif self._door_of.get(event.worker) is not door:
             return
         elif isinstance(event, Answered):
@@ -244,8 +272,11 @@ class Dispatcher:
                 wrong = f"worker {event.worker} {wrong} for job {event.result.job}"
                 event = Failed(event.worker, event.result.job, "worker", wrong)
         self._feed(event)
-        if isinstance(event, Left) and event.worker not in self._board.places:
-            self._door_of.pop(event.worker, None)
+
+    def _door_of_newcomer(self, worker: str) -> Door:
+        if self._joins is not None and self._joins[0] == worker:
+            return self._joins[1]
+        return self._door_of[worker]
 
     def _feed(self, event: Stimulus) -> None:
         """Tell the board, and do what it says. Doors may report while that is being done."""
@@ -255,11 +286,21 @@ class Dispatcher:
         self._busy = True
         try:
             while self._todo:
-                now = self._loop.time()
-                for action in self._board.handle(self._todo.popleft(), now):
-                    self._do(action, now)
+                now, event = self._time(), self._todo.popleft()
+                late = now - self._looked - self._policy.tick_s
+                if late > self._policy.tick_s:  # this process stood still: judge no worker by it
+                    self._looked = now
+                    self._handle(Paused(late), now)
+                if isinstance(event, Tick):
+                    self._looked = now
+                self._handle(event, now)
         finally:
             self._busy = False
+
+    def _handle(self, event: Stimulus, now: float) -> None:
+        for action in self._board.handle(event, now):
+            self._do(action, now)
+            self._teller.tell(action)
 
     def _do(self, action: Action, now: float) -> None:
         match action:
@@ -274,48 +315,23 @@ class Dispatcher:
                 question.batch.answered(job, reply, now)
             case GiveUp(job, kind, reason):
                 question = self._questions.pop(job)
-                log.info("job given up", job=job, reason=reason)  # whoever asked is told
                 question.batch.failed(
                     BadInput(reason) if kind == "input" else self._nobody(reason, question.role)
                 )
             case TakeIn(worker, role, card):
-                log.info(
-                    "worker joined",
-                    worker=worker,
-                    role=role,
-                    model=card.name,
-                    fingerprint=card.fingerprint,
-                )
+                self._door_of[worker] = self._door_of_newcomer(worker)
                 self._door_of[worker].welcome(worker)
                 for future in self._joining[role]:
                     if not future.done():
                         future.set_result(card)
-            case _:
-                self._do_without(action)
-
-    def _do_without(self, action: Action) -> None:
-        """Carry out what goes wrong."""
-        match action:
             case TurnAway(worker, reason):
-                log.warning("worker turned away", worker=worker, reason=reason)
-                self._door_of.pop(worker).drop(worker, reason)
+                self._door_of_newcomer(worker).drop(worker, reason)
             case Drop(worker, reason):
-                log.warning("worker dropped", worker=worker, reason=reason)
-                self._door_of.pop(worker).drop(
-                    worker, f"{reason}. Restart the worker to have it back."
-                )
-            case Lost(worker, reason, job):
-                tell = log.info if job is None else log.warning
-                tell("worker lost", worker=worker, reason=reason, job=job)
-            case Back(worker):
-                log.info("worker is back", worker=worker)
-            case Overdue(worker, job):
-                after = self._policy.job_timeout_s
-                log.warning("worker overdue", worker=worker, job=job, after_s=after)
-            case Starved(role):
-                log.warning("no worker: waiting for one", role=role, start=self._cure(role))
-            case Served(role):
-                log.info("role has a worker again", role=role)
+                self._door_of[worker].drop(worker, f"{reason}. Restart the worker to have it back.")
+            case Lost(worker) if worker not in self._board.places:
+                self._door_of.pop(worker, None)
+            case Hung(worker, process) if self.on_hung is not None:
+                self.on_hung(worker, process)
 
     def _nobody(self, reason: str, role: Role) -> NoWorkerError:
         return NoWorkerError(f"{reason}. Start one with: {self._cure(role)}")

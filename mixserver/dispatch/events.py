@@ -21,6 +21,10 @@ class Joined:
     """Unique; the door can reach the worker by it."""
     role: Role
     card: ModelCard
+    process: str = ""
+    """"HOST:PID", by which a worker that lost its connection is told from another of its name."""
+    job: int | None = None
+    """The job it holds from before, if it has joined before; it will say how that went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Left:
     reason: str
     orderly: bool = False
     """True if it said goodbye of its own accord: then its job is not suspected of breaking it."""
+    unsent: bool = False
+    """True if the job it was handed last could not be sent: then that job did nothing to it."""
 
 
 Event: TypeAlias = Joined | Heard | Answered | Failed | Left
@@ -76,10 +82,10 @@ class Door(Protocol):
         """
 
     def welcome(self, worker: str) -> None:
-        """Tell a worker that it is in."""
+        """Tell a worker that it is in; it takes the place of another of its name."""
 
     def send(self, worker: str, job: Evaluate) -> None:
-        """Hand a job to a worker. If it is gone, report `Left` rather than raise."""
+        """Hand a job to a worker. If it is gone, report `Left` (unsent) rather than raise."""
 
     def drop(self, worker: str, reason: str) -> None:
         """Turn a worker away, or let go of one given up: tell it why if it can still hear."""

@@ -24,12 +24,24 @@ class Policy:
     failures: int = 3
     """Workers one job may break before it is blamed itself."""
     job_timeout_s: float = 1800.0
-    """A job that takes longer is given to another worker too."""
+    """A job that takes longer is given to another worker too; a worker that takes twice as long
+    is given up."""
     when_none: Literal["hold", "stop"] = "hold"
-    """Nobody left for a role: wait for one, or give its jobs up after `patience_s`."""
+    """No worker left for a role, or none that is not overdue: wait for one, or give the role's
+    jobs up after `patience_s`."""
     first_worker_s: float = 120.0
     """Under "stop": how long to wait for the very first worker of a role; models take a while to
     load."""
+
+    @property
+    def hung_s(self) -> float:
+        """How long a worker may be at one job before it is given up."""
+        return 2.0 * self.job_timeout_s
+
+    @property
+    def tick_s(self) -> float:
+        """How often the board is to look round."""
+        return min(self.heartbeat_s, self.patience_s / 5, 1.0)
 
     def __post_init__(self) -> None:
         if not self.roles:

@@ -7,22 +7,23 @@ why. A plain socket watched through its file descriptor: no futures, no copies o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import zmq
 
+from mixserver.dispatch.admission import cleaned, misspoken
 from mixserver.dispatch.events import Answered, Door, Event, Failed, Heard, Joined, Left
 from mixserver.dispatch.policy import Policy
+from mixserver.dispatch.telling import Hush
+from mixserver.dispatch.zmq_address import refuse_stolen, why_not
 from mixserver.errors import ConfigError, ProtocolError
+from mixserver.wire.text import SENTENCE, clean
 from mixserver.wire.worker import (
-    VERSION,
     Evaluate,
     Failure,
     Frame,
@@ -40,24 +41,27 @@ from mixserver.wire.worker import (
 
 log = structlog.get_logger(__name__)
 
-_LARGEST: Final = 1 << 30
-"""Bytes of one frame: 40 million atoms."""
+_PER_ATOM: Final = 24
+"""Bytes of one atom in the largest array of a message."""
+_SPARE: Final = 4 << 20
+"""Bytes of a frame beyond the case's own atoms: checks and fits ask for cells of their own."""
+_STRANGERS: Final = 1 << 14
+"""Bytes of a header that is read of one that has not joined."""
 _LARGE: Final = 1 << 16
 """Bytes from which a frame is worth not copying."""
 _AT_ONCE: Final = 64
-"""Messages taken in before anybody else has a turn on the event loop."""
+_AT_ONCE_S: Final = 0.005
+"""Messages, and seconds, taken in before anything else has a turn on the event loop."""
 _LINGER_MS: Final = 500
 """How long goodbyes may take to get out."""
 
 
 @dataclass(slots=True)
 class _Peer:
-    """One connection whose worker said Hello."""
+    """One connection whose worker was taken in, or would like to be."""
 
     identity: bytes
-    host: str
-    pid: int
-    welcomed: bool = False
+    process: str
 
 
 class ZmqDoor:
@@ -66,11 +70,25 @@ class ZmqDoor:
     Args:
         address: "tcp://HOST:PORT" (port 0 picks a free one) or "ipc://PATH".
         policy: gives the heartbeat and the patience that workers are told.
+        atoms: of the case's structure: what no message about it can exceed is not even received.
+        clock: seconds that never go backwards.
     """
 
-    def __init__(self, address: str, policy: Policy) -> None:
+    def __init__(
+        self,
+        address: str,
+        policy: Policy,
+        *,
+        atoms: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._wanted = address
         self._policy = policy
+        self._largest = _PER_ATOM * atoms + _SPARE
+        self._clock = clock
+        self._hush = Hush(clock)
+        self._newcomer: tuple[str, _Peer] | None = None
+        """Who said Hello just now, while it is considered."""
         self._bound = ""
         self._peers: dict[str, _Peer] = {}
         self._names: dict[bytes, str] = {}
@@ -96,15 +114,15 @@ class ZmqDoor:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, self._largest)
         self._socket.setsockopt(zmq.IPV6, int("[" in self._wanted))
         self._socket.copy_threshold = _LARGE
         try:
-            _refuse_stolen(self._wanted)
+            refuse_stolen(self._wanted)
             self._socket.bind(self._wanted)
         except zmq.ZMQError as error:
             await self._shut(0)
-            raise ConfigError(_why_not(self._wanted, error)) from error
+            raise ConfigError(why_not(self._wanted, error)) from error
         except ConfigError:
             await self._shut(0)
             raise
@@ -115,9 +133,22 @@ class ZmqDoor:
         self._beat()
 
     def welcome(self, worker: str) -> None:
-        """Tell a worker that it is in."""
-        if (peer := self._peers.get(worker)) is not None:
-            peer.welcomed = True
+        """Tell a worker that it is in; a worker that had its name until now is told to end."""
+        if (newcomer := self._taken_up(worker)) is not None:
+            before = self._peers.get(worker)
+            if before is not None and before.identity != newcomer.identity:
+                self._names.pop(before.identity, None)
+                if before.process != newcomer.process:
+                    self._put(
+                        before.identity,
+                        Refused(
+                            reason=f"another worker has joined under the name {worker}, while this "
+                            "one was silent; give each its own with --name"
+                        ),
+                    )
+            self._peers[worker] = newcomer
+            self._names[newcomer.identity] = worker
+        if worker in self._peers:
             self._say(
                 worker,
                 Welcome(heartbeat_s=self._policy.heartbeat_s, patience_s=self._policy.patience_s),
@@ -125,14 +156,24 @@ class ZmqDoor:
 
     def send(self, worker: str, job: Evaluate) -> None:
         """Hand a job to a worker; a worker that is gone is reported as `Left`."""
-        self._say(worker, job)
+        if job.positions.nbytes > self._largest:
+            why = (
+                f"it has {len(job.positions)} atoms, but the answer of more than "
+                f"{self._largest // _PER_ATOM} would not be received here"
+            )
+            self._report(Failed(worker, job.job, "input", why))
+        else:
+            self._say(worker, job)
 
     def drop(self, worker: str, reason: str) -> None:
         """Tell a worker that it is not wanted (any more), and why; it ends."""
-        peer = self._peers.pop(worker, None)
-        if peer is not None:
-            self._names.pop(peer.identity, None)
-            self._put(peer.identity, Refused(reason=reason))
+        newcomer, peer = self._taken_up(worker), self._peers.get(worker)
+        if newcomer is not None:
+            self._put(newcomer.identity, Refused(reason=reason))
+        if peer is not None and (newcomer is None or newcomer.process == peer.process):
+            self._forget(worker)
+            if newcomer is None:
+                self._put(peer.identity, Refused(reason=reason))
 
     async def close(self, reason: str) -> None:
         """Say goodbye to every worker and give the address back."""
@@ -158,19 +199,19 @@ class ZmqDoor:
 
     def _beat(self) -> None:
         """Tell every worker that the server lives; those whose connection is gone have left."""
-        for worker in list(self._peers):
-            if self._peers[worker].welcomed:
-                self._say(worker, Heartbeat())
+        # first of all: whatever goes wrong below, the heart goes on beating
         every = min(0.5 * self._policy.heartbeat_s, 0.25)
         self._beating = asyncio.get_running_loop().call_later(every, self._beat)
+        for worker, peer in list(self._peers.items()):
+            if self._peers.get(worker) is peer:  # one that has left may take others with it
+                self._say(worker, Heartbeat())
 
     def _say(self, worker: str, message: Message) -> None:
         peer = self._peers.get(worker)
-        if peer is None:
-            self._report(Left(worker, "its connection is gone"))
-        elif not self._put(peer.identity, message):
+        if peer is None or not self._put(peer.identity, message):
             self._forget(worker)
-            self._report(Left(worker, "its connection is gone"))
+            unsent = isinstance(message, Evaluate)
+            self._report(Left(worker, "its connection is gone", unsent=unsent))
 
     def _put(self, identity: bytes, message: Message) -> bool:
         """Send; False if the peer is gone. Never waits."""
@@ -200,6 +241,7 @@ class ZmqDoor:
         if self._again is not None:
             self._again.cancel()
             self._again = None
+        until = self._clock() + _AT_ONCE_S
         for _ in range(_AT_ONCE):
             if self._socket is None:
                 return
@@ -209,11 +251,18 @@ class ZmqDoor:
                 return
             frames = [f.buffer if len(f) >= _LARGE else f.bytes for f in rest]
             self._hear(identity.bytes, frames)
+            if self._clock() >= until:
+                break
         self._look_again()
 
     def _hear(self, identity: bytes, frames: Sequence[Frame]) -> None:
         worker = self._names.get(identity)
         try:
+            if worker is None and frames and len(frames[0]) > _STRANGERS:
+                raise ProtocolError(
+                    f"before it has joined, a worker sends at most {_STRANGERS} bytes, got "
+                    f"{len(frames[0])}"
+                )
             message = decode(frames)
         except ProtocolError as error:
             self._breach(identity, worker, str(error))
@@ -221,7 +270,7 @@ class ZmqDoor:
         match message:
             case Hello():
                 self._meet(identity, message)
-            case _ if worker is None or not self._peers[worker].welcomed:
+            case _ if worker is None:
                 if not isinstance(message, Goodbye):
                     self._put(identity, Unknown())
             case Heartbeat():
@@ -229,51 +278,57 @@ class ZmqDoor:
             case Result():
                 self._report(Answered(worker, message))
             case Failure():
-                self._report(Failed(worker, message.job, message.blame, message.message))
+                said = clean(message.message, SENTENCE)
+                self._report(Failed(worker, message.job, message.blame, said))
             case Goodbye():
                 self._forget(worker)
-                self._report(Left(worker, message.reason or "said goodbye", orderly=True))
+                reason = clean(message.reason, SENTENCE) or "said goodbye"
+                self._report(Left(worker, reason, orderly=True))
             case _:
                 self._breach(identity, worker, f"{type(message).__name__} is not for servers")
 
     def _meet(self, identity: bytes, hello: Hello) -> None:
+        """Consider one that wants to join; whoever has its name keeps it until it is taken in."""
         worker = hello.name
-        if hello.protocol != VERSION:
-            log.warning("worker turned away", worker=worker, protocol=hello.protocol, ours=VERSION)
-            self._put(
-                identity,
-                Refused(
-                    reason=f"worker {worker} speaks version {hello.protocol} of the worker "
-                    f"protocol, this server version {VERSION}; install the same mixserver on both"
-                ),
-            )
+        if wrong := misspoken(hello):
+            self._refuse(identity, wrong)
             return
         known = self._names.get(identity)
         if known is not None and known != worker:
             self._breach(identity, known, f"changed its name to {worker}")
             return
-        before = self._peers.get(worker)
-        if before is not None and before.identity != identity:
-            self._names.pop(before.identity, None)
-            if (before.host, before.pid) != (hello.host, hello.pid):
-                self._put(
-                    before.identity,
-                    Refused(
-                        reason=f"another worker has joined under the name {worker}; give each "
-                        "its own with --name"
-                    ),
-                )
-        self._peers[worker] = _Peer(identity, hello.host, hello.pid)
-        self._names[identity] = worker
-        self._report(Joined(worker, hello.role, hello.model))
+        if not self._put(identity, Heartbeat()):
+            return  # it has hung up since, and joined again by a newer connection
+        process = f"{clean(hello.host)}:{hello.pid}" if hello.host or hello.pid else ""
+        owner = self._peers.get(worker)
+        if owner is not None and owner.process != process:
+            self._say(worker, Heartbeat())  # notices if its connection is gone
+        self._newcomer = worker, _Peer(identity, process)
+        self._report(Joined(worker, hello.role, cleaned(hello.model), process, hello.job))
+        self._newcomer = None
+
+    def _taken_up(self, worker: str) -> _Peer | None:
+        """The connection of one that is being considered under a name; it is no longer."""
+        if self._newcomer is None or self._newcomer[0] != worker:
+            return None
+        peer, self._newcomer = self._newcomer[1], None
+        return peer
 
     def _breach(self, identity: bytes, worker: str | None, reason: str) -> None:
-        """Somebody does not speak the protocol. What it says is told back to it, if it can hear."""
-        log.warning("garbage at the workers' door", worker=worker, reason=reason)
-        self._put(identity, Refused(reason=f"this is a mixserver; {reason}"))
+        """A peer does not speak the protocol. It gets its own words back, if it can hear."""
+        self._refuse(identity, f"this is a mixserver; {reason}", worker=worker)
         if worker is not None:
             self._forget(worker)
             self._report(Left(worker, f"broke the protocol: {reason}"))
+
+    def _refuse(self, identity: bytes, reason: str, **more: Any) -> None:
+        """Turn a peer away before it is considered; however often it comes, it is told slowly."""
+        held = self._hush(identity)
+        if held is not None:
+            if held:
+                more["more_like_it"] = held
+            log.warning("refused at the workers' door", reason=reason, **more)
+            self._put(identity, Refused(reason=reason))
 
     def _forget(self, worker: str) -> None:
         peer = self._peers.pop(worker, None)
@@ -283,32 +338,3 @@ class ZmqDoor:
     def _report(self, event: Event) -> None:
         if self._reports is not None:
             self._reports(self, event)
-
-
-def _refuse_stolen(address: str) -> None:
-    """ZeroMQ would take an ipc path from a server that still listens there.
-
-    Raises:
-        ConfigError: one does.
-    """
-    if not address.startswith("ipc://") or not Path(path := address[len("ipc://") :]).exists():
-        return
-    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-        probe.connect(path)
-        raise ConfigError(_in_use(address))
-
-
-def _in_use(address: str) -> str:
-    return (
-        f"workers.door = {address!r} is in use by another program. Stop it, or choose another "
-        "address (tcp://127.0.0.1:0 picks a free port)."
-    )
-
-
-def _why_not(address: str, error: zmq.ZMQError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return _in_use(address)
-    return (
-        f"workers.door = {address!r} cannot be bound: {error.strerror}. Expected "
-        "tcp://HOST:PORT with an address of this machine (or tcp://*:PORT for all), or ipc://PATH."
-    )

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixserver.errors import ProtocolError
+from mixserver.wire.text import clean, quoted
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Changes whenever a message changes; both ends must have the same."""
 
 UNITS: Final = "angstrom,electronvolt"
@@ -32,7 +33,8 @@ Blame: TypeAlias = Literal["input", "worker"]
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {"f8": np.dtype("<f8"), "i4": np.dtype("<i4")}
 _CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
 _MOST_FRAMES: Final = 16
-_MOST_HEADER: Final = 1 << 20
+_MOST_HEADER: Final = 1 << 16
+"""Bytes. The longest header is a model card's; arrays are frames of their own."""
 
 
 class _Message(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_only=True):
@@ -68,7 +70,8 @@ class ModelCard(_Message, frozen=True, eq=False):
     """What its lengths and energies are in, said so that nobody has to believe it."""
 
 
-class Hello(_Message, frozen=True, eq=False, tag="hello"):
+# Without its defaults, a server of another version still reads it and can say which it wants.
+class Hello(_Message, frozen=True, eq=False, tag="hello", omit_defaults=True):
     """Worker to server, first: who I am."""
 
     protocol: int
@@ -78,6 +81,9 @@ class Hello(_Message, frozen=True, eq=False, tag="hello"):
     model: ModelCard
     host: str = ""
     pid: int = 0
+    job: int | None = None
+    """The job it was given before and still holds: it evaluates it, or its result may not have
+    arrived. A Result or Failure of it follows."""
 
 
 class Welcome(_Message, frozen=True, eq=False, tag="welcome"):
@@ -110,7 +116,7 @@ class Evaluate(_Message, frozen=True, eq=False, tag="evaluate"):
     r"""Server to worker: evaluate :math:`E = \sum_i w_i e_i` and its gradient on all atoms sent."""
 
     job: int
-    """Unique among all jobs of a server; results are told apart by it."""
+    """Used once by a server, and not to be guessed: whoever answers it was given it."""
     stream: int
     """Jobs of one stream follow one trajectory: the same atoms, moved a little. A hint only."""
     positions: NDArray[np.float64]
@@ -226,7 +232,9 @@ def decode(frames: Sequence[Frame]) -> Message:
         index, code, shape = _described(value)
         dtype = _DTYPES.get(code)
         if dtype is None or not 1 <= index < len(frames) or index in used:
-            raise ValueError(f"array {value!r} is not among the {len(frames) - 1} frames sent")
+            raise ValueError(
+                f"array {quoted(value)} is not among the {len(frames) - 1} frames sent"
+            )
         used.add(index)
         expected = math.prod(shape) * dtype.itemsize
         if len(frames[index]) != expected:
@@ -242,7 +250,9 @@ def decode(frames: Sequence[Frame]) -> Message:
     try:
         message: Message = msgspec.msgpack.Decoder(Message, dec_hook=hook).decode(frames[0])
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ProtocolError(f"not a message of worker protocol {VERSION}: {error}") from error
+        raise ProtocolError(
+            f"not a message of worker protocol {VERSION}: {clean(str(error))}"
+        ) from error
     if len(used) != len(frames) - 1:
         raise ProtocolError(f"message has {len(frames) - 1 - len(used)} frames that nothing names")
     return message
@@ -254,7 +264,7 @@ def _described(value: Any) -> tuple[int, str, list[int]]:
             type(n) is int and 0 <= n < 1 << 32 for n in shape
         ):
             return index, code, shape
-    raise ValueError(f"an array is described as [frame, dtype, shape], got {value!r}")
+    raise ValueError(f"an array is described as [frame, dtype, shape], got {quoted(value)}")
 
 
 def _count(array: NDArray[np.float64], name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Iterator
@@ -98,10 +99,8 @@ def test_hello_says_who_it_is_and_heartbeats_follow(server: Server) -> None:
         assert isinstance(hello, Hello)
         assert (hello.name, hello.model.fingerprint) == ("w", "aa")
         server.say(WELCOME)
-        started = time.monotonic()
         for _ in range(5):
-            server.hear(Heartbeat, within=1.0)
-        assert time.monotonic() - started < 5 * WELCOME.patience_s
+            server.hear(Heartbeat)
 
 
 def test_jobs_come_and_answers_go(server: Server) -> None:
@@ -143,14 +142,12 @@ def test_heartbeats_go_on_during_a_job_and_name_it(server: Server) -> None:
         server.welcome()
         server.say(job(9))
         next(link.jobs())
-        until = time.monotonic() + 1.0
         beats = 0
-        while time.monotonic() < until:
+        while beats < 5:
             beat = server.hear(Heartbeat)
             server.say(Heartbeat())
             assert isinstance(beat, Heartbeat)
             beats += beat.job == 9
-        assert beats >= 5
 
 
 def test_the_servers_goodbye_ends_it(server: Server) -> None:
@@ -187,24 +184,72 @@ def test_the_last_failure_still_gets_out(server: Server) -> None:
     assert isinstance(server.hear(Goodbye), Goodbye)
 
 
-def test_a_silent_server_is_joined_again_and_what_it_asked_before_is_forgotten(
-    server: Server,
-) -> None:
+def test_a_silent_server_is_joined_again_with_the_job_in_hand(server: Server) -> None:
+    with Link(server.address, HELLO) as link:
+        server.welcome()
+        server.say(job(1))
+        next(link.jobs())
+        hello = server.hear(Hello, within=30.0)  # nothing was said for patience_s
+        assert isinstance(hello, Hello)
+        assert hello.job == 1
+        link.answer(result(1))
+        with pytest.raises(TimeoutError):  # not before it is a member
+            server.hear(Result, within=0.3)
+        server.say(WELCOME)
+        answer = server.hear(Result)
+        assert isinstance(answer, Result)
+        assert answer.job == 1
+
+
+def test_a_result_that_may_not_have_arrived_is_sent_again_to_whom_it_joins(server: Server) -> None:
     with Link(server.address, HELLO) as link:
         server.welcome()
         server.say(job(1))
         jobs = link.jobs()
         next(jobs)
-        server.hear(Hello, within=5 * WELCOME.patience_s)  # nothing was said for patience_s
+        link.answer(result(1))
+        server.hear(Result)
+        server.say(Unknown())  # as if the connection had broken with the result in it
+        hello = server.hear(Hello)
+        assert isinstance(hello, Hello)
+        assert hello.job == 1
         server.say(WELCOME)
-        server.hear(Heartbeat)
-        link.answer(result(1))
-        with pytest.raises(TimeoutError):
-            server.hear(Result, within=0.3)
-        server.say(job(1))
+        answer = server.hear(Result)
+        assert isinstance(answer, Result)
+        assert answer.job == 1
+        server.say(job(2))  # so the server has it
         next(jobs)
+        link.refuse(job(2), "no")
+        server.hear(Failure)
+        server.say(job(3))
+        next(jobs)
+        server.say(Unknown())
+        hello = server.hear(Hello)
+        assert isinstance(hello, Hello)
+        assert hello.job == 3
+
+
+def test_news_in_the_socket_is_read_before_silence_is_judged(server: Server) -> None:
+    """A link that could not run for long, as where an engine holds the interpreter's lock."""
+    with Link(server.address, HELLO) as link:
+        server.welcome()
+        server.hear(Heartbeat)
+        server.say(job(1))
+        assert next(link.jobs()).job == 1
+        pause = ctypes.PyDLL(None).usleep  # with the lock held: no other thread runs
+        for _ in range(3):
+            server.say(Heartbeat())
+            pause(int(2e6 * WELCOME.patience_s))
+        server.say(Heartbeat())
         link.answer(result(1))
-        assert isinstance(server.hear(Result), Result)
+        until = time.monotonic() + 30.0
+        while time.monotonic() < until:
+            server.worker, *frames = server.socket.recv_multipart()
+            said = decode(frames)
+            assert not isinstance(said, Hello), "it has joined again"
+            if isinstance(said, Result):
+                break
+        assert isinstance(said, Result)
 
 
 def test_a_job_from_before_the_rejoining_is_not_even_begun(server: Server) -> None:
@@ -259,11 +304,10 @@ def test_a_worker_finds_a_restarted_server() -> None:
 
 
 def test_waiting_can_be_limited() -> None:
-    with Link("tcp://127.0.0.1:1", HELLO, wait_s=0.2) as link:
-        started = time.monotonic()
-        with pytest.raises(PeerGone, match=r"tcp://127\.0\.0\.1:1 within 0\.2 s"):
-            list(link.jobs())
-        assert time.monotonic() - started < 3.0
+    words = r"tcp://127\.0\.0\.1:1 within 0\.2 s"
+    link = Link("tcp://127.0.0.1:1", HELLO, wait_s=0.2)
+    with link, pytest.raises(PeerGone, match=words):
+        list(link.jobs())
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "tcp://127.0.0.1:x"])

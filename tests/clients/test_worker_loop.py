@@ -154,7 +154,7 @@ async def test_a_signal_in_the_middle_of_a_long_evaluation_ends_it_soon(
     process = workers.start(kind, "--slow", "600")
     asking = asyncio.create_task(dispatcher.run([("cheap", question)]))
     assert process.stdout is not None
-    assert await asyncio.to_thread(process.stdout.readline) == "evaluating 1\n"
+    assert (await asyncio.to_thread(process.stdout.readline)).startswith("evaluating ")
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(HANG_S):  # told at once, long before the process is gone

@@ -13,11 +13,15 @@ from mixserver.dispatch.actions import (
     Action,
     Assign,
     Back,
+    Contradicted,
+    Doubted,
     Drop,
     Finish,
     GiveUp,
+    Hung,
     Lost,
     Overdue,
+    Paused,
     Served,
     Starved,
     Submitted,
@@ -62,7 +66,11 @@ class Bench:
 
     def join(self, *names: str, role: str = "cheap") -> None:
         for name in names:
-            self(Joined(name, role, CARD))  # type: ignore[arg-type]
+            self(Joined(name, role, CARD, f"host-{name}:1"))  # type: ignore[arg-type]
+
+    def rejoin(self, name: str, job: int | None = None, *, after: float = 0.0) -> list[Action]:
+        """The same process again, with the job it holds."""
+        return self(Joined(name, "cheap", CARD, f"host-{name}:1", job), after=after)
 
     def hear(self, *names: str, after: float = 0.0) -> list[Action]:
         self.now += after
@@ -183,7 +191,7 @@ def test_a_dropped_worker_is_asked_again_once_it_rejoins() -> None:
     on(Submitted(1, "cheap", 0))
     assert of(Assign, on(Failed("a", 1, "worker", "broken"))) == []
     assert on(Answered("a", result(1))) == [], "not even listened to"
-    assert of(Assign, on(Joined("a", "cheap", CARD))) == [Assign("a", 1)]
+    assert of(Assign, on.rejoin("a")) == [Assign("a", 1)]
 
 
 def test_a_bad_input_is_told_at_once_and_its_worker_stays() -> None:
@@ -228,15 +236,267 @@ def test_workers_that_were_asked_to_leave_do_not_count_against_a_job() -> None:
     assert of(Assign, on(Left("a", "SIGTERM", orderly=True))) == [Assign("b", 1)]
 
 
-def test_a_worker_that_joins_again_is_lost_first() -> None:
+def test_a_worker_that_joins_again_without_its_job_is_given_it_again() -> None:
     on = Bench()
     on.join("a")
     on(Submitted(1, "cheap", 0))
-    assert on(Joined("a", "cheap", CARD)) == [
+    assert on.rejoin("a") == [
         Lost("a", "joined again", 1),
         TakeIn("a", "cheap", CARD),
         Assign("a", 1),
     ]
+
+
+def test_a_worker_that_joins_again_with_its_job_keeps_it() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    assert on.rejoin("a", 1) == [TakeIn("a", "cheap", CARD)]
+    answer = result(1)
+    assert on(Answered("a", answer)) == [Finish(1, "a", answer)]
+
+
+def test_a_worker_whose_connection_broke_comes_back_with_its_result() -> None:
+    on = Bench(failures=1_000)
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    assert of(Lost, on(Left("a", "its connection is gone"))) != []
+    assert on.rejoin("a", 1) == [TakeIn("a", "cheap", CARD), Served("cheap")]
+    answer = result(1)
+    assert on(Answered("a", answer)) == [Finish(1, "a", answer)]
+
+
+def test_where_another_got_the_job_meanwhile_the_first_answer_counts() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    assert of(Assign, on(Left("a", "its connection is gone"))) == [Assign("b", 1)]
+    assert of(Assign, on.rejoin("a", 1)) == []
+    assert of(Finish, on(Answered("a", result(1)))) != []
+    assert on(Answered("b", result(1))) == []
+    on(Submitted(2, "cheap", 0))
+    on(Submitted(3, "cheap", 0))
+    assert {place.job for place in on.board.places.values()} == {2, 3}
+
+
+def test_a_result_of_before_the_server_was_restarted_is_not_taken() -> None:
+    on = Bench()
+    on.rejoin("a", 17)
+    assert of(Assign, on(Submitted(18, "cheap", 0))) == [], "it is still at the old one"
+    assert on(Answered("a", result(17))) == [Assign("a", 18)]
+    on(Submitted(17, "cheap", 0))
+    on.rejoin("b", 17)  # it was never given it here
+    assert of(Finish, on(Answered("b", result(17)))) == []
+
+
+def test_any_number_of_reconnects_is_held_against_no_job() -> None:
+    on = Bench(failures=1)
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    for _ in range(5):
+        assert of(GiveUp, on.rejoin("a", after=6.0)) == []
+    assert of(Finish, on(Answered("a", result(1)))) != []
+
+
+@pytest.mark.parametrize("event", [Left("a", "its connection is gone"), Tick()])
+def test_a_process_that_was_thought_gone_and_is_there_was_not_broken(event: object) -> None:
+    on = Bench(failures=2)
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    on.hear("b", after=6.0)
+    assert of(Assign, on(event)) == [Assign("b", 1)]
+    on.rejoin("a")
+    assert of(Assign, on(Left("b", "its connection is gone"))) == [Assign("a", 1)]
+    assert of(GiveUp, on(Left("a", "its connection is gone"))) != [], "that makes two"
+
+
+def test_a_job_that_could_not_be_sent_has_broken_nobody() -> None:
+    on = Bench(failures=1)
+    on.join("a", "b", "c", "d")
+    on(Submitted(1, "cheap", 0))
+    for gone, next_one in (("a", "b"), ("b", "c"), ("c", "d")):
+        left = on(Left(gone, "its connection is gone", unsent=True))
+        assert of(Assign, left) == [Assign(next_one, 1)]
+
+
+def test_one_worker_that_fails_again_and_again_is_not_called_three() -> None:
+    on = Bench(failures=3)
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    for _ in range(2):
+        on(Failed("a", 1, "worker", "out of memory"))
+        on.rejoin("a")
+    (told,) = of(GiveUp, on(Failed("a", 1, "worker", "out of memory")))
+    assert isinstance(told, GiveUp)
+    assert "given to 1 worker and broke 1 of them 3 times" in told.reason
+
+
+def test_a_job_that_lost_a_worker_goes_to_another_machine() -> None:
+    on = Bench()
+    for name, process in (("a", "one:1"), ("b", "one:2"), ("c", "two:1")):
+        on(Joined(name, "cheap", CARD, process), after=1.0)
+    on(Submitted(1, "cheap", 0))
+    assert of(Assign, on(Left("a", "its connection is gone"))) == [Assign("c", 1)]
+
+
+def test_a_server_that_stood_still_blames_no_worker() -> None:
+    on = Bench(failures=1)
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    for _ in range(4):
+        assert on(Paused(100.0), after=100.0) == []
+        assert on(Tick()) == []
+    assert of(Lost, on(Tick(), after=5.5)) != [], "from now on it listens"
+
+
+def test_waiting_for_a_worker_does_not_go_on_while_the_server_stands_still() -> None:
+    on = Bench(when_none="stop")
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    on(Left("a", "gone"))
+    assert on(Paused(60.0), after=60.0) == []
+    assert of(GiveUp, on(Tick(), after=5.1)) != []
+
+
+def test_a_second_worker_of_a_name_is_turned_away_while_the_first_lives() -> None:
+    on = Bench()
+    on.join("a")
+    (turned,) = on(Joined("a", "cheap", CARD, "elsewhere:7"))
+    assert isinstance(turned, TurnAway)
+    assert "--name" in turned.reason
+    assert "host-a:1" in turned.reason
+    assert on(Submitted(1, "cheap", 0)) == [Assign("a", 1)]
+
+
+def test_a_worker_of_a_taken_name_that_does_not_fit_harms_nobody() -> None:
+    on = Bench()
+    on.join("a")
+    on(Tick(), after=6.0)
+    (turned,) = on(Joined("a", "cheap", OTHER, "elsewhere:7"))
+    assert isinstance(turned, TurnAway)
+    assert "bb" in turned.reason
+    assert on.hear("a") == [Back("a")]
+
+
+def test_a_silent_worker_is_replaced_by_another_of_its_name() -> None:
+    on = Bench()
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    on(Tick(), after=6.0)
+    actions = on(Joined("a", "cheap", CARD, "elsewhere:7"))
+    assert of(TakeIn, actions) != []
+    assert of(Assign, actions) == [Assign("a", 1)]
+
+
+def test_a_job_called_faulty_is_given_to_a_second_worker_first() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    actions = on(Failed("a", 1, "input", "job 1: atoms 3 and 4 are too close"))
+    assert actions == [
+        Doubted("a", 1, "job 1: atoms 3 and 4 are too close"),
+        Assign("b", 1),
+    ]
+    (told,) = on(Failed("b", 1, "input", "job 1: atoms 3 and 4 are too close"))
+    assert isinstance(told, GiveUp)
+    assert told.reason == (
+        "workers a and b say that job 1 cannot be evaluated: atoms 3 and 4 are too close"
+    )
+    assert len(on.board.places) == 2
+
+
+def test_both_messages_are_told_where_two_workers_refuse_for_different_reasons() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    on(Failed("a", 1, "input", "too close"))
+    (told,) = of(GiveUp, on(Failed("b", 1, "input", "no memory")))
+    assert isinstance(told, GiveUp)
+    assert "a: too close" in told.reason
+    assert "b: no memory" in told.reason
+
+
+def test_a_second_worker_that_can_do_it_is_believed() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    on(Failed("a", 1, "input", "too close"))
+    answer = result(1)
+    assert on(Answered("b", answer)) == [
+        Contradicted(1, "b", "a: too close"),
+        Finish(1, "b", answer),
+    ]
+
+
+def test_the_second_worker_is_waited_for_and_if_it_goes_the_first_is_believed() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 1))
+    on(Submitted(2, "cheap", 2))
+    assert of(Assign, on(Failed("a", 1, "input", "too close"))) == [], "b is busy, a said no"
+    assert on(Submitted(3, "cheap", 3)) == [Assign("a", 3)], "but a can do others"
+    (told,) = of(GiveUp, on(Left("b", "gone")))
+    assert isinstance(told, GiveUp)
+    assert told.job == 1
+    assert "too close" in told.reason
+
+
+def test_a_role_whose_workers_are_all_overdue_has_none() -> None:
+    on = Bench(when_none="stop")
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    on.hear("a", after=100.5)
+    actions = on(Tick())
+    assert actions == [Overdue("a", 1), Starved("cheap")]
+    assert "job 1 not done within 100 s" in of(Starved, actions)[0].reason  # type: ignore[union-attr]
+    (told,) = of(GiveUp, on.hear("a", after=5.1))
+    assert isinstance(told, GiveUp)
+    assert told.kind == "nobody"
+    assert "no cheap worker answers" in told.reason
+
+
+def test_an_overdue_worker_under_hold_may_still_answer() -> None:
+    on = Bench(when_none="hold")
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    on.hear("a", after=100.5)
+    on(Tick())
+    answer = result(1)
+    assert on(Answered("a", answer), after=50.0) == [Finish(1, "a", answer), Served("cheap")]
+    assert on(Submitted(2, "cheap", 0)) == [Assign("a", 2)]
+
+
+def test_a_worker_that_hangs_is_given_up_after_twice_its_time() -> None:
+    on = Bench(failures=2)
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    on.hear("a", after=100.5)
+    on(Tick())
+    on.hear("a", after=100.0)
+    reason = "job 1 not done within 200 s"
+    assert on(Tick()) == [
+        Hung("a", "host-a:1", reason),
+        Drop("a", reason),
+        Lost("a", reason, 1),
+    ]
+    on.join("b")
+    on.hear("b", after=100.5)
+    (told,) = of(GiveUp, on(Tick()))
+    assert isinstance(told, GiveUp)
+    assert "2 workers and not done in time" in told.reason
+    assert "workers.job_timeout_s" in told.reason
+
+
+def test_a_silent_worker_that_hangs_is_named_once_and_dropped_once_it_is_heard() -> None:
+    on = Bench()
+    on.join("a", "b")
+    on(Submitted(1, "cheap", 0))
+    on.hear("b", after=201.0)
+    assert len(of(Hung, on(Tick()))) == 1
+    assert of(Hung, on(Tick())) == []
+    assert "a" in on.board.places
+    on.hear("a")
+    assert of(Drop, on(Tick())) != []
 
 
 def test_a_busy_worker_that_answers_another_job_is_dropped() -> None:
@@ -365,23 +625,31 @@ class BoardMachine(RuleBasedStateMachine):
         self.open: set[int] = set()
         self.at: dict[str, int | None] = {}
         self.role_of: dict[str, str] = {}
+        self.given: dict[int, set[str]] = {}
+        self.refused: dict[int, set[str]] = {}
+        self.holds: int | None = None
 
     def feed(self, event: object) -> list[Action]:
         actions = self.board.handle(event, self.now)  # type: ignore[arg-type]
         for action in actions:
             match action:
                 case TakeIn(worker, role, _):
-                    self.at[worker] = None
+                    self.at[worker] = self.holds
                     self.role_of[worker] = role
                 case Assign(worker, job):
                     assert job in self.open, "a job that is over was handed out"
                     assert self.at[worker] is None, "a busy worker was asked"
                     assert self.role_of[worker] == self.roles[job]
+                    assert worker not in self.refused.get(job, ()), "it said no already"
                     self.at[worker] = job
+                    self.given.setdefault(job, set()).add(worker)
+                case Doubted(worker, job):
+                    self.refused.setdefault(job, set()).add(worker)
                 case Finish(job, worker, answer):
                     assert job in self.open, "a job was answered twice"
                     assert answer.job == job
                     assert self.at[worker] == job, "answered by one that was not asked"
+                    assert worker in self.given[job]
                     self.open.discard(job)
                     self.at[worker] = None
                 case GiveUp(job, kind, reason):
@@ -390,7 +658,8 @@ class BoardMachine(RuleBasedStateMachine):
                     assert kind == "input" or self.when_none == "stop"
                     self.open.discard(job)
                 case Drop(worker) | TurnAway(worker):
-                    self.at.pop(worker, None)
+                    if worker not in self.board.places:
+                        self.at.pop(worker, None)
         return actions
 
     @rule(role=ROLES, stream=st.integers(0, 2))
@@ -407,10 +676,28 @@ class BoardMachine(RuleBasedStateMachine):
         self.open.discard(job)
         self.feed(Withdrawn(job))
 
-    @rule(name=NAMES, role=ROLES, card=st.sampled_from([CARD, CARD, CARD, OTHER]))
-    def join(self, name: str, role: str, card: ModelCard) -> None:
-        self.at.pop(name, None)
-        self.feed(Joined(name, role, card))  # type: ignore[arg-type]
+    @rule(
+        name=NAMES,
+        role=ROLES,
+        card=st.sampled_from([CARD, CARD, CARD, OTHER]),
+        process=st.sampled_from(["h:1", "h:1", "h:2", "g:1", ""]),
+        holds=st.sampled_from(["what it has", "nothing", "something else"]),
+        other=st.integers(1, 30),
+    )
+    def join(
+        self, name: str, role: str, card: ModelCard, process: str, holds: str, other: int
+    ) -> None:
+        place = self.board.places.get(name)
+        held = {"what it has": self.at.get(name), "nothing": None, "something else": other}[holds]
+        self.holds = held
+        actions = self.feed(Joined(name, role, card, process, held))  # type: ignore[arg-type]
+        if place is not None and place.process == process and of(TakeIn, actions):
+            blamed = [a for a in of(GiveUp, actions) if isinstance(a, GiveUp) and a.kind == "input"]
+            assert blamed == [], "a reconnect counts against no job"
+        if place is not None and not place.silent and place.process != process:
+            assert of(TakeIn, actions) == [], "the owner of a name lives"
+            assert self.board.places[name] is place
+        self.holds = None
 
     @precondition(lambda self: any(job is not None for job in self.at.values()))
     @rule(data=st.data())
@@ -421,10 +708,10 @@ class BoardMachine(RuleBasedStateMachine):
     def say(self, name: str, job: int | None) -> None:
         """A worker answers what it is at."""
         assert job is not None
-        was_open = job in self.open
-        if not was_open:
+        counts = job in self.open and name in self.given.get(job, ())
+        if not counts:
             self.at[name] = None
-        assert len(of(Finish, self.feed(Answered(name, result(job))))) == was_open
+        assert len(of(Finish, self.feed(Answered(name, result(job))))) == counts
 
     @rule(name=NAMES, job=st.integers(0, 30))
     def answer_anything(self, name: str, job: int) -> None:
@@ -447,10 +734,16 @@ class BoardMachine(RuleBasedStateMachine):
             self.at[name] = None
         self.feed(Failed(name, job, blame, "it broke"))  # type: ignore[arg-type]
 
-    @rule(name=NAMES, orderly=st.booleans())
-    def leave(self, name: str, orderly: bool) -> None:
+    @rule(name=NAMES, orderly=st.booleans(), unsent=st.booleans())
+    def leave(self, name: str, orderly: bool, unsent: bool) -> None:
         self.at.pop(name, None)
-        self.feed(Left(name, "gone", orderly))
+        self.feed(Left(name, "gone", orderly, unsent))
+
+    @rule(seconds=st.sampled_from([0.5, 7.0, 150.0]))
+    def stand_still(self, seconds: float) -> None:
+        self.now += seconds
+        actions = self.feed(Paused(seconds)) + self.feed(Tick())
+        assert of(GiveUp, actions) == [], "nobody is to blame for a pause of the server"
 
     @rule(name=NAMES)
     def hear(self, name: str) -> None:
@@ -471,6 +764,7 @@ class BoardMachine(RuleBasedStateMachine):
             worked_on = any(place.job == job for place in places.values())
             free = [n for n, p in places.items() if p.role == role and p.job is None]
             free = [n for n in free if not places[n].silent]
+            free = [n for n in free if n not in self.refused.get(job, ())]
             assert worked_on or not free, f"job {job} lies about while {free} are idle"
 
     def teardown(self) -> None:
@@ -479,9 +773,9 @@ class BoardMachine(RuleBasedStateMachine):
             return
         for role in ("cheap", "expensive"):
             card = self.board.card(role) or CARD  # type: ignore[arg-type]
-            self.feed(Joined(f"good-{role}", role, card))  # type: ignore[arg-type]
+            self.feed(Joined(f"good-{role}", role, card, f"good:{role}"))  # type: ignore[arg-type]
         # the others have hung: only the good ones are heard
-        self.now += 200.0
+        self.now += 150.0  # longer than job_timeout_s, not twice as long
         for role in ("cheap", "expensive"):
             self.feed(Heard(f"good-{role}"))
         self.feed(Tick())

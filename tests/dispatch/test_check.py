@@ -38,7 +38,50 @@ def spoilt(shape: tuple[int, ...], atom: int, value: float) -> np.ndarray:
 
 def test_a_full_answer_has_no_fault() -> None:
     asked = question(energies=True, criterion="coord/atom cutoff 2.9")
-    assert fault(asked, answer(energies=np.zeros(N), values=np.zeros(N))) == ""
+    energies = np.full(N, -1.0 / N)
+    assert fault(asked, answer(energies=energies, values=np.zeros(N))) == ""
+
+
+def test_an_energy_that_is_not_the_sum_of_its_site_energies() -> None:
+    asked = question(energies=True)
+    said = fault(asked, answer(energy=-14.0, energies=np.full(N, -3.0)))
+    assert "-14 eV" in said
+    assert "5 site energies add up to -15 eV" in said
+
+
+def test_where_sites_are_weighted_the_rest_may_be_left_out() -> None:
+    asked = question(energies=True, weight=np.linspace(0.0, 1.0, N))
+    assert fault(asked, answer(energies=np.zeros(N))) == ""
+
+
+@given(
+    st.integers(1, 20_000),
+    st.floats(-1e5, 1e3).filter(lambda mean: abs(mean) > 1e-3),
+    st.integers(0, 2**32),
+)
+def test_models_that_add_up_in_single_precision_are_in_order(
+    n: int, mean: float, seed: int
+) -> None:
+    energies = np.random.default_rng(seed).normal(mean, 0.3, n).astype(np.float32)
+    one_by_one = float(np.add.accumulate(energies)[-1])
+    asked = Evaluate(
+        job=1,
+        stream=0,
+        positions=np.zeros((n, 3)),
+        numbers=np.ones(n, np.int32),
+        cell=np.eye(3),
+        pbc=(True, True, True),
+        energies=True,
+    )
+    for total in (float(energies.sum()), float(energies.sum(dtype=np.float64)), one_by_one):
+        came = Result(
+            job=1,
+            energy=total,
+            forces=np.zeros((n, 3)),
+            virial=np.eye(3),
+            energies=energies.astype(np.float64),
+        )
+        assert fault(asked, came) == ""
 
 
 def test_an_answer_may_say_more_than_was_asked() -> None:

@@ -342,10 +342,29 @@ async def test_ipc_works_and_is_not_stolen(
         await ZmqDoor(address, POLICY).open(hall.note)
     await hall.door.close("")
     caller.close()
-    (tmp_path / "door").touch()
     again = ZmqDoor(address, POLICY)
     await again.open(hall.note)
     await again.close("")
+
+
+async def test_a_socket_file_that_was_left_behind_is_taken_over(
+    tmp_path: Path, note: Callable[..., None]
+) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "door"))
+    again = ZmqDoor(f"ipc://{tmp_path}/door", POLICY)
+    await again.open(note)
+    await again.close("")
+
+
+async def test_a_file_that_is_no_socket_is_not_removed(
+    tmp_path: Path, note: Callable[..., None]
+) -> None:
+    file = tmp_path / "mix.toml"
+    file.write_text("precious")
+    with pytest.raises(ConfigError, match="is no socket"):
+        await ZmqDoor(f"ipc://{file}", POLICY).open(note)
+    assert file.read_text() == "precious"
 
 
 async def test_a_port_in_use_is_named_with_its_cure(hall: Hall) -> None:

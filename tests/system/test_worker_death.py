@@ -189,9 +189,9 @@ async def test_a_stopped_worker_is_given_up_and_is_back_when_it_goes_on(
 async def test_a_late_answer_after_a_short_stop_changes_nothing(
     stage: Callable[..., Scene],
 ) -> None:
-    scene = stage(job_timeout_s=0.4, patience_s=30.0)
+    scene = stage(job_timeout_s=2.0, patience_s=30.0)
     async with scene.serving() as dispatcher:
-        await scene.start("a", "good", "--slow", "2.0")
+        await scene.start("a", "good", "--slow", "2.6")
         await scene.start("b")  # idle for a shorter time, so the job goes to the other one
         asking = asyncio.create_task(dispatcher.run([("cheap", question())]))
         await scene.evaluating("a")
