@@ -206,9 +206,10 @@ class Workers(_Table, frozen=True):
     failures: int = 3
     """Workers one job may break before it is blamed itself."""
     job_timeout_s: float = 1800.0
-    """A job that takes longer is given to another worker."""
+    """A job that takes longer is given to another worker too; a worker that takes twice as long is
+    ended, and a local one started again."""
     when_none: Literal["hold", "stop"] = "hold"
-    """Nobody left for a role: wait (i-PI waits too), or stop the run."""
+    """No worker left for a role, or none in time: wait (i-PI waits too), or stop the run."""
 
 
 class Local(_Table, frozen=True):
