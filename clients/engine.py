@@ -20,7 +20,7 @@ class Answer:
     virial: Matrix
     """(3, 3) eV, -dE/dstrain, symmetric."""
     energies: Scalars | None = None
-    """(n,) eV, unweighted site energies (0 where w = 0 is allowed)."""
+    """(n,) eV, unweighted site energies (0 is allowed where w = 0 and it is not wanted)."""
     values: Scalars | None = None
     """(n,) the criterion's values."""
 

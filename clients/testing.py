@@ -41,6 +41,7 @@ __all__ = [
     "check_refusals",
     "check_site_energies",
     "check_virial",
+    "check_wanted",
     "check_weights",
     "evaluate",
     "same_as",
@@ -133,6 +134,31 @@ def check_weights(engine: Engine, system: System, tolerance: Tolerance) -> None:
     none = evaluate(engine, system, weight=np.zeros(len(system)))
     worst = max(abs(none.energy), np.abs(none.forces).max(), np.abs(none.virial).max())
     demand(worst == 0.0, f"all weights are 0 but something is {worst:.3g}")
+
+
+def check_wanted(engine: Engine, system: System, tolerance: Tolerance) -> None:
+    """Site energies that are wanted where w = 0 are given, and such sites change nothing else."""
+    if not (engine.card.weights and engine.card.energies):
+        return
+    n = len(system)
+    plain = evaluate(engine, system)
+    dice = np.random.default_rng(13)
+    some = dice.random(n)
+    some[dice.random(n) < 0.5] = 0.0
+    few = np.zeros(n)
+    few[: min(2, n)] = (0.5, 1.0)[:n]
+    for name, weight in (("some", some), ("few", few), ("no", np.zeros(n))):
+        wanted = (weight == 0.0) & (dice.random(n) < 0.7)
+        case = f"energies wanted, {name} weights"
+        alone = evaluate(engine, system, weight=weight)
+        asked = evaluate(engine, system, weight=weight, wanted=wanted)
+        given = wanted | (weight != 0.0)
+        near(_energies(asked)[given], _energies(plain)[given], 10 * tolerance.same, case)
+        without = replace(alone, energies=asked.energies)
+        same_as(asked, without, tolerance, case)
+        if not weight.any():
+            worst = max(abs(asked.energy), np.abs(asked.forces).max(), np.abs(asked.virial).max())
+            demand(worst == 0.0, f"{case}: all weights are 0 but something is {worst:.3g}")
 
 
 def check_invariance(engine: Engine, system: System, tolerance: Tolerance) -> None:
@@ -249,6 +275,7 @@ def check_engine(
         check_virial,
         check_site_energies,
         check_weights,
+        check_wanted,
         check_invariance,
         check_memory,
         check_one_atom,

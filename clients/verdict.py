@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.engine import Answer, Engine
-from mixserver.arrays import Matrix, Numbers, Scalars, Vectors
+from mixserver.arrays import Mask, Matrix, Numbers, Scalars, Vectors
 from mixserver.wire.worker import Evaluate
 
 _jobs: Final = itertools.count(1)
@@ -82,6 +82,7 @@ def evaluate(
     system: System,
     *,
     weight: Scalars | None = None,
+    wanted: Mask | None = None,
     stream: int = 0,
     criterion: str = "",
 ) -> Answer:
@@ -101,6 +102,7 @@ def evaluate(
         pbc=system.pbc,
         weight=None if weight is None else _frozen(weight),
         energies=engine.card.energies,
+        wanted=None if wanted is None else _frozen(wanted.astype(np.int32)),
         criterion=criterion,
     )
     given: tuple[NDArray[Any], ...] = (job.positions, job.numbers, job.cell)

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -34,6 +34,10 @@ from mixserver.errors import BadInput, ConfigError, MixserverError, WorkerFault
 from mixserver.wire.worker import Evaluate, ModelCard
 
 _log = logging.getLogger("mixserver.lammps")
+
+_TRACE: Final = 2.0**-100
+"""The weight that LAMMPS gets for a site that shall not count and whose energy is wanted: lost in
+rounding beside any other, in single precision too."""
 
 
 class LammpsEngine:
@@ -153,6 +157,10 @@ class LammpsEngine:
         weight = job.weight
         if weight is not None and (weight == 1.0).all():
             weight = None
+        if weight is not None:
+            # LAMMPS weights energies itself and gives back w e: those of no weight need a trace,
+            # a power of two, so that it goes in and out without rounding
+            weight = np.where(job.sites & (weight == 0.0), _TRACE, weight)
         if weight is not None and isinstance(self._weighting, str):
             raise BadInput(
                 f"job {job.job}: LAMMPS cannot weight site energies of {self._card.name}, because "
@@ -183,6 +191,9 @@ class LammpsEngine:
                 f"job {job.job}: LAMMPS's energy is {result.energy} eV and not all forces are "
                 "finite. Atoms have come too close to each other; look at the last frames."
             )
+        if job.weight is not None and not job.weight.any():  # nor is a trace of them left
+            still = np.zeros((3, 3))
+            return Answer(0.0, np.zeros((n, 3)), still, result.energies, result.values)
         return Answer(result.energy, result.forces, result.virial, result.energies, result.values)
 
     def follow(self) -> None:

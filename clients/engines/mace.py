@@ -100,7 +100,7 @@ class MaceEngine:
         refuse_nonsense(job, self._card.species, self._card.name)
         atoms = len(job.positions)
         weight = np.ones(atoms) if job.weight is None else job.weight
-        active = weight != 0.0
+        active = job.sites
         forces = np.zeros((atoms, 3))
         energies = np.zeros(atoms) if job.energies else None
         if not active.any():

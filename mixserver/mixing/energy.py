@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 
@@ -30,10 +29,6 @@ from mixserver.mixing.loads import DeadLoads
 from mixserver.mixing.mixer import Mixed, Parts, Reach, about, about_all, sizes, summary, width
 from mixserver.region.region import Region
 from mixserver.wire.worker import Evaluate, Result
-
-_TRACE: Final = 1e-30
-"""Site weight of an atom whose site energy is wanted but shall not count: it is lost in rounding,
-even among single precision numbers."""
 
 
 @dataclass(slots=True)
@@ -115,9 +110,12 @@ class EnergyMixer:
         if not len(_involved(region).active):
             return about_all(frame, criterion=criterion)
         weight = 1.0 - region.expensive
-        if region.before is not None:
-            weight[(weight == 0.0) & (region.before != region.expensive)] = _TRACE
-        return about_all(frame, weight=weight, energies=_gaps(region), criterion=criterion)
+        wanted = None
+        if region.before is not None:  # whose lambda jumps to 1 has a gap, too
+            wanted = (weight == 0.0) & (region.before != region.expensive)
+        return about_all(
+            frame, weight=weight, energies=_gaps(region), wanted=wanted, criterion=criterion
+        )
 
     def needs_cheap(self, region: Region) -> bool:
         """False if everything is expensive and stays so."""
@@ -300,9 +298,17 @@ def _questions(frame: Frame, region: Region, clusters: Sequence[Cluster]) -> tup
     for cluster in clusters:
         weight = region.expensive.take(cluster.atoms)
         weight[cluster.sites == 0.0] = 0.0  # a cluster of nearly all atoms holds those of others
-        weight[(weight == 0.0) & (cluster.sites > 0.0)] = _TRACE  # on its way out
+        wanted = (weight == 0.0) & (cluster.sites > 0.0)  # whose lambda jumps to 0 has a gap, too
         plain = bool((weight == 1.0).all())
-        asked.append(about(frame, cluster, None if plain else weight, energies=_gaps(region)))
+        asked.append(
+            about(
+                frame,
+                cluster,
+                None if plain else weight,
+                energies=_gaps(region),
+                wanted=wanted,
+            )
+        )
     return tuple(asked)
 
 

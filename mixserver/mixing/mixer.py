@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mixserver.arrays import Matrix, Scalars, Vectors
+from mixserver.arrays import Mask, Matrix, Scalars, Vectors
 from mixserver.cluster import Cluster, whole_stream
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
@@ -140,9 +141,14 @@ Parts: TypeAlias = tuple[Sequence[Cluster], Sequence[Result]]
 
 
 def about_all(
-    frame: Frame, *, weight: Scalars | None = None, energies: bool = False, criterion: str = ""
+    frame: Frame,
+    *,
+    weight: Scalars | None = None,
+    energies: bool = False,
+    wanted: Mask | None = None,
+    criterion: str = "",
 ) -> Evaluate:
-    """A question about all atoms of a frame."""
+    """A question about all atoms of a frame; `wanted` as in `Evaluate`."""
     topology = frame.topology
     return Evaluate(
         job=0,
@@ -153,14 +159,20 @@ def about_all(
         pbc=topology.pbc,
         weight=weight,
         energies=energies,
+        wanted=_marked(wanted),
         criterion=criterion,
     )
 
 
 def about(
-    frame: Frame, cluster: Cluster, weight: Scalars | None, *, energies: bool = False
+    frame: Frame,
+    cluster: Cluster,
+    weight: Scalars | None,
+    *,
+    energies: bool = False,
+    wanted: Mask | None = None,
 ) -> Evaluate:
-    """A question about the atoms of a cluster."""
+    """A question about the atoms of a cluster; `wanted` as in `Evaluate`."""
     topology = frame.topology
     whole = len(cluster.atoms) == len(frame)
     return Evaluate(
@@ -172,7 +184,13 @@ def about(
         pbc=topology.pbc,
         weight=weight,
         energies=energies,
+        wanted=_marked(wanted),
     )
+
+
+def _marked(wanted: Mask | None) -> NDArray[np.int32] | None:
+    """Sites as the wire marks them; None if there are none."""
+    return wanted.astype(np.int32) if wanted is not None and wanted.any() else None
 
 
 def summary(squared: Scalars) -> tuple[float, float]:

@@ -61,7 +61,7 @@ class ModelCard(_Message, frozen=True, eq=False):
     no_weights: str = ""
     """Why `weights` is False, for a person to read."""
     energies: bool = False
-    """True if unweighted site energies can be returned."""
+    """True if unweighted site energies can be returned, of sites with w = 0 too if wanted."""
     criteria: bool = False
     """True if `Evaluate.criterion` (a LAMMPS per-atom compute) can be evaluated."""
     dtype: str = "float64"
@@ -129,7 +129,10 @@ class Evaluate(_Message, frozen=True, eq=False, tag="evaluate"):
     weight: NDArray[np.float64] | None = None
     """(n,) site weights; None means 1 everywhere."""
     energies: bool = False
-    """Return the unweighted site energies too."""
+    """Return the unweighted site energies too: of sites with w != 0, and of those `wanted`."""
+    wanted: NDArray[np.int32] | None = None
+    """(n,) 1 where the site energy is wanted though w is 0, else 0; None means nowhere. Such a
+    site adds exactly nothing to the energy, the forces and the virial."""
     criterion: str = ""
     """A LAMMPS per-atom compute without its ID and group, e.g. "coord/atom cutoff 2.9"."""
 
@@ -139,6 +142,16 @@ class Evaluate(_Message, frozen=True, eq=False, tag="evaluate"):
         _shaped(self.cell, (3, 3), np.float64, "Evaluate.cell")
         if self.weight is not None:
             _shaped(self.weight, (n,), np.float64, "Evaluate.weight")
+        if self.wanted is not None:
+            _shaped(self.wanted, (n,), np.int32, "Evaluate.wanted")
+
+    @property
+    def sites(self) -> NDArray[np.bool_]:
+        """(n,) sites that must be evaluated: with a weight, or whose energy is wanted."""
+        if self.weight is None:
+            return np.ones(len(self.positions), np.bool_)
+        active: NDArray[np.bool_] = self.weight != 0.0
+        return active if self.wanted is None or not self.energies else active | (self.wanted != 0)
 
 
 class Result(_Message, frozen=True, eq=False, tag="result"):
@@ -152,7 +165,8 @@ class Result(_Message, frozen=True, eq=False, tag="result"):
     virial: NDArray[np.float64]
     """(3, 3) eV. -dE/dstrain, symmetric."""
     energies: NDArray[np.float64] | None = None
-    """(n,) eV. Unweighted site energies; rows with w = 0 may be 0. Only if asked for."""
+    """(n,) eV. Unweighted site energies; rows with w = 0 that are not wanted may be 0. Only if
+    asked for."""
     values: NDArray[np.float64] | None = None
     """(n,) the criterion's value per atom. Only if asked for."""
     extras: str = ""

@@ -72,6 +72,20 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "wrong shape": (lambda _, a: replace(a, forces=a.forces[1:]), "shape"),
     "not finite": (lambda _, a: replace(a, energy=float("nan")), "energy is nan"),
     "fixed in space": (pinned, "off by|-dE/dstrain"),
+    "energies left out though wanted": (
+        lambda j, a: replace(
+            a, energies=a.energies if j.weight is None else np.where(j.weight == 0, 0.0, a.energies)
+        ),
+        "energies wanted",
+    ),
+    "wanted sites counted": (
+        lambda j, a: a if j.wanted is None else replace(a, energy=a.energy + 1e-6),
+        "energies wanted",
+    ),
+    "a trace of wanted sites": (
+        lambda j, a: a if j.wanted is None else replace(a, energy=a.energy + 1e-30),
+        "all weights are 0 but something is 1e-30",
+    ),
     "values unasked": (lambda j, a: replace(a, values=np.zeros(len(j.positions))), "not asked"),
 }
 

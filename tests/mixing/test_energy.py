@@ -53,7 +53,7 @@ class Toy:
 
 
 class Forgetful:
-    """A model that, as it may, gives no site energy where the weight is 0."""
+    """A model that, as it may, gives no site energy where the weight is 0 and none is wanted."""
 
     def __init__(self, model: ManyBody) -> None:
         self._model = model
@@ -63,7 +63,7 @@ class Forgetful:
         answer = self._model(job)
         energies = answer.energies if job.energies else None
         if energies is not None and job.weight is not None:
-            energies = np.where(job.weight == 0.0, 0.0, energies)
+            energies = np.where(job.sites, energies, 0.0)
         return Result(
             job=job.job,
             energy=answer.energy,
