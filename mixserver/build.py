@@ -27,7 +27,7 @@ from mixserver.region.selecting import Selecting
 from mixserver.restarting import Models
 from mixserver.selectors import MEMORY, build_selector, recall
 from mixserver.step import MixedStep, PlainStep, Step
-from mixserver.upstream import Upstream
+from mixserver.upstream import Upstream, too_long
 from mixserver.wire.address import checked_door, parse_address
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import ModelCard, Role
@@ -197,6 +197,8 @@ def _upstream(config: Config, address: str, prefix: str) -> Callable[[Answering]
             announce_beads=config.upstream.beads == "announced",
             force_timeout_s=config.upstream.force_timeout_s,
             first_contact_s=config.upstream.first_contact_s,
+            later_contact_s=config.upstream.later_contact_s,
+            again=too_long,
         )
 
     return make

@@ -5,12 +5,14 @@
     * `ProtocolError`       a peer broke a wire protocol; its connection is dropped
         * `PeerGone`        a peer hung up; not a fault, the connection is made again
     * `EvaluationError`     a job could not be evaluated
+        * `NoAnswer`        it took too long; it goes on, so asking again may help
         * `BadInput`        the job is at fault: it is never tried again
         * `WorkerFault`     the worker is at fault: another worker tries
         * `NoWorkerError`   nobody is left to ask
         * `Implausible`     no structure and no pair of models can mean this: it is not sent
     * `UpstreamError`       i-PI sent what cannot be answered, or died
     * `MissingPackage`      an optional dependency is not installed
+    * `InternalError`       mixserver itself is at fault
 
 A message says what was expected, what came, where, and what to do.
 """
@@ -36,6 +38,10 @@ class PeerGone(ProtocolError):
 
 class EvaluationError(MixserverError):
     """A job could not be evaluated."""
+
+
+class NoAnswer(EvaluationError):
+    """No answer in time. The evaluation goes on, so asking again may help."""
 
 
 class BadInput(EvaluationError):
@@ -66,4 +72,16 @@ class MissingPackage(MixserverError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"{package} is needed here but not installed; do: pip install 'mixserver[{extra}]'"
+        )
+
+
+class InternalError(MixserverError):
+    """mixserver itself is at fault: an exception that nothing in it explains."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """What to say of an exception that was not expected."""
+        return cls(
+            f"a fault of mixserver itself: {type(error).__name__}: {error}. Please report it; the "
+            "traceback is in server.log"
         )

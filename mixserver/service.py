@@ -15,7 +15,8 @@ from pathlib import Path
 import structlog
 
 from mixserver.build import Parts
-from mixserver.errors import MixserverError
+from mixserver.dispatch.guard import end_on_loop_error
+from mixserver.errors import InternalError, MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import write_frame
 from mixserver.selectors import MEMORY, remember
@@ -34,33 +35,42 @@ class Service:
         """Why the run had to stop, if it had to."""
         self.upstreams: list[Upstream] = []
         self._stop = asyncio.Event()
+        self._closing: asyncio.Future[None] | None = None
 
     @contextlib.asynccontextmanager
     async def doors(self) -> AsyncIterator[None]:
         """Workers can connect inside this context; leaving it says goodbye to them.
 
+        Whatever fails or is cancelled on the way out, every step of closing is done.
+
         Raises:
             ConfigError: an address is in use or none.
         """
-        try:
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(self._remember)
+            closing.callback(self.parts.recorder.close)
             await self.parts.dispatcher.open()
+            closing.push_async_callback(self.parts.dispatcher.close, "the server ends")
             self._remember()  # what is frozen is known by now, and outlives even a killed server
+            loop = asyncio.get_running_loop()
+            end_on_loop_error(loop, self._timers_died)
+            closing.callback(loop.set_exception_handler, None)
             yield
-        finally:
-            await self.parts.dispatcher.close("the server ends")
-            self.parts.recorder.close()
-            self._remember()
 
     async def serve(self) -> None:
         """Answer upstream until i-PI says EXIT or `stop` is called.
 
+        An evaluation that fails ends this, unless it only took too long: i-PI gives a request
+        that failed to whoever connects next, so it would come back for ever. The frame is kept.
+
         Raises:
             MixserverError: an evaluation failed in a way that trying again cannot cure.
+            InternalError: something failed that must not; its traceback is in the log.
         """
         gc.collect()
         gc.freeze()  # what was imported need not be looked through in mid-evaluation
         self.upstreams = [
-            make(self._guarded(partial(self.parts.step.answer, channel=channel)))
+            make(self._keeping(partial(self.parts.step.answer, channel=channel)))
             for channel, make in self.parts.upstreams
         ]
         sessions = [asyncio.ensure_future(upstream.run()) for upstream in self.upstreams]
@@ -76,6 +86,12 @@ class Service:
                 if done - {stop}:  # i-PI said EXIT; it never says so where it asked for nothing
                     for upstream in self.upstreams:
                         upstream.part()
+        except MixserverError:
+            raise
+        except Exception as error:
+            wrong = InternalError.of(error)
+            log.exception("the server failed", error=str(wrong))
+            raise wrong from error
         finally:
             stop.cancel()
             for upstream in self.upstreams:
@@ -87,28 +103,30 @@ class Service:
     def stop(self, failure: MixserverError | None = None) -> None:
         """End `serve` soon; with a failure, `serve` raises it."""
         if failure is not None and self.failure is None:
+            log.error("the run ends", error=str(failure), kind=type(failure).__name__)
             self.failure = failure
         self._stop.set()
 
-    def _guarded(
+    def _timers_died(self, error: MixserverError) -> None:
+        """Nothing can be relied on any more: end `serve`, or whoever asks without it."""
+        self.stop(error)
+        if not self.upstreams:
+            self._closing = asyncio.ensure_future(self.parts.dispatcher.close(str(error)))
+
+    def _keeping(
         self, answer: Callable[[Request], Awaitable[Reply]]
     ) -> Callable[[Request], Awaitable[Reply]]:
-        """The same answer, but what can never succeed ends the run and keeps the frame.
+        """The same answer, but a request that fails is kept, to be looked at."""
 
-        i-PI gives a request that failed to whoever connects next: it would come back for ever.
-        """
-
-        async def guarded(request: Request) -> Reply:
+        async def keeping(request: Request) -> Reply:
             try:
                 return await answer(request)
-            except MixserverError as error:
-                log.error("evaluation failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
-                if self._keep(request):
+            except Exception as error:
+                if self._keep(request) and isinstance(error, MixserverError):
                     error.args = (f"{error}. The frame is saved: {self._failed}", *error.args[1:])
-                self.stop(error)
                 raise
 
-        return guarded
+        return keeping
 
     def _remember(self) -> None:
         """Write down what regions remember, for a restart."""
@@ -125,9 +143,9 @@ class Service:
         return self.parts.recorder.folder / "failed.xyz"
 
     def _keep(self, request: Request) -> bool:
-        """Save the frame that failed, where it can be looked at; False if it cannot be."""
-        frame = Frame(self.parts.topology, request.positions, request.cell)
+        """Save the frame that failed, to be looked at; False if it cannot be. Must not fail."""
         try:
+            frame = Frame(self.parts.topology, request.positions, request.cell)
             write_frame(self._failed, frame)
         except (OSError, ValueError) as problem:  # a wrong atom count cannot be written
             file = str(self._failed)

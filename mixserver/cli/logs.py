@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 
 def configure(file: Path | None, *, verbose: bool = False) -> None:
-    """Set up logging for this process.
+    """Set up logging for this process. A log that cannot be written never ends what it is about.
 
     Args:
         file: gets every event of level INFO and above as a JSON line; None for no file.
         verbose: show INFO on the terminal as well, not only warnings.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
-    handle = file.open("a", encoding="utf-8", buffering=1) if file else None
+    # not buffered: what a full disk did not take must not fail again when the file is closed
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    handle = os.open(file, flags, 0o666) if file else None
     shown = logging.INFO if verbose else logging.WARNING
     as_json = structlog.processors.JSONRenderer(default=str)
     as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    terminal = _Forgiving(sys.stderr)
+    complained = False
 
     def to_file(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+        nonlocal complained
         if handle is not None:
-            handle.write(str(as_json(logger, name, dict(event))) + "\n")
+            line = str(as_json(logger, name, dict(event))) + "\n"
+            try:
+                os.write(handle, line.encode("utf-8", "backslashreplace"))
+            except OSError as problem:
+                if not complained:  # once is enough: it goes on as soon as there is room again
+                    terminal.write(f"{file} lacks lines: {problem.strerror}\n")
+                complained = True
         return event
 
     def to_terminal(logger: WrappedLogger, name: str, event: EventDict) -> Any:
@@ -43,6 +59,24 @@ def configure(file: Path | None, *, verbose: bool = False) -> None:
             to_terminal,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, terminal)),
         cache_logger_on_first_use=False,
     )
+
+
+class _Forgiving:
+    """A text stream whose reader may have gone, or whose disk may be full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if there is somewhere to write to."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if there is somewhere to."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()

@@ -17,12 +17,20 @@ from mixserver.record.report import Report
 _LINE_EVERY_S = 10.0
 
 
+class _Console(Console):
+    """A terminal that may go away: the run goes on, and its records are in files."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing any more, instead of ending the program."""
+        self.quiet = True
+
+
 async def show(runs: asyncio.Queue[Run], *, quiet: bool = False) -> None:
     """Show a run as soon as there is one, until cancelled."""
     run = await runs.get()
     if quiet:
         return
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     file = run.folder / f"{run.ipi.prefix}.{run.ipi.properties}"
     tail = PropertiesTail(file, run.ipi.columns)
     if console.is_terminal:

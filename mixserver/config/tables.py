@@ -50,6 +50,9 @@ class Upstream(_Table, frozen=True):
     """No request stays unanswered longer than this."""
     first_contact_s: float = 0.0
     """Give up if i-PI has not appeared after this; 0 waits for ever."""
+    later_contact_s: float = 3600.0
+    """Give up if i-PI has gone without EXIT (killed, crashed; ASE never says it) and nobody has
+    come in its place after this; 0 waits for ever."""
 
 
 class AtomSeeds(_Table, frozen=True, tag_field="kind", tag="atoms"):

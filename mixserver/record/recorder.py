@@ -54,15 +54,19 @@ class Recorder:
         self._noted: Counter[str] = Counter()
         """Evaluations of each channel."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write, name="recorder")
+        self._thread: threading.Thread | None = None
+        """Begun with the first record, so that a run which never starts leaves none behind."""
+        self._broken = False
         self._files: list[IO[bytes]] = []
         self._reports = self._open(REPORTS)
         self._columns = self._open(COLUMN_FILE)
         self._columns.write(header().encode())
-        self._thread.start()
 
     def note(self, report: Report, frame: Frame, region: Region | None) -> None:
         """Take note of an evaluation; returns at once."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="recorder")
+            self._thread.start()
         number = self._noted[report.channel]
         self._noted[report.channel] += 1
         if report.channel != "cheap" or self.latest is None or self.latest.channel == "cheap":
@@ -75,12 +79,22 @@ class Recorder:
             self._jobs.put(lambda: append_region(self.folder / REGIONS, frame, region, apart))
 
     def close(self) -> None:
-        """Write what is still waiting, and close the files."""
-        if self._thread.is_alive():
+        """Write what is still waiting, and close the files; a full disk is logged, not raised."""
+        if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
         for file in self._files:
-            file.close()
+            try:
+                file.close()
+            except OSError as error:
+                self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._broken:
+            self._broken = True
+            log.warning(
+                "records cannot be written any more", folder=str(self.folder), error=str(error)
+            )
 
     def _open(self, name: str) -> IO[bytes]:
         file = (self.folder / name).open("ab")
@@ -88,11 +102,10 @@ class Recorder:
         return file
 
     def _write(self) -> None:
-        broken = False
         while (job := self._jobs.get()) is not None:
             # the reply this is about is still on its way out; more of them cost one awakening
             time.sleep(_LEISURE_S if self._jobs.empty() else _BREATH_S)
-            if broken:
+            if self._broken:
                 continue
             try:
                 job()
@@ -100,10 +113,7 @@ class Recorder:
                     for file in self._files:
                         file.flush()
             except OSError as error:
-                broken = True
-                log.warning(
-                    "records cannot be written any more", folder=str(self.folder), error=error
-                )
+                self._complain(error)
 
     def _write_report(self, report: Report) -> None:
         self._reports.write(msgspec.json.encode(report) + b"\n")

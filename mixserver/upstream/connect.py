@@ -9,6 +9,8 @@ from mixserver.wire.address import Address
 
 _CONNECT_S: Final = 5.0
 _BUFFER: Final = 8 << 20
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 8}
+"""A host that vanished without a word is noticed after three minutes."""
 
 
 def open_connection(address: Address) -> socket.socket:
@@ -32,5 +34,8 @@ def open_connection(address: Address) -> socket.socket:
     connection = socket.create_connection((address.host, address.port), _CONNECT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():  # the system's default is two hours
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     connection.setblocking(False)
     return connection

@@ -184,7 +184,7 @@ class Link:
                 self._talking = None
                 talk.close()
                 if driver.busy:
-                    self._notify(Lost(self._serial))
+                    self._notify(Lost(self._serial, talk.dropped))
 
     def _hush(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -200,6 +200,9 @@ class _Talk:
         self._connection = connection
         self._driver = driver
         self._segments: Segments | None = None
+        self.dropped = False
+        """Whether i-PI said EXIT in mid-evaluation."""
+        self._asked = 0.0
         self._unsent: memoryview | None = None
         """The rest of a reply that the socket did not take at once; goes before all else."""
         self._idle = select.poll()
@@ -216,6 +219,8 @@ class _Talk:
             return False
         if serial != link._serial or not self._driver.busy:
             return True
+        if self._segments is not None and not self._segments.whole:
+            return False  # the thread says so
         link._pause_s = _FIRST_PAUSE_S
         for event in self._driver.answer(replies):
             if isinstance(event, Say):
@@ -244,6 +249,8 @@ class _Talk:
                 continue
             if n == 0:
                 raise PeerGone("end of stream")
+            if self._segments is not None:
+                self._segments.check()
             for event in driver.filled(n):
                 if isinstance(event, Exit):
                     return self._exit(event)
@@ -261,7 +268,9 @@ class _Talk:
             return True
         # An EXIT that does not wait for its forces is i-PI's way to drop a driver which exceeded
         # its <timeout>: it goes on without us, so come back, unless it is really gone.
-        log.warning("i-PI lost patience", address=str(self._link._address))
+        self.dropped = True
+        waited_s = round(time.monotonic() - self._asked, 1)
+        log.info("i-PI lost patience", address=str(self._link._address), after_s=waited_s)
         self._link._parting = time.monotonic() + _AFTERWARDS_S
         return False
 
@@ -275,6 +284,7 @@ class _Talk:
                     self._do(next_event)
             case Asked(requests):
                 self._link._parting = None
+                self._asked = time.monotonic()
                 self._link._serial += 1
                 self._link._notify(Wanted(self._link._serial, requests))
 
@@ -287,6 +297,8 @@ class _Talk:
             if isinstance(content, MixserverError):
                 self._send(self._driver.refuse(content))
                 raise content
+            if self._segments is not None:
+                self._segments.check()
             for event in self._driver.answer(content):
                 self._do(event)
             link._pause_s = _FIRST_PAUSE_S

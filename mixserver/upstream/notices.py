@@ -26,6 +26,8 @@ class Lost:
     """The connection is gone; nobody waits for this request any more."""
 
     serial: int
+    impatient: bool = False
+    """Whether i-PI dropped us in mid-evaluation, as it does after its <timeout>."""
 
 
 @dataclass(frozen=True, slots=True)

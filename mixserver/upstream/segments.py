@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
@@ -23,7 +24,7 @@ class Segments:
         for name in names:
             try:
                 memory = SharedMemory(name=name)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: it is empty
                 self.close()
                 raise ProtocolError(
                     f"i-PI names shared memory {name!r}, which cannot be opened here ({error}); "
@@ -34,6 +35,24 @@ class Segments:
             with contextlib.suppress(KeyError):
                 resource_tracker.unregister(f"/{name}", "shared_memory")
             self._open.append(memory)
+
+    @property
+    def whole(self) -> bool:
+        """Whether none has been made smaller since it was opened: touching that would kill us."""
+        files = [memory._fd for memory in self._open]  # type: ignore[attr-defined]
+        sizes = [memory.size for memory in self._open]
+        return all(os.fstat(file).st_size >= n for file, n in zip(files, sizes, strict=True))
+
+    def check(self) -> None:
+        """Before their memory is touched.
+
+        Raises:
+            ProtocolError: one has been made smaller.
+        """
+        if not self.whole:
+            raise ProtocolError(
+                "i-PI's shared memory has become smaller than it was when it was opened"
+            )
 
     @property
     def buffers(self) -> list[memoryview]:

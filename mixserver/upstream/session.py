@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import structlog
 
-from mixserver.errors import ConfigError, EvaluationError, MixserverError, UpstreamError
+from mixserver.errors import ConfigError, MixserverError, UpstreamError
 from mixserver.upstream.link import Link
 from mixserver.upstream.notices import Contact, Ended, Lost, Notice, Wanted
+from mixserver.upstream.repeats import Repeats
 from mixserver.wire.address import SOCKETS_PREFIX, Address, parse_address
 from mixserver.wire.ipi import Reply, Request, check_reply
 
@@ -37,6 +39,10 @@ class Upstream:
         force_timeout_s: an `answer` that takes longer counts as failed; i-PI can neither end nor
             write its RESTART while it waits.
         first_contact_s: give up if nobody listens at the address after this; 0 waits for ever.
+        later_contact_s: give up if i-PI has gone without EXIT and not come back after this; 0
+            waits for ever.
+        again: whether i-PI may ask again after an answer that raised this error; otherwise `run`
+            ends with it at once.
 
     Raises:
         ConfigError: the address is malformed, or less than one connection is wanted.
@@ -52,6 +58,8 @@ class Upstream:
         announce_beads: bool = False,
         force_timeout_s: float = 3600.0,
         first_contact_s: float = 0.0,
+        later_contact_s: float = 0.0,
+        again: Callable[[MixserverError], bool] = lambda _: True,
     ) -> None:
         if connections < 1:
             raise ConfigError(f"upstream.connections must be 1 or more, got {connections}")
@@ -61,14 +69,16 @@ class Upstream:
         self.failures = 0
         """How many times a request, or a batch of them, failed."""
         self._answer = answer
-        self._force_timeout_s = force_timeout_s
         self._first_contact_s = first_contact_s
+        self._later_contact_s = later_contact_s
+        self._again = again
         self._failures_in_a_row = 0
         self._stopped = False
         self._contact = asyncio.Event()
         self._connections = connections
         self._announce_beads = announce_beads
         self._links: list[Link] = []
+        self._repeats = Repeats(self._answer_one, self._links, force_timeout_s)
         self._desks: list[_Desk] = []
 
     @property
@@ -85,15 +95,18 @@ class Upstream:
         """Answer until i-PI says EXIT on every connection, or `stop`. Call once.
 
         Connects again whenever a connection is lost, and after a failed answer, which i-PI is
-        told in a 12-byte error header and asks again.
+        told in a 12-byte error header and asks again. An evaluation under way, or done, when its
+        connection was lost answers the same request if i-PI comes back with it.
 
         Raises:
-            UpstreamError: nobody listened within `first_contact_s`.
-            MixserverError: several answers failed in a row; the last one's error.
+            UpstreamError: nobody listened within `first_contact_s`, or again within
+                `later_contact_s`.
+            MixserverError: an answer failed in a way that asking again does not cure, or several
+                did in a row; the last one's error.
         """
         loop = asyncio.get_running_loop()
         for _ in range(self._connections):
-            desk = _Desk(self._evaluate, self._contact)
+            desk = _Desk(self._evaluate, self._repeats, self._contact)
 
             def notify(notice: Notice, desk: _Desk = desk) -> None:
                 loop.call_soon_threadsafe(desk.hear, notice)
@@ -107,7 +120,9 @@ class Upstream:
                     tasks.create_task(self._expect_contact())
                 for desk in self._desks:
                     desk.open()
-                    tasks.create_task(self._serve(desk))
+                serving = [tasks.create_task(self._serve(desk)) for desk in self._desks]
+                if self._later_contact_s > 0:
+                    tasks.create_task(self._expect_return(serving))
                 if self._stopped:
                     self.stop()
         except ExceptionGroup as group:
@@ -134,6 +149,7 @@ class Upstream:
             for desk in self._desks:
                 await desk.ended.wait()
         finally:
+            await self._repeats.clear()
             for link in self._links:
                 link.join()
 
@@ -147,6 +163,20 @@ class Upstream:
                 "(upstream.first_contact_s). Is i-PI running, and does its <ffsocket> have this "
                 "address and mode?"
             ) from None
+
+    async def _expect_return(self, serving: Sequence[asyncio.Task[None]]) -> None:
+        """Watch for an i-PI that has gone without EXIT and stays away."""
+        await self._contact.wait()
+        limit, away = self._later_contact_s, 0.0
+        every = min(1.0, 0.1 * limit)
+        while (await asyncio.wait(serving, timeout=every))[1]:
+            away = 0.0 if self.connected else away + every
+            if away > limit:
+                raise UpstreamError(
+                    f"i-PI at {self.address} has gone without saying EXIT and has not come back "
+                    f"for {limit:g} s (upstream.later_contact_s; 0 waits for ever). See why it "
+                    "ended; start this server again together with it"
+                )
 
     async def _serve(self, desk: _Desk) -> None:
         try:
@@ -163,13 +193,7 @@ class Upstream:
 
     async def _evaluate(self, link: Link, wanted: Wanted) -> None:
         try:
-            async with asyncio.timeout(self._force_timeout_s):
-                replies = await self._answer_all(wanted.requests)
-        except TimeoutError:
-            error: MixserverError = EvaluationError(
-                f"no answer after {self._force_timeout_s:g} s (upstream.force_timeout_s); i-PI is "
-                "told, and asks again"
-            )
+            replies = await self._answer_all(link, wanted.requests)
         except MixserverError as problem:
             error = problem
         else:
@@ -186,23 +210,15 @@ class Upstream:
             error=str(error),
             slots=len(wanted.requests),
         )
-        if self._failures_in_a_row >= _MOST_FAILURES:
+        if not self._again(error) or self._failures_in_a_row >= _MOST_FAILURES:
             raise error
 
-    async def _answer_all(self, requests: Sequence[Request]) -> list[Reply]:
+    async def _answer_all(self, link: Link, requests: Sequence[Request]) -> list[Reply]:
         # i-PI fills a short batch up with copies of its last request: they are asked for once.
         last = len(requests)
         while last > 1 and _same(requests[last - 1], requests[last - 2]):
             last -= 1
-        if last == 1:
-            replies = [await self._answer_one(requests[0])]
-        else:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    running = [tasks.create_task(self._answer_one(r)) for r in requests[:last]]
-            except ExceptionGroup as group:
-                raise _first(group) from None
-            replies = [task.result() for task in running]
+        replies = await self._repeats.replies(link, requests[:last])
         return replies + replies[-1:] * (len(requests) - last)
 
     async def _answer_one(self, request: Request) -> Reply:
@@ -214,19 +230,24 @@ class _Desk:
 
     Args:
         evaluate: answers what a link wants.
+        repeats: knows what is under way.
         contact: is set when there was contact.
     """
 
     link: Link
 
     def __init__(
-        self, evaluate: Callable[[Link, Wanted], Coroutine[Any, Any, None]], contact: asyncio.Event
+        self,
+        evaluate: Callable[[Link, Wanted], Coroutine[Any, Any, None]],
+        repeats: Repeats,
+        contact: asyncio.Event,
     ) -> None:
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Whether i-PI said EXIT, once the link's thread is done; or why it cannot go on."""
         self.ended = asyncio.Event()
         self.ended.set()
         self._evaluate = evaluate
+        self._repeats = repeats
         self._contact = contact
         self._running: set[asyncio.Task[None]] = set()
 
@@ -244,8 +265,11 @@ class _Desk:
                 task = asyncio.ensure_future(self._evaluate(self.link, notice))
                 self._running.add(task)
                 task.add_done_callback(self._done)
-            case Lost():
+            case Lost(_, impatient):
                 self._cancel()
+                # once they have seen that they are cancelled
+                later = asyncio.get_running_loop().call_soon
+                later(partial(self._repeats.lost, self.link, impatient=impatient))
             case Ended(exited, error):
                 self.ended.set()
                 self._cancel()

@@ -189,7 +189,10 @@ def read_text(most: int, name: str) -> Generator[memoryview, None, str]:
 
 def read_floats(shape: tuple[int, ...]) -> Generator[memoryview, None, NDArray[np.float64]]:
     """Within a parser: read float64 of a shape, straight into the array."""
-    array = np.empty(shape, FLOAT)
+    try:
+        array = np.empty(shape, FLOAT)
+    except MemoryError as error:
+        raise ProtocolError(f"{shape} numbers are announced, more than fit into memory") from error
     if array.size:
         yield array.reshape(-1).view(np.uint8).data
     return array

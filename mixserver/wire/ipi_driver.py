@@ -181,6 +181,8 @@ class Driver(Reader):
                 )
 
     def _parse_init(self) -> Generator[memoryview, None, None]:
+        if self._busy:
+            raise ProtocolError("INIT came before the last POSDATA was answered")
         bead = yield from read_int(-(1 << 31), (1 << 31) - 1, "INIT's rid")
         text = yield from read_text(_MOST_PARAMETERS, "INIT's parameters")
         self._parameters = text.strip(" \0")
@@ -189,6 +191,11 @@ class Driver(Reader):
             key, found, value = token.partition(":")
             if found and key.strip() == "batch_size":
                 self._slots = _batch_size(value)
+        if self._shared is not None and self._slots != len(self._shared[0]):
+            raise ProtocolError(
+                f"INIT's batch_size is {self._slots}, but shared memory was made for "
+                f"{len(self._shared[0])}"
+            )
         # With a batch the rid is the first request's only: it says nothing of the others.
         self._bead = bead if self._announce and self._slots == 1 else None
         self._initialised = True
