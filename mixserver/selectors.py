@@ -22,7 +22,7 @@ from mixserver.config import (
 )
 from mixserver.config import Region as RegionTable
 from mixserver.errors import ConfigError
-from mixserver.frame import Frame, Topology
+from mixserver.frame import Frame
 from mixserver.record.runs import write_whole
 from mixserver.region import seeds as kinds
 from mixserver.region.following import Following
@@ -49,7 +49,7 @@ def build_selector(config: Config, start: Frame) -> Selecting:
     table = config.region
     if table is None:
         raise ConfigError("there is no [region], so nobody is expensive")
-    seeds = _seeds(table, start.topology)
+    seeds = _seeds(table, start)
     by_energy = config.mixing.kind == "energy"
     if by_energy and table.follow:
         return Following(
@@ -108,8 +108,8 @@ def recall(selector: Selecting, file: Path) -> None:
             raise ConfigError(f"{file} does not fit this case: {error}; {cure}") from error
 
 
-def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds | kinds.CriterionSeeds:
-    n = len(topology)
+def _seeds(table: RegionTable, start: Frame) -> kinds.Seeds | kinds.CriterionSeeds:
+    topology, n = start.topology, len(start)
     match table.seeds:
         case AtomSeeds(indices=indices):
             return kinds.AtomSeeds(_inside(indices, n, "region.seeds.indices"))
@@ -121,12 +121,16 @@ def _seeds(table: RegionTable, topology: Topology) -> kinds.Seeds | kinds.Criter
                 )
             return kinds.SpeciesSeeds(topology.numbers, wanted)
         case SphereSeeds() as s:
-            return kinds.SphereSeeds(s.centre, s.radius, fractional=s.fractional)
+            return kinds.SphereSeeds(s.centre, s.radius, fractional=s.fractional, cell=start.cell)
         case SlabSeeds() as s:
             return kinds.SlabSeeds("abc".index(s.axis), s.low, s.high)
         case CylinderSeeds() as s:
             return kinds.CylinderSeeds(
-                "abc".index(s.axis), s.centre, s.radius, fractional=s.fractional
+                "abc".index(s.axis),
+                s.centre,
+                s.radius,
+                fractional=s.fractional,
+                cell=start.cell,
             )
         case CriterionSeeds() as s:
             chosen = species(s.species, "region.seeds.species")

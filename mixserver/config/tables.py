@@ -72,7 +72,8 @@ class SphereSeeds(_Table, frozen=True, tag_field="kind", tag="sphere"):
     """A sphere fixed in space: its inside is core."""
 
     centre: tuple[float, float, float]
-    """Å, or fractions of the cell if `fractional`."""
+    """Å, or fractions of the cell if `fractional`. Å are of upstream.structure: they turn with the
+    cell, where i-PI's has another orientation, but do not stretch with it."""
     radius: float
     fractional: bool = False
 
@@ -92,7 +93,7 @@ class CylinderSeeds(_Table, frozen=True, tag_field="kind", tag="cylinder"):
 
     axis: Literal["a", "b", "c"]
     centre: tuple[float, float, float]
-    """A point on its axis: Å, or fractions of the cell if `fractional`."""
+    """A point on its axis, as of a sphere."""
     radius: float
     fractional: bool = False
 

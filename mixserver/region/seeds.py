@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from mixserver.arrays import Indices, Mask, Numbers, Scalars, Vectors
+from mixserver.arrays import Indices, Mask, Matrix, Numbers, Scalars, Vectors
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.geometry import Near, near_atoms, near_cylinder, near_slab, near_sphere
+from mixserver.geometry import Deformation, Near, near_atoms, near_cylinder, near_slab, near_sphere
 
 
 class Seeds(Protocol):
@@ -83,6 +83,9 @@ class SphereSeeds:
     radius: float
     """Å."""
     fractional: bool = False
+    cell: Matrix | None = field(default=None, compare=False)
+    """(3, 3) Å, the cell in whose orientation a centre in Å is given: it turns with the cell, but
+    does not stretch. None: it stays where it is."""
 
     def __post_init__(self) -> None:
         _positive(self.radius, "sphere")
@@ -93,7 +96,7 @@ class SphereSeeds:
 
     def near(self, frame: Frame, reach: float) -> Near:
         """Atoms within `reach` (Å) of the surface, or inside."""
-        return near_sphere(frame, _point(frame, self.centre, self.fractional), self.radius, reach)
+        return near_sphere(frame, _point(frame, self), self.radius, reach)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class CylinderSeeds:
     radius: float
     """Å."""
     fractional: bool = False
+    cell: Matrix | None = field(default=None, compare=False)
+    """(3, 3) Å, the cell in whose orientation a centre in Å is given; see `SphereSeeds`."""
 
     def __post_init__(self) -> None:
         _positive(self.radius, "cylinder")
@@ -117,8 +122,7 @@ class CylinderSeeds:
 
     def near(self, frame: Frame, reach: float) -> Near:
         """Atoms within `reach` (Å) of the surface, or inside."""
-        centre = _point(frame, self.centre, self.fractional)
-        return near_cylinder(frame, self.axis, centre, self.radius, reach)
+        return near_cylinder(frame, self.axis, _point(frame, self), self.radius, reach)
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,9 @@ def _positive(radius: float, what: str) -> None:
         raise ConfigError(f"the radius of a {what} must be 0 Å or more, got {radius}")
 
 
-def _point(frame: Frame, point: Sequence[float], fractional: bool) -> Vectors:
-    place: Vectors = np.asarray(point, dtype=np.float64)
-    return place @ frame.cell if fractional else place
+def _point(frame: Frame, body: SphereSeeds | CylinderSeeds) -> Vectors:
+    """(3,) Å, the centre of a body at a frame."""
+    place: Vectors = np.asarray(body.centre, dtype=np.float64)
+    if body.fractional:
+        return place @ frame.cell
+    return place if body.cell is None else Deformation.between(body.cell, frame.cell).turned(place)

@@ -68,17 +68,18 @@ async def prepared_case(
     *,
     region: str = "",
     mixing: str = "",
+    kind: str = "energy",
     seeds: str = '{ kind = "atoms", indices = [0] }',
     core: float = 3.0,
     blend: float = 3.0,
     cheap: dict[str, float] = CHEAP,
     expensive: dict[str, float] = EXPENSIVE,
 ) -> AsyncIterator[Preparation]:
-    """Energies of two toy models, mixed as a mix.toml says."""
+    """Two toy models, mixed as a mix.toml says."""
     config = parse(
         '[upstream]\naddress = "unix:nobody"\nstructure = "init.xyz"\n'
         f"[region]\ncore_radius = {core}\nblend_width = {blend}\n{region}\nseeds = {seeds}\n"
-        f'[mixing]\nkind = "energy"\n{mixing}\n[models.cheap]\n[models.expensive]\n'
+        f'[mixing]\nkind = "{kind}"\n{mixing}\n[models.cheap]\n[models.expensive]\n'
     )
     engines: dict[Role, ToyEngine] = {
         "cheap": ToyEngine(**cheap),
