@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mixserver.agreement import know_elements, species
 from mixserver.channels import ChannelStep
+from mixserver.comparison import Comparison
 from mixserver.config import Case, Channel, Config, Model
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Door
@@ -25,7 +26,7 @@ from mixserver.record.runs import Origin
 from mixserver.reference import read_reference
 from mixserver.region.selecting import Selecting
 from mixserver.restarting import Models
-from mixserver.selectors import MEMORY, build_selector, recall
+from mixserver.selectors import MEMORY, build_selector, recall, uses
 from mixserver.step import MixedStep, PlainStep, Step
 from mixserver.upstream import Upstream, too_long
 from mixserver.wire.address import checked_door, parse_address
@@ -117,6 +118,12 @@ def build(
             recorder,
             with_extras=config.record.extras,
             with_lambda=config.ipi.thermostat == "cheap",
+            comparison=Comparison(
+                start,
+                uses(config),
+                refuse=config.upstream.mismatch == "refuse",
+                resumed=earlier is not None,
+            ),
         )
     else:
         plain = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mixserver.cluster import Cluster
+from mixserver.comparison import Comparison
 from mixserver.config import Channel
 from mixserver.dispatch.batch import Reply as Answer
 from mixserver.dispatch.dispatcher import Dispatcher
@@ -87,8 +88,9 @@ class ChannelStep:
         *,
         with_extras: bool = True,
         with_lambda: bool = False,
+        comparison: Comparison | None = None,
     ) -> None:
-        self._frames = Frames(topology)
+        self._frames = Frames(topology, comparison)
         self._selector = selector
         self._mixer_for = mixer_for
         self._mixer: Mixer | None = None

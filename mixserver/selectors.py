@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 
 from mixserver.agreement import species
+from mixserver.comparison import Uses
 from mixserver.config import (
     AtomSeeds,
     Config,
@@ -72,6 +73,26 @@ def build_selector(config: Config, start: Frame) -> Selecting:
         held=by_energy and chosen,
     )
     return Frozen.at(selector, start) if by_energy and not chosen else selector
+
+
+def uses(config: Config) -> Uses:
+    """What the mixed potential of [region] and [mixing] takes from the structure's positions."""
+    table, mixing = config.region, config.mixing
+    if table is None:
+        return Uses(places=False, order=False)
+    seeds = table.seeds
+    chosen = isinstance(seeds, CriterionSeeds)
+    body = isinstance(seeds, SphereSeeds | SlabSeeds | CylinderSeeds)
+    by_energy = mixing.kind == "energy"
+    frozen = by_energy and not table.follow and not chosen
+    by_index = isinstance(seeds, AtomSeeds) or (
+        isinstance(seeds, CriterionSeeds) and seeds.initial is not None
+    )
+    return Uses(
+        places=by_energy or body or by_index,
+        order=frozen or by_index,
+        bodies=body and not by_energy,
+    )
 
 
 def remember(selector: Selecting, file: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mixserver.cluster import Cluster
+from mixserver.comparison import Comparison
 from mixserver.config import Channel
 from mixserver.dispatch.batch import Batch
 from mixserver.dispatch.batch import Reply as Answer
@@ -72,21 +73,34 @@ class Stopwatch:
 
 
 class Frames:
-    """Turns requests into frames, and counts them."""
+    """Turns requests into frames, and counts them.
 
-    def __init__(self, topology: Topology) -> None:
+    Args:
+        topology: names the atoms.
+        comparison: compares their positions with the structure that names them; None for none.
+    """
+
+    def __init__(self, topology: Topology, comparison: Comparison | None = None) -> None:
         self._topology = topology
+        self._comparison = comparison
         self._numbers = itertools.count()
         self._began = time.monotonic()
 
     def next(self, request: Request) -> Frame:
-        """The frame of the next evaluation."""
-        return self._topology.frame(
+        """The frame of the next evaluation.
+
+        Raises:
+            UpstreamError: it makes no sense, or is another structure than the reference.
+        """
+        frame = self._topology.frame(
             request.positions,
             request.cell,
             bead=request.slot if request.bead is None else request.bead,
             number=next(self._numbers),
         )
+        if self._comparison is not None:
+            self._comparison.check(frame)
+        return frame
 
     @property
     def age(self) -> float:
@@ -107,8 +121,9 @@ class MixedStep:
         *,
         with_extras: bool = True,
         with_lambda: bool = False,
+        comparison: Comparison | None = None,
     ) -> None:
-        self._frames = Frames(topology)
+        self._frames = Frames(topology, comparison)
         self._selector = selector
         self._mixer_for = mixer_for
         self._mixer: Mixer | None = None

@@ -39,6 +39,9 @@ class Upstream(_Table, frozen=True):
     """Whether the system repeats along the lattice vectors, for all three or each. Default: yes, or
     what the structure file says where its images are too far away to matter."""
     channels: Channels = Channels()
+    mismatch: Literal["refuse", "warn"] = "refuse"
+    """What to do if the first positions cannot be the structure's system: another cell or unit,
+    atoms in another order. "warn": go on, this start is meant."""
     sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
     """What i-PI puts before a unix socket's name."""
     connections: int = 1
