@@ -181,8 +181,8 @@ class Comparison:
         words = objection(placement, self._reference, frame, self._uses)
         if words and self._refuse:
             raise UpstreamError(
-                f"{words}. Lambda, seeds, zeros and dead loads come from the structure and would be "
-                f"wrong for these positions. {_CURE}"
+                f"{words}. Lambda, seeds, zeros and dead loads come from the structure: they would "
+                f"be wrong here. {_CURE}"
             )
         if words:
             log.warning(

@@ -154,7 +154,10 @@ def _matching_shift(
     starts = np.flatnonzero(theirs == rare)
     starts = starts[_some(len(starts), _TRIED)]
     best, most = ordered, 0
-    for shift in (ordered, np.zeros(3), *(probe - reference.fractional[starts])):
+    own = wrapped(frame.fractional[some] - reference.fractional[some] - ordered, pbc) @ frame.cell
+    if 2 * np.count_nonzero((own**2).sum(axis=1) < reach**2) > len(some):
+        return ordered  # in a perfect crystal others would put as many on sites of other atoms
+    for shift in (np.zeros(3), ordered, *(probe - reference.fractional[starts])):
         places = frame.fractional[some] - shift
         near = sites.nearest(places, frame.cell)
         on = (near.distance < reach) & (theirs[near.atoms] == numbers[some])
