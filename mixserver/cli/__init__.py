@@ -13,6 +13,7 @@ from mixserver.cli.drift import drift
 from mixserver.cli.errors import Group
 from mixserver.cli.plot import plot
 from mixserver.cli.region import region
+from mixserver.cli.reorder import reorder
 from mixserver.cli.run import run
 from mixserver.cli.serve import serve
 
@@ -29,7 +30,7 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (run, serve, check, align, region, plot, drift, distill, bench):
+for command in (run, serve, check, align, region, reorder, plot, drift, distill, bench):
     main.add_command(command)
 
 __all__ = ["main"]

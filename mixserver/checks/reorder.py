@@ -1,0 +1,147 @@
+"""The structure of a case with its atoms in the order in which i-PI has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mixserver.arrays import Indices
+from mixserver.config import AtomSeeds, Case, Config, CriterionSeeds
+from mixserver.errors import ConfigError
+from mixserver.frame import Frame, Topology
+from mixserver.ipi_input import read_input
+from mixserver.placement import compare
+from mixserver.record.structures import read_atoms, read_structure, write_frame
+from mixserver.sites import assignment, spacing
+
+_ON_SITE = 0.5
+"""Spacings; an atom of i-PI farther from every site of its element is on none."""
+_MOST_AWAY = 0.1
+"""Of all atoms; with more away from the sites these are two structures, not two orders."""
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """A structure in another order."""
+
+    frame: Frame
+    """Positions and cell of the structure, atoms in i-PI's order."""
+    order: Indices
+    """(N,) for each atom, which it was in the structure."""
+    moved: int
+    """How many atoms have another number now."""
+    largest: float
+    """Å, the largest distance of an atom of i-PI from its site."""
+    indices: dict[str, tuple[int, ...]]
+    """What counts atoms in mix.toml, by key, in the new numbers."""
+
+
+def reorder_case(case: Case, like: Path | None = None) -> Reordered:
+    """Order a case's structure as i-PI's atoms are.
+
+    Args:
+        case: the case.
+        like: a file with the atoms in i-PI's order; None for what i-PI's input starts from.
+
+    Raises:
+        ConfigError: a file cannot be read, or the two are not one structure.
+    """
+    _, reference = read_structure(case.structure)
+    theirs = _read(like) if like is not None else _start(case)
+    order, largest = reordered(reference, theirs)
+    topology = Topology(reference.topology.numbers[order], reference.topology.pbc)
+    return Reordered(
+        frame=topology.frame(reference.positions[order], reference.cell),
+        order=order,
+        moved=int(np.count_nonzero(order != np.arange(len(order)))),
+        largest=largest,
+        indices=_renumbered(case.config, order),
+    )
+
+
+def reordered(reference: Frame, theirs: Frame) -> tuple[Indices, float]:
+    """For each atom of a frame, which atom of a reference it is; and Å, the largest distance.
+
+    Raises:
+        ConfigError: they are not one structure.
+    """
+    if len(reference) != len(theirs):
+        raise ConfigError(
+            f"i-PI starts from {len(theirs)} atoms, the structure has {len(reference)}: they "
+            "cannot be put in one order"
+        )
+    shift = compare(reference, theirs).shift @ theirs.inverse
+    try:
+        order, distance = assignment(
+            reference, theirs.fractional - shift, theirs.topology.numbers, theirs.cell
+        )
+    except ValueError as error:
+        raise ConfigError(f"i-PI's atoms are not those of the structure: {error}") from error
+    away = np.count_nonzero(distance > _ON_SITE * spacing(reference))
+    if away > _MOST_AWAY * len(distance):
+        raise ConfigError(
+            f"{away} of i-PI's {len(distance)} atoms are on no site of the structure, whatever "
+            "their order: it is another structure, cell or unit"
+        )
+    return order, float(distance.max())
+
+
+def write(found: Reordered, file: Path) -> None:
+    """Write the structure as extxyz.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        write_frame(file, found.frame)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def as_text(found: Reordered, file: Path) -> str:
+    """What was done, and what to set, in words."""
+    lines = [
+        f"{file}: {found.moved} of {len(found.order)} atoms have another number; i-PI's atoms are "
+        f"at most {found.largest:.4f} Å from their sites.",
+        f"Now set in mix.toml: upstream.structure = {file.name!r}".replace("'", '"'),
+    ]
+    lines += [f"  {key} = {list(indices)}" for key, indices in found.indices.items()]
+    return "\n".join(lines)
+
+
+def _renumbered(config: Config, order: Indices) -> dict[str, tuple[int, ...]]:
+    now = np.argsort(order)
+    seeds = config.region.seeds if config.region is not None else None
+    match seeds:
+        case AtomSeeds(indices=indices):
+            key = "region.seeds.indices"
+        case CriterionSeeds(initial=tuple() as indices):
+            key = "region.seeds.initial"
+        case _:
+            return {}
+    wrong = [i for i in indices if not 0 <= i < len(now)]
+    if wrong:
+        raise ConfigError(f"{key} names atom {wrong[0]}, but the structure has {len(now)} atoms")
+    return {key: tuple(sorted(int(now[i]) for i in indices))}
+
+
+def _start(case: Case) -> Frame:
+    """The atoms that i-PI starts from."""
+    ipi = read_input(case.folder / case.config.ipi.input)
+    sources = [source for system in ipi.systems for source in system.sources]
+    if not sources:
+        raise ConfigError(
+            f"{ipi.file.name} names no file of atoms; give one in i-PI's order: --like FILE"
+        )
+    return _read(sources[0].file, sources[0].units, sources[0].cell_units)
+
+
+def _read(file: Path, units: str = "automatic", cell_units: str = "automatic") -> Frame:
+    atoms = read_atoms(file, units=units, cell_units=cell_units)
+    topology = Topology(np.asarray(atoms.numbers, dtype=np.int32))
+    return topology.frame(
+        np.ascontiguousarray(atoms.positions, dtype=np.float64),
+        np.array(atoms.cell[:], dtype=np.float64),
+    )

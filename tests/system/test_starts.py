@@ -1,0 +1,164 @@
+"""Real i-PI starts from what is not quite mix.toml's structure: right, or refused in words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+MIXSERVER = Path(sys.executable).parent / "mixserver"
+HARTREE_BOHR = 51.42208619
+"""eV/Å."""
+XML = """<simulation verbosity='low'>
+  <output prefix='simulation'>
+    <properties stride='1' filename='out'> [ step, potential{electronvolt} ] </properties>
+    <trajectory filename='for' stride='1'> forces </trajectory>
+  </output>
+  <total_steps> 1 </total_steps>
+  <ffsocket name='mixserver' mode='unix' pbc='false'> <address> start </address> </ffsocket>
+  <system>
+    <initialize nbeads='1'> FILE </initialize>
+    <forces> <force forcefield='mixserver'/> </forces>
+    <ensemble> <temperature units='kelvin'> 0.001 </temperature> </ensemble>
+    <motion mode='dynamics'> <fixcom> False </fixcom>
+      <dynamics mode='nve'> <timestep units='femtosecond'> 0.1 </timestep> </dynamics>
+    </motion>
+  </system>
+</simulation>
+"""
+TOML = """
+[upstream]
+address = "unix:start"
+structure = "STRUCTURE"
+UPSTREAM
+[region]
+core_radius = 3.0
+blend_width = 3.0
+seeds = { kind = "atoms", indices = [7] }
+[models.cheap]
+[models.expensive]
+[[local]]
+role = "cheap"
+command = ["toy", "--epsilon", "0.0104", "--sigma", "3.4", "--cutoff", "7.0"]
+[[local]]
+role = "expensive"
+command = ["toy", "--epsilon", "0.0312", "--sigma", "3.3", "--cutoff", "7.0"]
+"""
+PRIMITIVE = bulk("Ar", "fcc", 5.3) * (5, 5, 5)
+CUBIC = bulk("Ar", "fcc", 5.3, cubic=True) * (3, 3, 3)
+
+
+def _write_ipi(file: Path, atoms: Atoms, factor: float = 1.0) -> None:
+    """i-PI's xyz in Å; its numbers times a factor."""
+    box = atoms.cell.cellpar()
+    text = " ".join(f"{x:.10f}" for x in (*(factor * box[:3]), *box[3:]))
+    rows = "\n".join("Ar " + " ".join(f"{factor * x:.10f}" for x in row) for row in atoms.positions)
+    file.write_text(
+        f"{len(atoms)}\n# CELL(abcABC): {text} positions{{angstrom}} cell{{angstrom}}\n{rows}\n"
+    )
+
+
+def _case(folder: Path, source: str, structure: str, upstream: str = "") -> Path:
+    (folder / "input.xml").write_text(XML.replace("FILE", source))
+    toml = TOML.replace("STRUCTURE", structure).replace("UPSTREAM", upstream)
+    (folder / "mix.toml").write_text(toml)
+    return folder
+
+
+def _run(case: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MIXSERVER, "run", case, "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def _forces(case: Path) -> np.ndarray:
+    """(N, 3) eV/Å of the first step."""
+    run = max((case / "runs").glob("[0-9]*"))
+    lines = (run / "simulation.for_0.xyz").read_text().splitlines()
+    rows = lines[2 : 2 + int(lines[0])]
+    return np.array([[float(x) for x in row.split()[1:4]] for row in rows]) * HARTREE_BOHR
+
+
+def _compared(case: Path) -> dict[str, Any]:
+    run = max((case / "runs").glob("[0-9]*"))
+    entries = [json.loads(line) for line in (run / "server.log").read_text().splitlines()]
+    (entry,) = [e for e in entries if e["event"].startswith("i-PI's positions compared")]
+    return entry
+
+
+def test_an_orientation_that_is_not_that_of_ipi_turns_the_dead_loads(tmp_path: Path) -> None:
+    """By symmetry a perfect crystal has no forces; loads in the wrong frame would make some."""
+    turned = PRIMITIVE.copy()
+    turned.rotate(35.0, (1.0, 2.0, 3.0), rotate_cell=True)
+    write(tmp_path / "reference.extxyz", turned)
+    standard = PRIMITIVE.copy()
+    standard.set_cell(standard.cell.standard_form()[0], scale_atoms=True)
+    _write_ipi(tmp_path / "init.xyz", standard)
+    case = _case(tmp_path, "<file mode='xyz'> init.xyz </file>", "reference.extxyz")
+    done = _run(case)
+    assert done.returncode == 0, done.stderr
+    assert np.abs(_forces(case)).max() < 1e-7
+    entry = _compared(case)
+    assert entry["turned_degrees"] > 20.0
+    assert entry["rms_displacement"] < 1e-4
+    states = [json.loads(file.read_text()) for file in case.glob("runs/*/mixing.json")]
+    assert np.abs(states[0]["loads"]["forces"]).max() > 1e-3
+
+
+def test_equal_atoms_in_another_order_are_refused_and_reordered(tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(len(CUBIC))
+    write(tmp_path / "reference.extxyz", CUBIC)
+    _write_ipi(tmp_path / "init.xyz", CUBIC[order])
+    case = _case(tmp_path, "<file mode='xyz'> init.xyz </file>", "reference.extxyz")
+    refused = _run(case)
+    assert refused.returncode == 1
+    assert "equal atoms in another order than the structure" in refused.stderr
+    assert "mixserver reorder" in refused.stderr
+    done = subprocess.run(
+        [MIXSERVER, "reorder", case, "-o", case / "ordered.extxyz"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seed = int(np.flatnonzero(order == 7)[0])
+    assert f"region.seeds.indices = [{seed}]" in done.stdout
+    mended = (case / "mix.toml").read_text()
+    mended = mended.replace("reference.extxyz", "ordered.extxyz")
+    (case / "mix.toml").write_text(mended.replace("indices = [7]", f"indices = [{seed}]"))
+    done = _run(case)
+    assert done.returncode == 0, done.stderr
+    assert np.abs(_forces(case)).max() < 1e-7
+    assert _compared(case)["rms_displacement"] < 1e-6
+
+
+@pytest.mark.parametrize("mismatch", ["refuse", "warn"])
+def test_another_cell_is_refused_unless_it_is_meant(tmp_path: Path, mismatch: str) -> None:
+    write(tmp_path / "reference.extxyz", CUBIC)
+    _write_ipi(tmp_path / "init.xyz", CUBIC, factor=1.35)
+    case = _case(
+        tmp_path,
+        "<file mode='xyz'> init.xyz </file>",
+        "reference.extxyz",
+        f'mismatch = "{mismatch}"',
+    )
+    done = _run(case)
+    if mismatch == "refuse":
+        assert done.returncode == 1
+        assert "lengths are 1.3500 times as large, another volume" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert _compared(case)["cell_within_percent"] == pytest.approx(35.0)
