@@ -11,12 +11,13 @@ from pathlib import Path
 from mixserver.agreement import know_elements, species
 from mixserver.channels import ChannelStep
 from mixserver.comparison import Comparison
-from mixserver.config import Case, Channel, Config, Model
+from mixserver.config import Case, Channel, Config, Model, stock_error
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Door
 from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.zmq_door import ZmqDoor
+from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
 from mixserver.guard import GuardedStep
 from mixserver.mixing.mixer import Mixer
@@ -126,7 +127,15 @@ def build(
             ),
         )
     else:
-        plain = PlainStep(topology, role, dispatcher, recorder, with_extras=config.record.extras)
+        stock = bool(config.workers.clients)  # whose extras are theirs alone
+        plain = PlainStep(
+            topology,
+            role,
+            dispatcher,
+            recorder,
+            with_extras=config.record.extras and not stock,
+            wrap=stock and config.workers.clients_geometry == "standard",
+        )
         step = _Compared(plain, models)
     step = GuardedStep(step, topology, config.limits, mixed=selector is not None)
     upstreams = [
@@ -176,6 +185,9 @@ def build_policy(config: Config) -> Policy:
 
 
 def _clients(config: Config, prefix: str) -> IpiDoor:
+    parse_address(config.workers.clients, sockets_prefix=prefix)
+    if wrong := stock_error(config):
+        raise ConfigError(wrong)
     role = config.workers.clients_role
     stated = (config.models.cheap if role == "cheap" else config.models.expensive) or Model()
     card = ModelCard(
@@ -185,12 +197,17 @@ def _clients(config: Config, prefix: str) -> IpiDoor:
         species=species(stated.species, f"models.{role}.species"),
         receptive_field=stated.receptive_field,
     )
+    region, probe = config.region is not None, config.workers.clients_probe
     return IpiDoor(
         config.workers.clients,
         role,
         card=card,
+        geometry=config.workers.clients_geometry or ("standard" if region else "as_sent"),
+        test_count=probe is not False,
+        test_order=region if probe is None else probe,
         sockets_prefix=prefix,
         heartbeat_s=config.workers.heartbeat_s,
+        patience_s=config.workers.patience_s,
     )
 
 

@@ -29,7 +29,7 @@ from mixserver.record.report import Report, extras
 from mixserver.region.region import Region
 from mixserver.region.selecting import Due, Selecting
 from mixserver.sharing import Shared, Times, together, waited
-from mixserver.step import Frames, MixerFor, Stopwatch, mixed_report
+from mixserver.step import Frames, MixerFor, Stopwatch, mixed_report, symmetric
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import Evaluate
 
@@ -253,7 +253,7 @@ class ChannelStep:
         return Reply(
             energy=result.energy,
             forces=result.forces,
-            virial=result.virial,
+            virial=symmetric(result.virial),
             extras=extras(report) if self._with_extras else "",
         )
 
@@ -295,6 +295,6 @@ class ChannelStep:
         return Reply(
             energy=mixed.energy,
             forces=mixed.forces,
-            virial=mixed.virial,
+            virial=symmetric(mixed.virial),
             extras=extras(report, told) if self._with_extras or told else "",
         )

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mixserver.arrays import Matrix
 from mixserver.cluster import Cluster
 from mixserver.comparison import Comparison
 from mixserver.config import Channel
@@ -187,7 +188,7 @@ class MixedStep:
         reply = Reply(
             energy=mixed.energy,
             forces=mixed.forces,
-            virial=mixed.virial,
+            virial=symmetric(mixed.virial),
             extras=extras(report, told) if self._with_extras or told else "",
         )
         self._recorder.note(report, frame, region)
@@ -268,8 +269,16 @@ def mixed_report(
     )
 
 
+def symmetric(virial: Matrix) -> Matrix:
+    """(3, 3) eV of a mixed energy without its rounding errors: i-PI reads one triangle only."""
+    return (virial + virial.T) / 2
+
+
 class PlainStep:
-    """One model and no region: everything goes through to it, extras of stock clients too."""
+    """One model and no region: what i-PI sends goes out as it came, and what the model says back.
+
+    Workers that need wrapped atoms or a cell in a standard orientation see to it themselves.
+    """
 
     def __init__(
         self,
@@ -279,8 +288,10 @@ class PlainStep:
         recorder: Recorder,
         *,
         with_extras: bool = True,
+        wrap: bool = False,
     ) -> None:
         self._frames = Frames(topology)
+        self._wrap = wrap
         self._role = role
         self._dispatcher = dispatcher
         self._recorder = recorder
@@ -293,10 +304,12 @@ class PlainStep:
         question = Evaluate(
             job=0,
             stream=frame.bead,
-            positions=frame.wrapped,
+            positions=frame.wrapped if self._wrap else frame.positions,
             numbers=frame.topology.numbers,
             cell=frame.cell,
             pbc=frame.topology.pbc,
+            parameters=request.parameters,
+            rid=request.rid,
         )
         with self._dispatcher.batch() as batch:
             batch.ask(self._role, question)

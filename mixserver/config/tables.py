@@ -204,6 +204,14 @@ class Workers(_Table, frozen=True):
     clients: str = ""
     """"unix:NAME" or "HOST:PORT" to bind for stock i-PI clients (fix ipi, ASE); "" for none."""
     clients_role: Literal["cheap", "expensive"] = "cheap"
+    clients_geometry: Literal["as_sent", "standard"] | None = None
+    """What stock clients get. "as_sent": positions and cell as i-PI sent them. "standard": atoms
+    wrapped into the cell, and the cell turned so that a is along x and b in the xy plane, as LAMMPS
+    needs it. Default: "as_sent" without a [region], always "standard" with one."""
+    clients_probe: bool | None = None
+    """Ask a stock client more before its first answer counts: whether it has as many atoms as the
+    structure (if forces are exactly zero), and the elements in its order (one evaluation more).
+    Default: the first always, the second with a [region]."""
     patience_s: float = 5.0
     """Silence after which a worker counts as dead."""
     heartbeat_s: float = 1.0

@@ -1,28 +1,29 @@
 """One stock i-PI client: its socket, its job, and what it says as events of the dispatcher.
 
-Knows nothing of other clients. Cells that i-PI would never send (a not along x, b not in the xy
-plane) are turned before they leave, because LAMMPS reads six numbers of nine.
+Knows nothing of other clients. A job is a short script of questions (`ipi_questions`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Final, NoReturn
 
-import numpy as np
-
-from mixserver.arrays import Matrix
 from mixserver.dispatch.events import Answered, Event, Failed, Joined
+from mixserver.dispatch.ipi_probe import Question
+from mixserver.dispatch.ipi_questions import Questions, Terms, Unfit
 from mixserver.errors import PeerGone, ProtocolError
 from mixserver.wire.ipi import EXIT, Bytes, Reply, Say
 from mixserver.wire.ipi_server import Client, Forces, Free
-from mixserver.wire.worker import Evaluate, ModelCard, Result, Role
+from mixserver.wire.worker import Evaluate, Result
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_BATCH: Final = re.compile(r"\s*,?\s*batch_size\s*:\s*\d+\s*$")
+"""What i-PI adds to its parameters for drivers that take several configurations at once."""
 
 
 class Connection:
@@ -31,8 +32,7 @@ class Connection:
     Args:
         connection: non-blocking; closed when `serve` ends.
         name: unique.
-        role: what it serves as.
-        card: what it is.
+        terms: how it is treated.
         tell: takes its events.
     """
 
@@ -40,53 +40,67 @@ class Connection:
         self,
         connection: socket.socket,
         name: str,
-        role: Role,
-        card: ModelCard,
+        terms: Terms,
         tell: Callable[[Event], None],
     ) -> None:
         self.name = name
         self.joined = False
         self._connection = connection
-        self._role: Role = role
-        self._card = card
+        self._terms = terms
         self._tell = tell
-        self._client = Client()
+        self._client = Client(late_init=True)
         self._outbox: asyncio.Queue[Bytes] = asyncio.Queue()
-        self._sending = False
         self._free = False
+        self._leaving = False
+        self._left = asyncio.Event()
         self._job: Evaluate | None = None
-        self._turn: Matrix | None = None
+        self._questions = Questions(terms)
+        self._script: Generator[Question, Reply, Reply | Unfit] | None = None
+        self._question: Question | None = None
         self._started = 0.0
         self._atoms: int | None = None
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def serve(self) -> str:
-        """Talk until the client hangs up; say why it ended.
-
-        Cancelling it is how the client is left.
-        """
+        """Talk until the client hangs up or has been told EXIT; say why it ended."""
         self._outbox.put_nowait(self._client.greeting())
         writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read())
+        left = asyncio.create_task(self._left.wait())
         try:
-            await self._read()
+            await asyncio.wait({reader, left}, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():
+                reader.result()
         except PeerGone as gone:
-            return str(gone)
-        except (ProtocolError, OSError) as error:
+            return f"{gone}{self._questions.hint}"
+        except ProtocolError as error:
             return f"{type(error).__name__}: {error}"
+        except OSError as error:
+            return f"{type(error).__name__}: {error}{self._questions.hint}"
+        else:
+            return "it was told EXIT"
         finally:
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            for task in (writer, reader, left):
+                task.cancel()
+            await asyncio.gather(writer, reader, left, return_exceptions=True)
             self.close()
 
     def leave(self) -> None:
-        """Say EXIT, if it can be said without waiting; then cancel `serve`."""
-        if not self._sending:
-            with contextlib.suppress(OSError):
-                self._connection.send(EXIT)
+        """Say EXIT once the client has said all that it owes; `serve` then ends.
+
+        A client that hangs up while it owes an answer dies of it: after its last force it owes
+        one to STATUS. i-PI waits for it, too.
+        """
+        self._leaving = True
+        if self._free:
+            self._say_exit()
 
     def close(self) -> None:
-        """Close the socket, if it is open."""
+        """Close the socket, if it is open; a client that is still busy may find EXIT there."""
+        if not self._left.is_set() and self._connection.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._connection.send(EXIT)
         self._connection.close()
 
     def cannot(self, job: Evaluate) -> str:
@@ -104,12 +118,24 @@ class Connection:
             )
         if job.energies:
             return "a stock i-PI client gives no site energies: use a mixserver-worker"
-        if self._atoms is not None and self._atoms != len(job.positions):
+        if self._questions.own_atoms and (other := self._other_number(job)):
             return (
-                f"a stock i-PI client works on one system: its first job had {self._atoms} atoms, "
-                f"this one has {len(job.positions)}"
+                f"{other}. It has atoms of its own (LAMMPS, ASE), so it cannot serve clusters, "
+                "whose number of atoms changes: use a mixserver-worker, which takes any number"
             )
         return ""
+
+    def outgrown(self, job: Evaluate) -> str:
+        """Why this process of the client cannot do a job, but the next one can; "" if it can."""
+        return "" if self._questions.own_atoms else self._other_number(job)
+
+    def _other_number(self, job: Evaluate) -> str:
+        if self._atoms is None or self._atoms == len(job.positions):
+            return ""
+        return (
+            f"a stock i-PI client works on one system: its first job had {self._atoms} atoms, "
+            f"this one has {len(job.positions)}"
+        )
 
     def begin(self, job: Evaluate) -> None:
         """Take a job, to be sent as soon as the client is free."""
@@ -117,19 +143,25 @@ class Connection:
             self._tell(Failed(self.name, job.job, "worker", f"it still has job {self._job.job}"))
             return
         self._job, self._atoms = job, len(job.positions)
+        self._script = self._questions.about(job)
+        self._question = next(self._script)
+        self._started = time.perf_counter()
         if self._free:
             self._ask()
 
     def _ask(self) -> None:
-        job = self._job
-        if job is None:
+        job, question = self._job, self._question
+        if job is None or question is None:
             return
-        self._free, self._started = False, time.perf_counter()
-        self._turn = _turn(job.cell)
-        positions, cell = job.positions, job.cell
-        if self._turn is not None:
-            positions, cell = positions @ self._turn, np.tril(cell @ self._turn)
-        self._outbox.put_nowait(self._client.ask(positions, cell))
+        self._free, self._question = False, None
+        parameters = _BATCH.sub("", job.parameters)
+        data = self._client.ask(
+            question.positions,
+            question.cell,
+            parameters=f" {parameters} " if parameters else "",
+            rid=job.rid,
+        )
+        self._outbox.put_nowait(data)
 
     async def _read(self) -> NoReturn:
         loop = asyncio.get_running_loop()
@@ -137,9 +169,16 @@ class Connection:
         while True:
             if tcp and _QUICKACK is not None:
                 # Clients that send in small pieces without TCP_NODELAY (ASE) wait 44 ms for each
-                # delayed acknowledgement; the kernel forgets this setting, so it is made anew.
+                # delayed acknowledgement; the kernel forgets this setting, so it is made each time.
                 self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            n = await loop.sock_recv_into(self._connection, self._client.want())
+            patience = self._terms.patience_s if self._client.midway else None
+            try:
+                async with asyncio.timeout(patience):
+                    n = await loop.sock_recv_into(self._connection, self._client.want())
+            except TimeoutError:
+                raise PeerGone(
+                    f"it stopped in the middle of a message for {patience:g} s (workers.patience_s)"
+                ) from None
             if n == 0:
                 raise PeerGone("it hung up")
             for event in self._client.filled(n):
@@ -151,48 +190,50 @@ class Connection:
                 self._outbox.put_nowait(data)
             case Free():
                 self._free = True
+                if self._leaving:
+                    self._say_exit()
+                    return
                 if not self.joined:
                     self.joined = True
-                    self._tell(Joined(self.name, self._role, self._card))
+                    # i-PI's own drivers ask for INIT, and take whatever atoms they are sent
+                    self._questions.own_atoms = not self._client.needs_init
+                    self._tell(Joined(self.name, self._terms.role, self._terms.card))
                 self._ask()
-            case Forces(reply) if self._job is not None:
-                job, self._job = self._job, None
-                result = _result(job.job, reply, self._turn, time.perf_counter() - self._started)
-                self._tell(Answered(self.name, result))
+            case Forces(reply) if self._script is not None:
+                try:
+                    self._question = self._script.send(reply)
+                except StopIteration as end:
+                    self._finish(end.value)
+
+    def _finish(self, outcome: Reply | Unfit) -> None:
+        job, self._job, self._script = self._job, None, None
+        if job is None:
+            return
+        if isinstance(outcome, Unfit):
+            why = f"the stock client is not fit for this run: {outcome.why}"
+            self._tell(Failed(self.name, job.job, outcome.blame, why))
+            return
+        result = Result(
+            job=job.job,
+            energy=outcome.energy,
+            forces=outcome.forces,
+            virial=outcome.virial,
+            extras=outcome.extras,
+            seconds=time.perf_counter() - self._started,
+        )
+        self._tell(Answered(self.name, result))
+
+    def _say_exit(self) -> None:
+        self._free = False
+        self._outbox.put_nowait(EXIT)
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             data = await self._outbox.get()
-            self._sending = True
             try:
                 await loop.sock_sendall(self._connection, data)
             except OSError:
                 return  # the reader sees the end of the stream too, and says so
-            self._sending = False
-
-
-def _result(job: int, reply: Reply, turn: Matrix | None, seconds: float) -> Result:
-    forces, virial = reply.forces, reply.virial
-    if turn is not None:
-        forces, virial = forces @ turn.T, turn @ virial @ turn.T
-    return Result(
-        job=job,
-        energy=reply.energy,
-        forces=forces,
-        virial=virial,
-        extras=reply.extras,
-        seconds=seconds,
-    )
-
-
-def _turn(cell: Matrix) -> Matrix | None:
-    """(3, 3) orthogonal Q for which cell @ Q is as i-PI has it (rows lower triangular), if needed.
-
-    A left-handed cell is mirrored, too; no potential that is a function of distances minds.
-    """
-    if not np.triu(cell, 1).any() and (np.diag(cell) > 0.0).all():
-        return None
-    q, r = np.linalg.qr(cell.T)
-    turn: Matrix = q * np.where(np.diag(r) < 0.0, -1.0, 1.0)
-    return turn
+            if data is EXIT:
+                self._left.set()

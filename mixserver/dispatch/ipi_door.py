@@ -20,6 +20,7 @@ import structlog
 
 from mixserver.dispatch.events import Door, Event, Failed, Heard, Left
 from mixserver.dispatch.ipi_client import Connection
+from mixserver.dispatch.ipi_questions import Geometry, Terms
 from mixserver.errors import ConfigError
 from mixserver.wire.address import SOCKETS_PREFIX, Address, parse_address
 from mixserver.wire.worker import Evaluate, ModelCard, Role
@@ -27,17 +28,26 @@ from mixserver.wire.worker import Evaluate, ModelCard, Role
 log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 16
+_GOODBYE_S: Final = 10.0
+"""How long a client that is told to leave is waited for, if it still owes an answer."""
 
 
 class IpiDoor:
     """Where stock i-PI clients connect.
 
+    Each process of a client works on one number of atoms. Where a job has another, the client is
+    told EXIT and the job waits for the next process.
+
     Args:
         address: "unix:NAME" or "HOST:PORT" to bind; port 0 picks a free one.
         role: what its clients serve as.
         card: what they are; a stock client cannot say it itself.
+        geometry: what they get; see `Terms`.
+        test_count: whether their number of atoms is tested; see `Terms`.
+        test_order: whether the order of their elements is tested; see `Terms`.
         sockets_prefix: put before a unix socket's name. LAMMPS and ASE know only i-PI's own.
         heartbeat_s: how often an open connection is reported as a sign of life.
+        patience_s: how long a client may stop in the middle of a message.
 
     Raises:
         ConfigError: the address is malformed, or the card promises what no client can do.
@@ -49,8 +59,12 @@ class IpiDoor:
         role: Role,
         *,
         card: ModelCard,
+        geometry: Geometry = "standard",
+        test_count: bool = True,
+        test_order: bool = False,
         sockets_prefix: str = SOCKETS_PREFIX,
         heartbeat_s: float = 1.0,
+        patience_s: float = 5.0,
     ) -> None:
         if card.weights or card.energies or card.criteria:
             raise ConfigError(
@@ -58,12 +72,13 @@ class IpiDoor:
                 f"model card {card.name!r} must not promise them"
             )
         self._address = parse_address(address, sockets_prefix=sockets_prefix)
-        self._role: Role = role
-        self._card = card
+        self._terms = Terms(role, card, geometry, test_count, test_order, patience_s)
         self._heartbeat_s = heartbeat_s
         self._clients: dict[str, Connection] = {}
         self._serving: dict[str, asyncio.Task[None]] = {}
+        self._own: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._released = False
         self._numbers = itertools.count(1)
         self._listener: socket.socket | None = None
         self._report: Callable[[Door, Event], None] | None = None
@@ -84,9 +99,8 @@ class IpiDoor:
             port = int(self._listener.getsockname()[1])
             self._address = Address(host=self._address.host, port=port)
         self._report = report
-        self._spawn(self._accept(self._listener))
-        self._spawn(self._beat())
-        log.info("waiting for i-PI clients", address=self.address, role=self._role)
+        self._own = [self._spawn(self._accept(self._listener)), self._spawn(self._beat())]
+        log.info("waiting for i-PI clients", address=self.address, role=self._terms.role)
 
     def welcome(self, worker: str) -> None:
         """Do nothing: i-PI's protocol has no word for it."""
@@ -98,21 +112,45 @@ class IpiDoor:
             self._later(Left(worker, "it is not connected"))
         elif why := connection.cannot(job):
             self._later(Failed(worker, job.job, "input", why))
+        elif why := connection.outgrown(job):
+            self._release(worker, why)
         else:
             connection.begin(job)
 
     def drop(self, worker: str, reason: str) -> None:
-        """Say EXIT to a client and hang up."""
+        """Say EXIT to a client, once it has said what it owes, and hang up."""
         connection = self._clients.pop(worker, None)
         if connection is not None:
             log.info("i-PI client dropped", worker=worker, why=reason)
-            connection.leave()
-            self._serving[worker].cancel()
+            self._part(connection)
+
+    def _release(self, worker: str, why: str) -> None:
+        """Have a client's process end, so that a new one can take another number of atoms."""
+        tell = log.info if self._released else log.warning
+        self._released = True
+        tell(
+            "i-PI client released",
+            worker=worker,
+            why=why,
+            cure="start clients in a loop (while i-pi-driver-py ...; do :; done), so that a new "
+            "process connects, or use mixserver-worker, which takes any number of atoms",
+        )
+        self._part(self._clients.pop(worker))
+        self._later(Left(worker, why, orderly=True))
+
+    def _part(self, connection: Connection) -> None:
+        connection.leave()
+        task = self._serving[connection.name]
+        asyncio.get_running_loop().call_later(_GOODBYE_S, task.cancel)
 
     async def close(self, reason: str) -> None:
         """Say EXIT to every client, and give back sockets, tasks and the file of the socket."""
+        for task in self._own:
+            task.cancel()
         for worker in list(self._clients):
             self.drop(worker, reason)
+        if self._serving:
+            await asyncio.wait(self._serving.values(), timeout=_GOODBYE_S)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -137,7 +175,7 @@ class IpiDoor:
             name = f"ipi-client-{next(self._numbers)}"
             if not self._address.unix:
                 name += f" ({where[0]}:{where[1]})"
-            connection = Connection(peer, name, self._role, self._card, self._later)
+            connection = Connection(peer, name, self._terms, self._later)
             self._clients[name] = connection
             self._serving[name] = task = self._spawn(self._serve(connection))
             task.add_done_callback(partial(self._served, connection))

@@ -72,6 +72,8 @@ class Request:
     """What INIT said: i-PI's <parameters>, e.g. "a : 1 , b : 2"."""
     slot: int = 0
     """Place within a batch."""
+    rid: int = 0
+    """What the last INIT of this connection called a request; of this one only if `bead` is it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +85,8 @@ class Reply:
     forces: Vectors = field(repr=False)
     """(n, 3) eV/Å."""
     virial: Matrix
-    """(3, 3) eV, -dE/dstrain = sum_i r_i (x) f_i, positive where the system pushes outward."""
+    """(3, 3) eV, -dE/dstrain = sum_i r_i (x) f_i, positive where the system pushes outward. Goes
+    out as it is: i-PI reads one triangle, but keeps all nine numbers of a committee's."""
     extras: str = ""
     """Text for i-PI's extras: a JSON object, or anything that is no JSON."""
 
@@ -209,7 +212,7 @@ def check_reply(reply: Reply, atoms: int) -> Reply:
         atoms: how many were asked for.
 
     Returns:
-        The reply with its virial made symmetric (i-PI reads one triangle only).
+        The same reply.
 
     Raises:
         EvaluationError: a wrong shape, a number that is not finite, extras i-PI cannot take.
@@ -229,7 +232,7 @@ def check_reply(reply: Reply, atoms: int) -> Reply:
     if not np.isfinite(reply.virial).all():
         raise EvaluationError(f"the virial for i-PI is not finite: {reply.virial.tolist()}")
     _check_extras(reply.extras)
-    return Reply(reply.energy, reply.forces, (reply.virial + reply.virial.T) / 2, reply.extras)
+    return reply
 
 
 def _check_extras(text: str) -> None:

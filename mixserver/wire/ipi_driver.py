@@ -88,6 +88,7 @@ class Driver(Reader):
         self._announce = announce_beads
         self._initialised = False
         self._bead: int | None = None
+        self._rid = 0
         self._parameters = ""
         self._slots = 1
         self._plain = False
@@ -183,7 +184,7 @@ class Driver(Reader):
     def _parse_init(self) -> Generator[memoryview, None, None]:
         if self._busy:
             raise ProtocolError("INIT came before the last POSDATA was answered")
-        bead = yield from read_int(-(1 << 31), (1 << 31) - 1, "INIT's rid")
+        self._rid = yield from read_int(-(1 << 31), (1 << 31) - 1, "INIT's rid")
         text = yield from read_text(_MOST_PARAMETERS, "INIT's parameters")
         self._parameters = text.strip(" \0")
         self._slots = 1
@@ -197,7 +198,7 @@ class Driver(Reader):
                 f"{len(self._shared[0])}"
             )
         # With a batch the rid is the first request's only: it says nothing of the others.
-        self._bead = bead if self._announce and self._slots == 1 else None
+        self._bead = self._rid if self._announce and self._slots == 1 else None
         self._initialised = True
 
     def _parse_positions(self) -> Generator[memoryview, None, None]:
@@ -251,7 +252,7 @@ class Driver(Reader):
         rows = np.ascontiguousarray(cells.transpose(0, 2, 1)) * BOHR
         return Asked(
             tuple(
-                Request(converted[slot], rows[slot], self._bead, self._parameters, slot)
+                Request(converted[slot], rows[slot], self._bead, self._parameters, slot, self._rid)
                 for slot in range(self._slots)
             )
         )

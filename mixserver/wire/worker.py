@@ -135,6 +135,10 @@ class Evaluate(_Message, frozen=True, eq=False, tag="evaluate"):
     site adds exactly nothing to the energy, the forces and the virial."""
     criterion: str = ""
     """A LAMMPS per-atom compute without its ID and group, e.g. "coord/atom cutoff 2.9"."""
+    parameters: str = ""
+    """Without a region: i-PI's <parameters>, as its INIT has them. For stock clients."""
+    rid: int = 0
+    """Without a region: what i-PI's INIT calls the request. For stock clients."""
 
     def __post_init__(self) -> None:
         n = _count(self.positions, "Evaluate.positions")

