@@ -27,7 +27,7 @@ from mixserver.record.runs import Origin
 from mixserver.reference import read_reference
 from mixserver.region.selecting import Selecting
 from mixserver.restarting import Models
-from mixserver.selectors import MEMORY, build_selector, recall, uses
+from mixserver.selectors import build_selector, uses, with_journal
 from mixserver.step import MixedStep, PlainStep, Step
 from mixserver.upstream import Upstream, too_long
 from mixserver.wire.address import checked_door, parse_address
@@ -96,8 +96,8 @@ def build(
         doors.append(_clients(config, config.upstream.sockets_prefix))
     dispatcher = Dispatcher(policy, doors)
     selector = None if config.region is None else build_selector(config, start)
-    if selector is not None and earlier is not None:
-        recall(selector, earlier / MEMORY)
+    if selector is not None:
+        selector = with_journal(selector, folder, earlier)
     recorder = Recorder(
         folder, every=config.record.every, regions_every=config.record.regions_every
     )
@@ -139,7 +139,8 @@ def build(
         step = _Compared(plain, models)
     step = GuardedStep(step, topology, config.limits, mixed=selector is not None)
     upstreams = [
-        (channel, _upstream(config, address, prefix)) for channel, address in case.channels
+        (channel, _upstream(config, address, prefix, selector))
+        for channel, address in case.channels
     ]
     return Parts(
         topology, start, step, dispatcher, recorder, upstreams, door, selector, preparation, models
@@ -211,7 +212,9 @@ def _clients(config: Config, prefix: str) -> IpiDoor:
     )
 
 
-def _upstream(config: Config, address: str, prefix: str) -> Callable[[Answering], Upstream]:
+def _upstream(
+    config: Config, address: str, prefix: str, selector: Selecting | None
+) -> Callable[[Answering], Upstream]:
     def make(answer: Answering) -> Upstream:
         return Upstream(
             address,
@@ -223,6 +226,7 @@ def _upstream(config: Config, address: str, prefix: str) -> Callable[[Answering]
             first_contact_s=config.upstream.first_contact_s,
             later_contact_s=config.upstream.later_contact_s,
             again=too_long,
+            connected=None if selector is None else selector.connected,
         )
 
     return make

@@ -24,12 +24,14 @@ from mixserver.config import (
 from mixserver.config import Region as RegionTable
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
-from mixserver.record.runs import write_whole
+from mixserver.record.journal import Journal, has_journal
+from mixserver.record.runs import chain, write_whole
 from mixserver.region import seeds as kinds
 from mixserver.region.following import Following
 from mixserver.region.frozen import Frozen
 from mixserver.region.selecting import Selecting
 from mixserver.region.selector import Selector
+from mixserver.remembering import Remembering
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +97,27 @@ def uses(config: Config) -> Uses:
     )
 
 
+def with_journal(selector: Selecting, folder: Path, earlier: Path | None = None) -> Selecting:
+    """Have a selector go on with what an earlier run's regions remembered, and keep a journal.
+
+    Args:
+        selector: as `build_selector` made it.
+        folder: this run's.
+        earlier: the folder of the run that goes on.
+
+    Raises:
+        ConfigError: what the earlier run left is something else, or of other atoms.
+    """
+    runs = [] if earlier is None else [run for run in chain(earlier)[::-1] if has_journal(run)]
+    if not (isinstance(selector, Selector) and selector.remembers):
+        runs = []
+    if earlier is not None and not runs:
+        recall(selector, earlier / MEMORY)
+    if not (isinstance(selector, Selector) and selector.remembers):
+        return selector
+    return Remembering(selector, Journal(folder), runs)
+
+
 def remember(selector: Selecting, file: Path) -> None:
     """Write down what regions remember (hysteresis, seeds, samples), all of it or nothing.
 
@@ -110,7 +133,7 @@ def remember(selector: Selecting, file: Path) -> None:
 
 
 def recall(selector: Selecting, file: Path) -> None:
-    """Take back what `remember` wrote; without the file, regions start anew.
+    """Take back what `remember` wrote; without it regions start anew, and that is logged.
 
     Raises:
         ConfigError: the file is something else, or of other atoms.
@@ -119,7 +142,7 @@ def recall(selector: Selecting, file: Path) -> None:
     try:
         state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except FileNotFoundError:
-        log.warning("regions start anew: their memory was not saved", file=str(file))
+        _forgotten(file)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{file} is no memory of regions: {error}; {cure}") from error
     else:
@@ -127,6 +150,12 @@ def recall(selector: Selecting, file: Path) -> None:
             selector.restore(state)
         except ConfigError as error:
             raise ConfigError(f"{file} does not fit this case: {error}; {cure}") from error
+        if selector.remembers and not state:
+            _forgotten(file)
+
+
+def _forgotten(file: Path) -> None:
+    log.warning("regions start anew: their memory was not saved", file=str(file))
 
 
 def _seeds(table: RegionTable, start: Frame) -> kinds.Seeds | kinds.CriterionSeeds:

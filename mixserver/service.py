@@ -47,6 +47,8 @@ class Service:
             ConfigError: an address is in use or none.
         """
         async with contextlib.AsyncExitStack() as closing:
+            if self.parts.selector is not None:
+                closing.callback(self.parts.selector.close)
             closing.callback(self._remember)
             closing.callback(self.parts.recorder.close)
             await self.parts.dispatcher.open()

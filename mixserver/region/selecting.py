@@ -59,6 +59,12 @@ class Selecting(Protocol):
     def work(self, bead: int) -> float:
         """EV, the sum of all jumps of a bead's energy: what is conserved is the energy less it."""
 
+    def connected(self) -> None:
+        """Say that upstream has connected, or connected again: it may have gone back."""
+
+    def close(self) -> None:
+        """Give back what is held open."""
+
     def state(self) -> dict[str, Any]:
         """What must survive a restart, as plain numbers and lists."""
 
@@ -94,6 +100,12 @@ class Memoryless:
     def work(self, bead: int) -> float:
         """EV, always 0."""
         return 0.0
+
+    def connected(self) -> None:
+        """The same frame has the same region, whenever it is asked for."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def state(self) -> dict[str, Any]:
         """Empty: nothing need survive a restart."""

@@ -175,6 +175,26 @@ class Selector:
             before = None
         return Region(expensive, seeds.atoms(frame), before=before)
 
+    def connected(self) -> None:
+        """Whether upstream went back is found out by whoever keeps what was remembered before."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def memory(self, bead: int) -> Memory:
+        """What is remembered of a bead now; its arrays are replaced later, never changed."""
+        return self._memory(bead)
+
+    def take(self, bead: int, memory: Memory) -> None:
+        """Have a bead remember this instead, as if its last evaluation had left it.
+
+        Raises:
+            ConfigError: it is of other atoms.
+        """
+        memory.check(self._count)
+        self._memories[bead] = memory
+        self._asked.pop(bead, None)
+
     def state(self) -> dict[str, Any]:
         """What is remembered, per bead, as plain numbers and lists."""
         unanswered = {b: asked.before for b, asked in self._asked.items() if not asked.done}

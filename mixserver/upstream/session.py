@@ -43,6 +43,7 @@ class Upstream:
             waits for ever.
         again: whether i-PI may ask again after an answer that raised this error; otherwise `run`
             ends with it at once.
+        connected: called on the event loop whenever a connection stands, the first time and again.
 
     Raises:
         ConfigError: the address is malformed, or less than one connection is wanted.
@@ -60,6 +61,7 @@ class Upstream:
         first_contact_s: float = 0.0,
         later_contact_s: float = 0.0,
         again: Callable[[MixserverError], bool] = lambda _: True,
+        connected: Callable[[], None] | None = None,
     ) -> None:
         if connections < 1:
             raise ConfigError(f"upstream.connections must be 1 or more, got {connections}")
@@ -72,6 +74,7 @@ class Upstream:
         self._first_contact_s = first_contact_s
         self._later_contact_s = later_contact_s
         self._again = again
+        self._connected = connected
         self._failures_in_a_row = 0
         self._stopped = False
         self._contact = asyncio.Event()
@@ -106,7 +109,7 @@ class Upstream:
         """
         loop = asyncio.get_running_loop()
         for _ in range(self._connections):
-            desk = _Desk(self._evaluate, self._repeats, self._contact)
+            desk = _Desk(self._evaluate, self._repeats, self._contacted)
 
             def notify(notice: Notice, desk: _Desk = desk) -> None:
                 loop.call_soon_threadsafe(desk.hear, notice)
@@ -152,6 +155,11 @@ class Upstream:
             await self._repeats.clear()
             for link in self._links:
                 link.join()
+
+    def _contacted(self) -> None:
+        self._contact.set()
+        if self._connected is not None:
+            self._connected()
 
     async def _expect_contact(self) -> None:
         try:
@@ -231,7 +239,7 @@ class _Desk:
     Args:
         evaluate: answers what a link wants.
         repeats: knows what is under way.
-        contact: is set when there was contact.
+        contact: called whenever there is contact.
     """
 
     link: Link
@@ -240,7 +248,7 @@ class _Desk:
         self,
         evaluate: Callable[[Link, Wanted], Coroutine[Any, Any, None]],
         repeats: Repeats,
-        contact: asyncio.Event,
+        contact: Callable[[], None],
     ) -> None:
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Whether i-PI said EXIT, once the link's thread is done; or why it cannot go on."""
@@ -260,7 +268,7 @@ class _Desk:
         """Do what a notice asks for."""
         match notice:
             case Contact():
-                self._contact.set()
+                self._contact()
             case Wanted() if not self.over.done():
                 task = asyncio.ensure_future(self._evaluate(self.link, notice))
                 self._running.add(task)

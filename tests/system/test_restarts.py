@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ipi_cases import free_port
+from limits import HANG_S
+
+from mixserver.ipi_input import read_input
+from mixserver.record.plots import read_reports
+from mixserver.record.report import Report
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 MIXSERVER = Path(sys.executable).parent / "mixserver"
@@ -31,7 +42,7 @@ def edit(file: Path, old: str, new: str) -> None:
 
 def mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MIXSERVER, *arguments], capture_output=True, text=True, timeout=100, check=False
+        [MIXSERVER, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False
     )
 
 
@@ -79,3 +90,128 @@ def test_a_named_checkpoint_is_gone_on_from(case: Path) -> None:
 
 
 CHECKPOINTS = "stride='5' filename='chk' overwrite='false'"
+
+
+CRITERION = """
+seeds = { kind = "criterion", compute = "coord/atom cutoff 3.6", low = 3.0, every = 6, samples = 2 }
+hysteresis = { time_in = 5.0, time_out = 5.0 }
+"""
+HYSTERESIS = """
+seeds = { kind = "sphere", centre = [10.0, 10.0, 10.0], radius = 2.0 }
+hysteresis = { time_in = 7.0, time_out = 20.0 }
+"""
+
+
+def remembering(case: Path, kind: str) -> None:
+    """Give a case a region with memory, and models that differ by half."""
+    edit(case / "mix.toml", "follow = true", "")
+    edit(case / "mix.toml", '"0.0120"', '"0.0156"')
+    region = CRITERION if kind == "energy" else HYSTERESIS
+    edit(case / "mix.toml", 'seeds = { kind = "atoms", indices = [132] }', region)
+    edit(case / "mix.toml", 'kind = "energy"', f'kind = "{kind}"')
+
+
+def reports(run: Path) -> list[Report]:
+    return read_reports(run) if (run / "mixserver.jsonl").exists() else []
+
+
+def until(there: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + HANG_S
+    while not there():
+        assert process is None or process.poll() is None, "ended early"
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def wrote(run: Path, lines: int) -> bool:
+    file = run / "mixserver.jsonl"
+    return file.exists() and file.read_bytes().count(b"\n") >= lines
+
+
+@pytest.mark.parametrize("kind", ["energy", pytest.param("force", marks=pytest.mark.physics)])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(case: Path, kind: str) -> None:
+    remembering(case, kind)
+    ran("run", case, "--quiet", "--steps", "45")
+    straight = reports(case / "runs/0001")
+    killed = case / "runs/0002"
+    running = subprocess.Popen(
+        [MIXSERVER, "run", case, "--quiet"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: wrote(killed, 14), running)
+    finally:
+        running.kill()
+        running.wait()
+    assert not (killed / "region.json").exists()  # an empty memory is not written
+    until((killed / "RESTART").exists)
+    until(lambda: "</simulation>" in (killed / "RESTART").read_text())
+    step = read_input(killed / "RESTART").step
+    assert step < 45
+    done = mixserver("run", case, "--restart", "--steps", "45")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    went_on = reports(case / "runs/0003")
+    assert len(went_on) == 46 - step
+    for then, now in zip(straight[step:], went_on, strict=True):
+        assert (now.seeds, now.core, now.blend) == (then.seeds, then.core, then.blend)
+        assert now.work == pytest.approx(then.work, abs=1e-6)
+        assert now.energy == pytest.approx(then.energy, abs=1e-6)  # RESTART has nine digits
+    lambdas = {(report.core, report.blend) for report in straight}
+    assert len(lambdas) > 5  # there was something to forget
+
+
+def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
+    remembering(case, "energy")
+    port = free_port()
+    edit(case / "mix.toml", '"unix:minimal"', f'"127.0.0.1:{port}"')
+    edit(case / "input.xml", "mode='unix'", "mode='inet'")
+    place = f"127.0.0.1 </address> <port> {port} </port>"
+    edit(case / "input.xml", "minimal </address>", place)
+    edit(case / "input.xml", "stride='100' filename='chk' overwrite='true'", CHECKPOINTS)
+    with contextlib.ExitStack() as stack:
+
+        def start(*command: str | Path) -> subprocess.Popen[bytes]:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [str(word) for word in command],
+                    cwd=case,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        door = f"ipc://{case}/door"
+        with (case / "mix.toml").open("a") as file:
+            file.write(f'\n[workers]\ndoor = "{door}"\n')
+        server = start(MIXSERVER, "serve", case)
+        for role, epsilon in (("cheap", "0.0104"), ("expensive", "0.0156")):
+            worker = MIXSERVER.with_name("mixserver-worker")
+            toy = ("toy", "--epsilon", epsilon, "--sigma", "3.4", "--cutoff", "7.0")
+            start(worker, *toy, "--server", door, "--role", role)
+        ipi = start(MIXSERVER.with_name("i-pi"), "input.xml")
+        run = case / "runs/0001"
+        until(lambda: wrote(run, 25), server)
+        ipi.kill()
+        ipi.wait()
+        step = read_input(case / "simulation.chk_2").step
+        assert step == 10
+        before = len(reports(run))
+        again = start(MIXSERVER.with_name("i-pi"), "simulation.chk_2")
+        until(lambda: wrote(run, before + 8), server)
+        again.terminate()
+        again.wait()
+        found = reports(run)
+        log = (run / "server.log").read_text()
+        back = int(re.findall(r'"evaluations_back": (\d+)', log)[0])
+        first = next(
+            n
+            for n, report in enumerate(found)
+            if n > before - 2 and report.energy == pytest.approx(found[step].energy, abs=1e-6)
+        )
+        assert back == first - 1 - step
+        for then, now in zip(found[step : step + 6], found[first:], strict=False):
+            assert (now.core, now.blend) == (then.core, then.blend)
+            assert now.energy - now.work == pytest.approx(then.energy - then.work, abs=1e-6)
