@@ -33,6 +33,7 @@ from mixserver.record.runs import CONTINUED, Origin
 from mixserver.reference import read_reference
 from mixserver.restarting import origin, refuse_other_settings
 from mixserver.service import Service
+from mixserver.supply import unsupplied
 from mixserver.wire.worker import Role
 
 log = structlog.get_logger(__name__)
@@ -163,7 +164,7 @@ async def run_case(
     if earlier is not None:
         refuse_other_settings(earlier, case.config)
     ipi = read_input(source)
-    wrong = disagreements(case, ipi, read_reference(case)[0])
+    wrong = unsupplied(case) or disagreements(case, ipi, read_reference(case)[0])
     if wrong:
         raise ConfigError(wrong[0])
     if steps is not None:

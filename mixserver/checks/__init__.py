@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mixserver.checks.files import check_files
 from mixserver.checks.findings import Finding
+from mixserver.checks.guards import check_guards
 from mixserver.checks.models import check_models
 from mixserver.checks.pool import pool
 from mixserver.checks.quantities import timeout_findings
@@ -37,7 +38,8 @@ async def check_case(
         What was found, in the order it was looked at. Never raises for what it checks.
     """
     told = tell if tell is not None else lambda finding: None
-    found, topology, _ = check_files(case)
+    found, topology, start = check_files(case)
+    found += check_guards(case, start)
     for finding in found:
         told(finding)
     if quick or topology is None or any(f.level == "error" for f in found):

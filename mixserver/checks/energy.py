@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from mixserver.checks.differences import TWO_MODELS, check_differences, of_mixed
-from mixserver.checks.findings import Finding
+from mixserver.checks.findings import Finding, Level
 from mixserver.checks.ghost_words import check_ghosts
 from mixserver.checks.ghosts import divider
 from mixserver.checks.regions import Seen
@@ -14,6 +15,9 @@ from mixserver.errors import MixserverError
 from mixserver.frame import Frame
 from mixserver.mixing.state import State
 from mixserver.prepare import STATE, Preparation, Reaches
+
+_SPREAD: Final = 2.0
+"""eV of e - c among atoms that should be alike."""
 
 
 async def check_energy(
@@ -68,5 +72,9 @@ def _zeros(state: State) -> list[Finding]:
             words += "the blend"
         else:
             words += f" among its {zero.atoms} atoms, all of them core"
-        found.append(Finding("ok", "zero", words, zero.value))
+        level: Level = "ok"
+        if zero.spread > _SPREAD:
+            level = "warning"
+            words += "; atoms of one kind differ by far less where both models are at home"
+        found.append(Finding(level, "zero", words, zero.value))
     return found

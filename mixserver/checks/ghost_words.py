@@ -22,6 +22,10 @@ from mixserver.selectors import build_selector
 
 _SMALL: Final = 2e-2
 """eV/Å of ghost force that few will mind."""
+_LARGE: Final = 2.0
+"""eV/Å of ghost force, or eV of e - d - c, that two models of one material hardly come to."""
+_STRETCHED: Final = 0.05
+"""A strain at which crystals yield."""
 _MOVE: Final = 0.1
 """Å, a move of an atom of the blend, for a scale of energies."""
 _MOVED: Final = f"atoms moved by {SHAKE} Å"
@@ -81,7 +85,20 @@ def _judged(preparation: Preparation, felt: Ghosts, bare: Ghosts | None = None) 
         words = f"with dead loads {words}; without {bare.largest:.3f} and {bare.rms:.3f}"
     level: Level = "ok" if felt.largest < _SMALL else "warning"
     cure = ""
-    if level == "warning" and preparation.moves:
+    most = felt if bare is None else bare
+    if most.largest > preparation.config.limits.dead_load:
+        level = "error"
+        cure = (
+            f": more than {preparation.config.limits.dead_load:g} eV/Å (limits.dead_load), so the "
+            "models do not describe one material at this structure, or its unit is wrong"
+        )
+    elif bare is not None and bare.largest > _LARGE:
+        level = "warning"
+        cure = (
+            ": dead loads hide how differently the models divide the energy; they are right at "
+            "the structure alone, so look at both models there"
+        )
+    elif level == "warning" and preparation.moves:
         cure = ": widen region.blend_width, or take models that divide the energy alike"
     elif level == "warning":
         cure = ': set mixing.dead_loads = "structure", best at a relaxed structure'
@@ -94,7 +111,7 @@ def _elsewhere(moved: Ghosts, loaded: Ghosts) -> Finding:
         f"{_MOVED} along each axis, ghost forces in the blend are rms {loaded.rms:.2g} eV/Å with "
         f"them, {moved.rms:.2g} without"
     )
-    return Finding("ok", "dead loads", words, loaded.rms)
+    return Finding(_sane(loaded.rms, _LARGE), "dead loads", words, loaded.rms)
 
 
 async def _wider(
@@ -129,7 +146,7 @@ async def _stretched(preparation: Preparation, felt: Ghosts) -> list[Finding]:
         f"ghost forces {verb} core and blend as a strain of {100 * abs(stretch):.3f} % would; held "
         "by their surroundings they give way less"
     )
-    return [Finding("ok", "ghost strain", words, stretch)]
+    return [Finding(_sane(abs(stretch), _STRETCHED), "ghost strain", words, stretch)]
 
 
 def _scale(felt: Ghosts) -> Finding:
@@ -152,13 +169,18 @@ def _spread(preparation: Preparation, state: State, moved: Ghosts) -> Finding:
             f"{_MOVED}, rms {mixed.gap_rms:.2g}, at most {mixed.gap_max:.2g} eV in the blend: that "
             f"makes grad-lambda forces of up to {mixed.pull_max:.2g} eV/Å there"
         )
-        return Finding("ok", "e - d - c", words, mixed.gap_rms)
+        return Finding(_sane(mixed.gap_rms, _LARGE), "e - d - c", words, mixed.gap_rms)
     spread = max((zero.spread for zero in state.zeros.values()), default=0.0)
     words = (
         f"{spread:.2g} eV more or less: about as much each atom adds to the work (extras) when "
         "an update makes it expensive or cheap; region.hysteresis spreads it over evaluations"
     )
-    return Finding("ok", "e - d - c", words, spread)
+    return Finding(_sane(spread, _LARGE), "e - d - c", words, spread)
+
+
+def _sane(value: float, bound: float) -> Level:
+    """A value is told as "ok" up to a bound that two models of one material keep."""
+    return "ok" if value <= bound else "warning"
 
 
 def _draw(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
 from ase.data import chemical_symbols
 
 from mixserver.build import Parts
+from mixserver.checks.cost import check_cost
 from mixserver.checks.differences import check_differences, of_model, shaken
 from mixserver.checks.energy import check_energy
 from mixserver.checks.findings import Finding
@@ -18,7 +18,7 @@ from mixserver.checks.regions import seen as look_at
 from mixserver.checks.widths import check_buffer
 from mixserver.config import Case
 from mixserver.errors import MixserverError
-from mixserver.mixing.mixer import Mixer, about_all
+from mixserver.mixing.mixer import about_all
 from mixserver.prepare import carving_mixer
 from mixserver.wire.worker import Evaluate, ModelCard, Role
 
@@ -79,7 +79,7 @@ async def check_models(case: Case, parts: Parts, figure: Path | None = None) -> 
         found.append(Finding("warning", "picture", words))
     if any(finding.level == "error" for finding in found):
         return found  # what cannot be evaluated costs nothing, and matches nothing
-    found += await _cost(parts, mixer, seen)
+    found += await check_cost(parts, mixer, seen)
     # last: a model may break at crystals it was not asked for
     return found + await check_match(case, parts, cards.values())
 
@@ -145,33 +145,3 @@ def _region(seen: Seen) -> list[Finding]:
             )
         )
     return found
-
-
-async def _cost(parts: Parts, mixer: Mixer, seen: Seen) -> list[Finding]:
-    """Seconds per evaluation, from three evaluations as a run would make them."""
-    cheap, expensive = [], []
-    for seed in range(4):  # moved each time: some engines remember the last positions
-        frame = shaken(seen.frame, seed)
-        questions: list[tuple[Role, Evaluate]] = [("cheap", mixer.cheap(frame, seen.region))]
-        questions += [
-            ("expensive", job) for job in mixer.expensive(frame, seen.region, seen.cluster)
-        ]
-        answers = await parts.dispatcher.run(questions)
-        cheap.append(answers[0].took_s)
-        expensive.append(max((a.waited_s + a.took_s for a in answers[1:]), default=0.0))
-    c, e = statistics.median(cheap[1:]), statistics.median(expensive[1:])
-    return [
-        Finding(
-            "ok",
-            "cost",
-            f"cheap {1e3 * c:.0f} ms and expensive {1e3 * e:.0f} ms at the same time: 1000 "
-            f"evaluations take about {_duration(1000 * max(c, e))}; every bead counts",
-            max(c, e),
-        )
-    ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -62,6 +62,11 @@ def contradiction(config: Config) -> str:
         return 'upstream.address is missing: "unix:NAME" or "HOST:PORT", as in i-PI\'s <ffsocket>'
     if config.region is None and (upstream.channels.cheap or upstream.channels.correction):
         return "[upstream.channels] are parts of a mixed potential, but there is no [region]"
+    if config.region is not None and workers.clients and (why := _beyond_clients(config)):
+        return (
+            f"workers.clients: stock i-PI clients are the {workers.clients_role} model, but {why}; "
+            f"start a worker of mixserver for it ([[local]], or mixserver-worker)"
+        )
     for local in config.local:
         if (models.cheap if local.role == "cheap" else models.expensive) is None:
             return f"[[local]] starts a worker for {local.role}, but [models] has no {local.role}"
@@ -145,6 +150,19 @@ def _mixing_contradiction(region: Region, mixing: Mixing) -> str:
             "that no criterion chooses"
         )
     return _follow_contradiction(region) if region.follow else ""
+
+
+def _beyond_clients(config: Config) -> str:
+    """What a stock client cannot answer: it returns one energy, forces and a virial."""
+    if config.mixing.kind == "energy":
+        return (
+            "they return no weighted site energies, which mixing.kind = 'energy' asks of both "
+            "models (mixing.kind = 'force' does without)"
+        )
+    chosen = config.region is not None and isinstance(config.region.seeds, CriterionSeeds)
+    if chosen and config.workers.clients_role == "cheap":
+        return "they compute no per-atom criterion, which region.seeds asks of the cheap model"
+    return ""
 
 
 def _follow_contradiction(region: Region) -> str:

@@ -179,6 +179,11 @@ def test_a_job_nobody_can_do_is_told_once(case: Path) -> None:
     (case / "init.xyz").write_text("\n".join(lines) + "\n")
     done = _mixserver("check", case)
     assert done.returncode == 1
+    assert done.stdout.count("overlap") == 1
+    with (case / "mix.toml").open("a") as file:
+        file.write("\n[limits]\nshortest_pair = 0\n")  # let the models say it
+    done = _mixserver("check", case)
+    assert done.returncode == 1
     assert "job given up" not in done.stderr
     assert " ".join(done.stdout.split()).count("cannot be evaluated") == 1
 
