@@ -32,6 +32,8 @@ from mixserver.plausible import (
 from mixserver.step import Step
 from mixserver.wire.ipi import Reply, Request
 
+_STRIDE: Final = 0.5
+"""Å that atoms hardly move between two evaluations, if these are steps of one replica."""
 _SELDOM: Final = 200.0
 """The distances between all atoms are looked at again after this many times what that takes."""
 
@@ -80,7 +82,10 @@ class GuardedStep:
         try:
             reply = await self._step.answer(request, channel)
         except (BadInput, WorkerFault) as error:
-            raise await self._explained(error, frame) from error
+            explained = await self._explained(error, frame)
+            if explained is error:
+                raise
+            raise explained from error
         if self._mixed and (wrong := self._wrong(frame, reply, channel)):
             raise Implausible(await self._told(wrong, frame))
         self._before = request.positions
@@ -134,6 +139,8 @@ class GuardedStep:
             return Implausible(f"{places}. {_EXPLODED}. What came of it: {error}")
         seen = await asyncio.to_thread(crowding, frame)
         if not _odd(seen):
+            if moved := self._moved(frame, _STRIDE):
+                error.args = (f"{str(error).rstrip('.')}. {moved}{_LATER}", *error.args[1:])
             return error
         cause = _AT_START if self._before is None else _LATER
         return Implausible(
@@ -141,11 +148,13 @@ class GuardedStep:
             f"{cause}. What came of it: {error}"
         )
 
-    def _moved(self, frame: Frame) -> str:
-        """How far atoms have moved, in a sentence, or ""."""
+    def _moved(self, frame: Frame, least: float = 0.0) -> str:
+        """How far atoms have moved, in a sentence; "" if that is less than `least` (Å)."""
         if self._before is None:
             return ""
         moved = float(np.linalg.norm(frame.positions - self._before, axis=1).max())
+        if moved < least:
+            return ""
         return f"An atom has moved by {moved:.3g} Å since the evaluation before. "
 
 

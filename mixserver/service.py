@@ -16,7 +16,7 @@ import structlog
 
 from mixserver.build import Parts
 from mixserver.dispatch.guard import end_on_loop_error
-from mixserver.errors import InternalError, MixserverError
+from mixserver.errors import ConfigError, InternalError, MixserverError
 from mixserver.frame import Frame
 from mixserver.record.structures import write_frame
 from mixserver.selectors import MEMORY, remember
@@ -124,8 +124,10 @@ class Service:
             try:
                 return await answer(request)
             except Exception as error:
-                if self._keep(request) and isinstance(error, MixserverError):
-                    error.args = (f"{error}. The frame is saved: {self._failed}", *error.args[1:])
+                ours = isinstance(error, MixserverError) and not isinstance(error, ConfigError)
+                if self._keep(request) and ours:
+                    where = f"{str(error).rstrip('.')}. The frame is saved: {self._failed}"
+                    error.args = (where, *error.args[1:])
                 raise
 
         return keeping

@@ -34,6 +34,15 @@ from mixserver.errors import BadInput, ConfigError, MixserverError, WorkerFault
 from mixserver.wire.worker import Evaluate, ModelCard
 
 _log = logging.getLogger("mixserver.lammps")
+_OF_ATOMS: Final = (
+    "Pair distance < table inner cutoff",
+    "Pair distance > table outer cutoff",
+    "Non-numeric",
+    "Neighbor list overflow",
+    "Too many neighbor bins",
+    "Out of range atoms",
+)
+"""What LAMMPS says where it is the atoms that are at fault: no other worker could do better."""
 
 _TRACE: Final = 2.0**-100
 """The weight that LAMMPS gets for a site that shall not count and whose energy is wanted: lost in
@@ -151,7 +160,8 @@ class LammpsEngine:
         Raises:
             BadInput: NaN, an unknown element, atoms on top of each other, a criterion LAMMPS
                 refuses, site weights other than 1 for a potential that takes none.
-            WorkerFault: LAMMPS failed, in a fresh instance too.
+                It also is what LAMMPS says of the positions themselves.
+            WorkerFault: LAMMPS failed otherwise, in a fresh instance too.
         """
         refuse_nonsense(job, self._card.species, self._card.name)
         weight = job.weight
@@ -260,6 +270,8 @@ class LammpsEngine:
             ) from error
         except LammpsError as error:
             self._forget(_key(order))
+            if any(words in str(error) for words in _OF_ATOMS):
+                raise BadInput(f"LAMMPS refuses these positions: {error}") from error
             raise WorkerFault(f"LAMMPS failed, in a fresh instance too: {error}") from error
         except MixserverError:
             raise

@@ -32,6 +32,9 @@ _REFUSED: Final = {
     "AtomicDielectricMACE": "it predicts dipoles and polarisabilities, no energies",
     "EnergyDipolesMACE": "it predicts energies through dipole readouts",
 }
+_ARCHIVE: Final = b"PK\x03\x04"
+"""How torch's files begin: they are zip archives."""
+_POINTER: Final = b"version https://git-lfs"
 _LOADERS: Final = ("mace_mp", "mace_off")
 
 
@@ -144,10 +147,20 @@ def _bytes_of(path: Path, model: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the model {model}: {error.strerror}") from error
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            compiled = any(name.endswith("/constants.pkl") for name in archive.namelist())
-        if compiled:
+    if not data or data.startswith(_POINTER):
+        what = "a pointer of Git LFS: run git lfs pull" if data else "empty: copy it again"
+        raise ConfigError(f"the model file {path} is {what}")
+    if data.startswith(_ARCHIVE):
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile as error:
+            raise ConfigError(
+                f"the model file {path} is incomplete or damaged ({error}): it has {len(data)} "
+                "bytes and begins as a model does, but its table of contents, at the end, is not "
+                "there. Copy it again, and compare its size or sha256sum with the original's"
+            ) from error
+        if any(name.endswith("/constants.pkl") for name in names):
             raise ConfigError(
                 f"{path} is compiled (TorchScript), which hides the layers. Give the file it was "
                 "made from: NAME.model, not NAME_compiled.model or NAME-lammps.pt."

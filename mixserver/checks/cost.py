@@ -20,6 +20,10 @@ _AFFORDABLE: Final = 4.0
 anyway: no more memory than it has shown to have, about."""
 _CLEAR: Final = 3.0
 """If everything would take so many times longer by the size of the clusters, it is not tried."""
+_NOTICED: Final = 0.05
+"""Seconds; less is toys, and noise."""
+_SLOWER: Final = 1.2
+"""What noise does not make of two times."""
 
 
 async def check_cost(parts: Parts, mixer: Mixer, seen: Seen) -> list[Finding]:
@@ -48,14 +52,14 @@ async def check_cost(parts: Parts, mixer: Mixer, seen: Seen) -> list[Finding]:
         f"evaluations take about {_duration(1000 * max(c, e))}; every bead counts",
         max(c, e),
     )
-    return [cost, *await _saved(parts, seen, c, e)]
+    return [cost, *await _saved(parts, seen, min(cheap[1:]), min(expensive[1:]))]
 
 
 async def _saved(parts: Parts, seen: Seen, cheap: float, expensive: float) -> list[Finding]:
-    """Whether the expensive model alone would be faster, given seconds of both."""
+    """Whether the expensive model alone would be faster, given the least seconds of both."""
     sent = sum(len(cluster.atoms) for cluster in seen.cluster)
     mixed = max(cheap, expensive)
-    if not sent:
+    if not sent or mixed < _NOTICED:
         return []
     alone, how = expensive * seen.atoms / sent, "by the number of atoms"
     if alone > _CLEAR * mixed:
@@ -65,7 +69,7 @@ async def _saved(parts: Parts, seen: Seen, cheap: float, expensive: float) -> li
             alone, how = await _whole(parts, seen), "measured"
         except MixserverError:  # too many atoms for it: then it is no choice
             return []
-    if alone >= mixed:
+    if alone * _SLOWER > mixed:
         return []
     slow = "cheap" if cheap > expensive else "expensive"
     cure = (
@@ -76,10 +80,11 @@ async def _saved(parts: Parts, seen: Seen, cheap: float, expensive: float) -> li
     return [
         Finding(
             "warning",
-            "saved",
-            f"mixing saves nothing: an evaluation takes {1e3 * mixed:.0f} ms, and the expensive "
-            f"model alone about {1e3 * alone:.0f} ms for all {seen.atoms} atoms ({how}), "
-            f"{mixed / alone:.1f} times less. What takes so long is the {slow} model: {cure}",
+            "speed",
+            f"mixing is {mixed / alone:.1f} times slower than the expensive model alone: an "
+            f"evaluation takes {1e3 * mixed:.0f} ms, all {seen.atoms} atoms with the expensive "
+            f"model about {1e3 * alone:.0f} ms ({how}). What takes so long is the {slow} model: "
+            f"{cure}",
             mixed / alone,
         )
     ]

