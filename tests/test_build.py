@@ -63,7 +63,6 @@ def test_a_spoilt_memory_is_refused_with_the_cure(tmp_path: Path, text: str) -> 
         ('"unix:minimal"', '["unix:minimal", "h:99999"]', "'h:99999' is no address"),
         ("[models.cheap]", '[workers]\ndoor = "nonsense"\n[models.cheap]', "workers.door = "),
         ("[models.cheap]", '[workers]\ndoor = "tcp://here"\n[models.cheap]', "workers.door = "),
-        ("[models.cheap]", '[workers]\nclients = "nonsense"\n[models.cheap]', "is no address"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_opened(
@@ -71,6 +70,13 @@ def test_what_cannot_work_is_refused_before_anything_is_opened(
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         _build(tmp_path, (old, new))
+
+
+def test_clients_at_no_address_are_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    by_force = (('kind = "energy" ', 'kind = "force" '), ("follow = true", "follow = false"))
+    nonsense = ("[models.cheap]", '[workers]\nclients = "nonsense"\n[models.cheap]')
+    with pytest.raises(ConfigError, match="is no address"):
+        _build(tmp_path, nonsense, *by_force)
 
 
 def test_elements_that_are_known_are_taken(tmp_path: Path) -> None:
