@@ -16,8 +16,8 @@ from mixserver.config import Case, Channel, Config, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Topology
 from mixserver.ipi_input import IpiInput, Socket, System
-from mixserver.ipi_parse import parsed
 from mixserver.ipi_start import read_start
+from mixserver.ipi_values import wrong_values
 from mixserver.labels import known_numbers
 
 _SWAPPING = {"atomswap", "al-kmc"}
@@ -81,17 +81,18 @@ def channel_of(case: Case, ipi: IpiInput, forcefield: str) -> Channel | None:
 def input_errors(ipi: IpiInput) -> list[str]:
     """What i-PI itself would refuse in its input: tags, attributes, values of the wrong kind."""
     try:
-        parsed(ipi.file)
+        return wrong_values(ipi.file)
     except ConfigError as error:
         return [str(error)]
-    return []
 
 
 def atom_errors(case: Case, ipi: IpiInput, topology: Topology) -> list[str]:
     """Atoms that i-PI starts from and that are not those of the case's structure."""
     found: list[str] = []
     sockets = _ours(case, ipi)
-    active = next((socket.active for socket in sockets if socket.active), ())
+    if any(socket.cavity for socket in sockets):
+        return []  # i-PI keeps its photon to itself
+    active = active_atoms(case, ipi)
     for at, system in systems_asked(case, ipi):
         try:
             labels = read_start(ipi.file, at).labels
@@ -233,8 +234,14 @@ def _ours(case: Case, ipi: IpiInput) -> list[Socket]:
 
 
 def asks_us(case: Case, ipi: IpiInput) -> bool:
-    """Whether any socket of an input is at an address of mix.toml."""
-    return bool(_ours(case, ipi))
+    """Whether a socket of i-PI is at an address of mix.toml, and sends the atoms it starts from."""
+    ours = _ours(case, ipi)
+    return bool(ours) and not any(socket.cavity for socket in ours)
+
+
+def active_atoms(case: Case, ipi: IpiInput) -> tuple[int, ...]:
+    """The atoms that i-PI sends here, by <activelist>; () for all."""
+    return next((socket.active for socket in _ours(case, ipi) if socket.active), ())
 
 
 def listens(socket: Socket, address: str) -> bool:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mixserver.errors import ConfigError
 from mixserver.ipi_parse import substituted
+from mixserver.ipi_text import commas, entries, real, text_of, whole
+
+_SOCKETS: Final = frozenset({"ffsocket", "ffcavphsocket"})
 
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """One <ffsocket>."""
+    """One <ffsocket> or <ffcavphsocket>."""
 
     name: str
     mode: str
@@ -29,6 +33,8 @@ class Socket:
     """The atoms i-PI sends, if not all: <activelist>."""
     timeout_s: float = 0.0
     """i-PI gives up a request that is not answered within this, and asks again; 0 is never."""
+    cavity: bool = False
+    """True of <ffcavphsocket>, which sends the atoms without its photon."""
 
     @property
     def as_upstream(self) -> str:
@@ -95,8 +101,8 @@ class IpiInput:
     """Of each forcefield, the names of the <ffsocket>s it is or is made of."""
     motions: tuple[Motion, ...]
     """Those inside others too."""
-    smotion: str
-    """Mode of the <smotion>: what is done between the systems; "" if there is none."""
+    smotions: tuple[str, ...]
+    """Modes of <smotion>s, those inside others too: what is done between the systems."""
     properties: str
     """File name of the first <properties>, without the prefix; "" if there is none."""
     columns: tuple[str, ...]
@@ -131,32 +137,31 @@ def read_input(file: Path) -> IpiInput:
     """
     root = _parse(file)
     root[:] = [one for node in root for one in _expanded(node, file)]
-    sockets = tuple(_socket(node, file) for node in root.iter("ffsocket"))
+    sockets = tuple(_socket(node, file) for node in root.iter() if node.tag in _SOCKETS)
     if not sockets:
         raise ConfigError(
             f"i-PI's input {file} has no <ffsocket>, so it would ask no driver for forces"
         )
     output = root.find("output")
     properties = root.find("output/properties")
-    smotion = root.find("smotion")
     return IpiInput(
         file=file,
         sockets=sockets,
-        total_steps=_int(_text(root, "total_steps", "1000"), "<total_steps>", file),
+        total_steps=whole(text_of(root, "total_steps", "1000"), "<total_steps>", file),
         prefix=(output.get("prefix", "i-pi") if output is not None else "i-pi").strip(),
         systems=tuple(_system(node, file) for node in root.findall("system")),
         forcefields={
             node.get("name", "").strip(): frozenset(
-                socket.get("name", "").strip() for socket in node.iter("ffsocket")
+                socket.get("name", "").strip() for socket in node.iter() if socket.tag in _SOCKETS
             )
             for node in root
             if node.tag.startswith("ff")
         },
         motions=tuple(_motion(motion) for motion in root.iter("motion")),
-        smotion=smotion.get("mode", "dummy").strip() if smotion is not None else "",
+        smotions=tuple(node.get("mode", "dummy").strip() for node in root.iter("smotion")),
         properties=(properties.get("filename", "out").strip() if properties is not None else ""),
         columns=_names(properties.text or "") if properties is not None else (),
-        step=_int(_text(root, "step", "0"), "<step>", file),
+        step=whole(text_of(root, "step", "0"), "<step>", file),
         pbc_wrapped=any(
             node.get("pbc", "False").strip().lower() == "true" for node in root.iter("ffsocket")
         ),
@@ -192,10 +197,10 @@ def _expanded(node: ET.Element, file: Path) -> list[ET.Element]:
     if node.tag != "system_template":
         return [node]
     text = "".join(ET.tostring(child, encoding="unicode") for child in node.iterfind("template/*"))
-    labels = _commas(_text(node, "labels", ""))
+    labels = commas(text_of(node, "labels", ""))
     made = []
     for instance in node.findall("instance"):
-        filled = substituted(text, labels, _commas(instance.text or ""))
+        filled = substituted(text, labels, commas(instance.text or ""))
         try:
             made.append(ET.fromstring(filled))  # noqa: S314 - the user's own file
         except ET.ParseError as error:
@@ -205,38 +210,33 @@ def _expanded(node: ET.Element, file: Path) -> list[ET.Element]:
     return made
 
 
-def _commas(text: str) -> list[str]:
-    """The entries of a list as i-PI takes it apart: by commas, quotes left out."""
-    words = [word.strip(" \n\t'") for word in text.strip().strip("[]").split(",")]
-    return [] if words == [""] else words
-
-
 def _socket(node: ET.Element, file: Path) -> Socket:
-    active = _list(_text(node, "activelist", ""))
-    atoms = tuple(_int(atom, "<activelist>", file) for atom in active)
+    active = entries(text_of(node, "activelist", ""))
+    atoms = tuple(whole(atom, "<activelist>", file) for atom in active)
     return Socket(
         name=node.get("name", "").strip(),
         mode=node.get("mode", "inet").strip(),
-        address=_text(node, "address", "localhost"),
-        port=_int(_text(node, "port", "65535"), "<port>", file),
-        parameters=_text(node, "parameters", ""),
-        batch_size=_int(_text(node, "batch_size", "1"), "<batch_size>", file),
+        address=text_of(node, "address", "localhost"),
+        port=whole(text_of(node, "port", "65535"), "<port>", file),
+        parameters=text_of(node, "parameters", ""),
+        batch_size=whole(text_of(node, "batch_size", "1"), "<batch_size>", file),
         active=() if atoms[:1] == (-1,) else atoms,  # [-1] is all, i-PI's default
-        timeout_s=_float(_text(node, "timeout", "0"), "<timeout>", file),
+        cavity=node.tag == "ffcavphsocket",
+        timeout_s=real(text_of(node, "timeout", "0"), "<timeout>", file),
     )
 
 
 def _system(node: ET.Element, file: Path) -> System:
     starts = list(node.iter("initialize"))
     counted = [*starts, *node.findall("beads")]  # a RESTART has <beads> instead of <initialize>
-    beads = max((_int(n.get("nbeads", "1"), f"{n.tag} nbeads", file) for n in counted), default=1)
+    beads = max((whole(n.get("nbeads", "1"), f"{n.tag} nbeads", file) for n in counted), default=1)
     forces, weights = [], []
     for force in node.findall("forces/force"):
-        own = _int(force.get("nbeads", "-1"), "force nbeads", file)
+        own = whole(force.get("nbeads", "-1"), "force nbeads", file)
         forces.append((force.get("forcefield", "").strip(), own if own > 0 else beads))
-        levels = _list(_text(force, "mts_weights", "1.0"))
-        total = sum(_float(level, "<mts_weights>", file) for level in levels)
-        weights.append(_float(force.get("weight", "1.0"), "force weight", file) * total)
+        levels = entries(text_of(force, "mts_weights", "1.0"))
+        total = sum(real(level, "<mts_weights>", file) for level in levels)
+        weights.append(real(force.get("weight", "1.0"), "force weight", file) * total)
     return System(
         sources=tuple(
             Source(
@@ -260,41 +260,14 @@ def _system(node: ET.Element, file: Path) -> System:
 
 def _labels(system: ET.Element) -> tuple[str, ...]:
     names = system.find("beads/names")
-    return _list(names.text or "") if names is not None else ()
-
-
-def _list(text: str) -> tuple[str, ...]:
-    """The entries of a list as i-PI writes it: [ Ar, Ar ]."""
-    return tuple(entry for entry in text.strip().strip("[]").replace(",", " ").split())
-
-
-def _int(text: str, what: str, file: Path) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(
-            f"{file}: {what} must be a whole number, written in digits as i-PI reads it, got "
-            f"{text.strip()!r}"
-        ) from None
-
-
-def _float(text: str, what: str, file: Path) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"{file}: {what} must be a number, got {text.strip()!r}") from None
-
-
-def _text(node: ET.Element, tag: str, default: str) -> str:
-    found = node.find(tag)
-    return (found.text or "").strip() if found is not None else default
+    return entries(names.text or "") if names is not None else ()
 
 
 def _motion(node: ET.Element) -> Motion:
     mode = node.get("mode", "dynamics").strip()
     dynamics = node.find("dynamics")
     if mode != "dynamics" or dynamics is None:
-        return Motion(mode, mode, "", tuple(_commas(_text(node, f"{mode}/names", ""))))
+        return Motion(mode, mode, "", tuple(commas(text_of(node, f"{mode}/names", ""))))
     bath = dynamics.find("thermostat")
     return Motion(
         mode,

@@ -1,7 +1,8 @@
-"""An i-PI input as i-PI's own parser understands it: its complaints, and units that it assumes.
+"""An i-PI input as i-PI's own parser understands it, and its complaints in words.
 
 i-PI prints, and ends the program where it is lost; here both become a ConfigError. Nothing is
-started: no socket, no output file, no force field.
+started: no socket, no output file, no force field. It reads arrays from files where it runs, so the
+current folder is the input's for that moment.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import re
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -23,38 +23,6 @@ from typing import Any, Final
 from mixserver.errors import ConfigError
 
 _NAMED: Final = re.compile(r"^(Tag|Attribute) name '([^']*)' is not a recognized .* '([^']*)'")
-_SHOWN: Final = {
-    "time": "femtosecond",
-    "temperature": "kelvin",
-    "pressure": "megapascal",
-    "energy": "electronvolt",
-    "length": "angstrom",
-    "force": "ev/ang",
-    "mass": "dalton",
-    "frequency": "inversecm",
-}
-"""The unit in which a value is shown to people, by i-PI's dimension."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A number of the input that has a dimension."""
-
-    tag: str
-    dimension: str
-    """By i-PI's name: "time", "temperature" ..."""
-    written: str
-    unit: str
-    """As written; "" if there is none, which i-PI takes for atomic units."""
-    value: float
-    """In `usual`."""
-    usual: str
-    """The unit that people use, by i-PI's name."""
-
-    @property
-    def shown(self) -> str:
-        """What i-PI takes it for: "0.121 femtosecond"."""
-        return f"{self.value:.3g} {self.usual}"
 
 
 def parsed(file: Path) -> Any:
@@ -67,30 +35,27 @@ def parsed(file: Path) -> Any:
         status = file.stat()
     except OSError as error:
         raise ConfigError(f"i-PI's input {file} cannot be read: {error.strerror}") from error
-    return _parsed(os.fspath(file), status.st_mtime_ns, status.st_size)[0]
+    return _parsed(os.fspath(file.absolute()), status.st_mtime_ns, status.st_size)[0]
 
 
-def quantities(file: Path) -> tuple[Quantity, ...]:
-    """Numbers of an input that have a dimension, each once; zeros and lists are left out.
-
-    A RESTART is passed over: i-PI itself wrote it, in atomic units throughout.
+def tree(file: Path) -> tuple[Any, Any]:
+    """An i-PI input as ``InputSimulation``, and the XML that it was made from.
 
     Raises:
         ConfigError: as `parsed`.
     """
+    simulation = parsed(file)
     status = file.stat()
-    simulation, tree = _parsed(os.fspath(file), status.st_mtime_ns, status.st_size)
-    found: list[Quantity] = []
-    _collect(simulation, tree, found)
-    for name, system in simulation.extra:
-        if name == "system_template":
-            for node, one in expanded(system):
-                _collect(one, node, found)
-    return tuple(dict.fromkeys(found))
+    key = (os.fspath(file.absolute()), status.st_mtime_ns, status.st_size)
+    return simulation, _parsed(*key)[1]
 
 
-def expanded(template: Any) -> Iterator[tuple[Any, Any]]:
+def expanded(template: Any, folder: Path) -> Iterator[tuple[Any, Any]]:
     """The systems that a <system_template> stands for, by i-PI's own rule of substitution.
+
+    Args:
+        template: i-PI's ``InputSysTemplate``.
+        folder: where i-PI runs: files of arrays are relative to it.
 
     Yields:
         The XML and i-PI's ``InputSystem`` of each <instance>.
@@ -106,7 +71,7 @@ def expanded(template: Any) -> Iterator[tuple[Any, Any]]:
     for name, instance in template.extra:
         if name != "instance":
             continue
-        with spoken("a <system_template>"):
+        with spoken("a <system_template>"), contextlib.chdir(folder):
             node = xml_parse_string(substituted(text, labels, instance.fetch())).fields[0][1]
             system = InputSystem()
             system.parse(node)
@@ -161,7 +126,7 @@ def _parsed(file: str, changed: int, size: int) -> tuple[Any, Any]:
     from ipi.inputs.simulation import InputSimulation  # noqa: PLC0415 - heavy
     from ipi.utils.io.inputs.io_xml import xml_parse_file  # noqa: PLC0415
 
-    with spoken(f"i-PI's input {file}"):
+    with spoken(f"i-PI's input {file}"), contextlib.chdir(Path(file).parent):
         with open(file, encoding="utf-8") as handle:
             tree = xml_parse_file(handle).fields[0][1]
         if tree.name != "simulation":
@@ -199,45 +164,3 @@ def _parser(trace: TracebackType | None) -> Any:
             found = one
         trace = trace.tb_next
     return found
-
-
-def _collect(parser: Any, node: Any, found: list[Quantity]) -> None:
-    """Collect what `node` and the tags inside it say that has a dimension."""
-    if parser.__class__.__name__ == "InputSystem" and any(tag == "beads" for tag, _ in node.fields):
-        return
-    extras: dict[str, list[Any]] = {}
-    for name, field in parser.extra:
-        extras.setdefault(name, []).append(field)
-    for name, child in node.fields:
-        if name == "_text":
-            continue
-        field = extras[name].pop(0) if extras.get(name) else parser.__dict__.get(name)
-        if not hasattr(field, "instancefields"):
-            continue
-        dimension = _dimension(name, field, child)
-        if dimension in _SHOWN:
-            _note(name, dimension, child, found)
-        _collect(field, child, found)
-
-
-def _dimension(name: str, field: Any, node: Any) -> str:
-    if name in ("velocities", "momenta") and node.attribs.get("mode", "").strip() == "thermal":
-        return "temperature"
-    return str(getattr(field, "_dimension", "undefined"))
-
-
-def _note(name: str, dimension: str, node: Any, found: list[Quantity]) -> None:
-    from ipi.utils.units import unit_to_internal, unit_to_user  # noqa: PLC0415 - heavy
-
-    text = "".join(value for tag, value in node.fields if tag == "_text").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        return  # a list, or a file
-    if value == 0.0 or (dimension == "temperature" and value < 0.0):
-        return  # zero is zero in all units, and a negative temperature is none
-    unit, usual = node.attribs.get("units", "").strip(), _SHOWN[dimension]
-    value = unit_to_user(
-        dimension, usual, unit_to_internal(dimension, unit or "atomic_unit", value)
-    )
-    found.append(Quantity(name, dimension, text, unit, float(value), usual))

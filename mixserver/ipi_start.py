@@ -39,7 +39,7 @@ class Start:
         return mean
 
 
-def read_start(file: Path, system: int) -> Start:
+def read_start(file: Path, system: int, *, of: Path | None = None) -> Start:
     """What one system of an i-PI input or RESTART starts from.
 
     i-PI does all of <initialize> that concerns atoms, in its order: files with their modes and
@@ -48,6 +48,8 @@ def read_start(file: Path, system: int) -> Start:
     Args:
         file: the input; files in it are relative to its folder.
         system: which <system>, counted from 0; those of a <system_template> count where it stands.
+        of: a file of <initialize>: with the positions that it has, and its cell unless the input
+            gives one in numbers, even if i-PI then takes others from elsewhere.
 
     Raises:
         ConfigError: i-PI would refuse it.
@@ -60,7 +62,11 @@ def read_start(file: Path, system: int) -> Start:
         start = one.initialize.fetch()
         state.beads, state.cell = one.beads.fetch(), one.cell.fetch()
         start.queue = [_from(file.parent, what, entry) for what, entry in start.queue]
-        start.queue = [(what, entry) for what, entry in start.queue if what in _KEPT]
+        start.queue = [
+            (what, entry)
+            for what, entry in start.queue
+            if what in _KEPT and (of is None or _belongs(what, entry, of))
+        ]
         start.init_stage1(state)
         beads = state.beads
         return Start(
@@ -87,8 +93,16 @@ def _systems(file: Path) -> list[Any]:
         if name == "system":
             found.append(entry)
         elif name == "system_template":
-            found += [system for _, system in expanded(entry)]
+            found += [system for _, system in expanded(entry, file.parent)]
     return found
+
+
+def _belongs(what: str, entry: Any, of: Path) -> bool:
+    """Whether an entry of <initialize> is part of what a file looks like."""
+    from_file = entry.mode in FILES
+    if from_file and Path(entry.value).samefile(of):
+        return True
+    return what in {"masses", "labels"} or (what == "cell" and not from_file)
 
 
 def _from(folder: Path, what: str, entry: Any) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from mixserver.agreement import asks_us, systems_asked
+from mixserver.agreement import active_atoms, asks_us, systems_asked
 from mixserver.arrays import Matrix, Numbers, Vectors
 from mixserver.config import Case
 from mixserver.errors import ConfigError
@@ -86,10 +86,10 @@ def find_reference(case: Case, ipi: IpiInput | None) -> Reference:
             of another unit.
     """
     file = existing(case.structure)
-    named = _named(case, ipi, file)
-    if named is not None and ipi is not None:
-        at, source = named
-        return _as_ipi(case, ipi, at, source)
+    if ipi is not None:
+        named = _named(case, ipi, file)
+        if named:
+            return _as_ipi(case, ipi, *named[0])
     return _alone(case, ipi, file)
 
 
@@ -99,27 +99,45 @@ def needs_elements(case: Case) -> bool:
     return config.region is not None or bool(config.local) or not config.workers.clients
 
 
-def _named(case: Case, ipi: IpiInput | None, file: Path) -> tuple[int, Source] | None:
-    """The first system of i-PI that takes its positions from this file, and how."""
-    if ipi is None:
-        return None
-    for at, system in systems_asked(case, ipi):
-        for source in system.sources:
-            if source.file.is_file() and source.file.samefile(file):
-                return at, source
-    return None
+def _named(case: Case, ipi: IpiInput, file: Path) -> list[tuple[int, Source]]:
+    """The systems of i-PI that take positions from this file, and how: all in the same way.
+
+    Raises:
+        ConfigError: they read it in different ways.
+    """
+    found = [
+        (at, source)
+        for at, system in systems_asked(case, ipi)
+        for source in system.sources
+        if source.file.is_file() and source.file.samefile(file)
+    ]
+    ways = {(source.mode, source.units, source.cell_units) for _, source in found}
+    if len(ways) > 1:
+        told = " and ".join(f"mode='{m}' units='{u}' cell_units='{c}'" for m, u, c in sorted(ways))
+        raise ConfigError(
+            f"{ipi.file.name} reads {file.name} with {told}, so its atoms are in several places; "
+            "give every system the same, or name another file as upstream.structure"
+        )
+    return found
 
 
 def _as_ipi(case: Case, ipi: IpiInput, at: int, source: Source) -> Reference:
     if case.config.region is not None:
         _one_frame(source, frames_in(source.file, source.mode), ipi.systems[at].beads)
-    start = read_start(ipi.file, at)
-    numbers = _numbers(case, start.labels, source.file)
+    whole = source.tag == "file"
+    start = read_start(ipi.file, at, of=source.file if whole else None)
+    labels, positions = start.labels, start.centroid
+    active = active_atoms(case, ipi)
+    if active and max(active) < len(labels):
+        labels, positions = tuple(labels[i] for i in active), positions[list(active)]
+    numbers = _numbers(case, labels, source.file)
     pbc = _ALL
     if source.mode == "ase":
         pbc = read_labelled(source.file).pbc if says_pbc(source.file) else _ALL
     how = f"read by i-PI as {ipi.file.name} says, <{source.tag} mode='{source.mode}'>"
-    return _reference(case, numbers, start.centroid, start.cell, pbc, start.labels, how)
+    if active:
+        how += " and <activelist>"
+    return _reference(case, numbers, positions, start.cell, pbc, labels, how)
 
 
 def _alone(case: Case, ipi: IpiInput | None, file: Path) -> Reference:

@@ -399,3 +399,51 @@ def test_a_lammps_data_file_is_named_and_what_to_write_instead(tmp_path: Path) -
     (folder / "input.xml").unlink()
     with pytest.raises(ConfigError, match="looks like a LAMMPS data file"):
         read_reference(load_case(folder))
+
+
+def test_the_structure_keeps_its_own_positions_where_ipi_starts_from_moved_ones(
+    tmp_path: Path,
+) -> None:
+    """A run that goes on from an earlier one's positions has the same lambda and dead loads."""
+    atoms = standard(tilted())
+    (tmp_path / "init.xyz").write_text(xyz(atoms, "nanometer"))
+    moved = atoms.copy()
+    moved.set_cell(1.03 * atoms.cell[:], scale_atoms=True)
+    (tmp_path / "last.xyz").write_text(xyz(moved, comment="positions{angstrom} cell{angstrom}"))
+    initialize = (
+        "<file mode='xyz' units='nanometer' cell_units='nanometer'> init.xyz </file>"
+        "<positions mode='xyz'> last.xyz </positions><file mode='xyz'> last.xyz </file>"
+    )
+    folder = case_of(tmp_path, initialize, structure="init.xyz")
+    _, frame = read_reference(load_case(folder))
+    np.testing.assert_allclose(frame.positions, atoms.positions, atol=1e-9)
+    np.testing.assert_allclose(frame.cell, atoms.cell[:], atol=1e-9)
+    told = [f.message for f in check_files(load_case(folder))[0] if f.level != "ok"]
+    assert len(told) == 1
+    assert "another cell" in told[0]
+
+
+def test_two_ways_to_read_one_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(xyz(standard(tilted())))
+    one = (
+        "<system><initialize nbeads='1'><file mode='xyz' units='{0}' cell_units='{0}'> a.xyz "
+        f"</file></initialize><forces><force forcefield='mix'/></forces>{MOTION}</system>"
+    )
+    both = one.format("angstrom") + one.format("nanometer")
+    folder = case_of(tmp_path, "", structure="a.xyz", system=both)
+    with pytest.raises(ConfigError, match="give every system the same"):
+        read_reference(load_case(folder))
+    case_of(tmp_path, "", structure="a.xyz", system=2 * one.format("angstrom"))
+    read_reference(load_case(folder))
+
+
+def test_the_atoms_that_ipi_sends_are_those_of_its_active_list(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(WATER.format("O", "H", "H"))
+    folder = case_of(tmp_path, "<file mode='xyz'> a.xyz </file>", structure="a.xyz")
+    said = (folder / "input.xml").read_text()
+    listed = "</address><activelist> [ 2, 0 ] </activelist>"
+    (folder / "input.xml").write_text(said.replace("</address>", listed))
+    topology, frame = read_reference(load_case(folder))
+    assert topology.numbers.tolist() == [1, 8]
+    np.testing.assert_allclose(frame.positions, [[0, 1, 0], [0, 0, 0]], atol=1e-9)
+    assert [f for f in check_files(load_case(folder))[0] if f.level == "error"] == []

@@ -11,7 +11,7 @@ from mixserver.checks.findings import Finding
 from mixserver.config import Case, CriterionSeeds, Region
 from mixserver.ipi_input import IpiInput, Motion
 
-_TRIED: Final = frozenset({"nve", "nvt", "npt", "minimize", "neb", "remd", "alchemy", "dummy"})
+_TRIED: Final = frozenset({"nve", "nvt", "npt", "minimize", "neb", "remd", "alchemy"})
 """Modes that were run with mixed models and compared with what they should give."""
 _PRESSURE: Final = frozenset({"npt", "nst", "scnpt", "p_ramp"})
 _SURFACE: Final = {
@@ -39,17 +39,14 @@ def motion_findings(case: Case, ipi: IpiInput) -> list[Finding]:
     region = case.config.region
     if region is None:
         return []
-    modes = list(dict.fromkeys([*ipi.ensembles, *_between(ipi)])) or ["any motion"]
+    modes = [mode for mode in (*ipi.ensembles, *ipi.smotions) if mode not in {"multi", "dummy"}]
+    modes = list(dict.fromkeys(modes)) or ["any motion"]
     found = []
     by_energy = case.config.mixing.kind == "energy"
     for mode in modes:
         one = _by_energy(mode, region) if by_energy else _by_force(mode)
         found.append(one)
     return found + _driven(ipi.motions)
-
-
-def _between(ipi: IpiInput) -> list[str]:
-    return [ipi.smotion] if ipi.smotion not in {"", "dummy"} else []
 
 
 def _by_energy(mode: str, region: Region) -> Finding:

@@ -7,13 +7,15 @@ from typing import Final
 from mixserver.checks.findings import Finding
 from mixserver.config import Case
 from mixserver.ipi_input import IpiInput
-from mixserver.ipi_parse import Quantity, quantities
+from mixserver.ipi_values import Quantity, quantities
 
 _SHORT_FS: Final = 0.05
 _LONG_FS: Final = 20.0
 """Beyond these a time step is more likely a slip than a wish: hydrogen in path integrals takes 0.1
 to 0.25 fs, argon 10."""
 _HOT_K: Final = 1e5
+_NEED_UNITS: Final = frozenset({"time", "temperature", "pressure"})
+"""Hardly anybody means atomic units there; tolerances and shifts are often written in them."""
 
 
 def quantity_findings(ipi: IpiInput) -> list[Finding]:
@@ -24,14 +26,14 @@ def quantity_findings(ipi: IpiInput) -> list[Finding]:
     """
     found = []
     for one in quantities(ipi.file):
-        if not one.unit:
+        if not one.unit and (one.dimension in _NEED_UNITS or one.tag == "cell"):
             found.append(
                 Finding(
                     "warning",
                     one.tag,
-                    f"<{one.tag}> {one.written} </{one.tag}> has no unit, so i-PI takes atomic "
-                    f"units: {one.shown}; write units='{one.usual}' (or 'atomic_unit', if that is "
-                    "meant)",
+                    f"<{one.tag}> {' '.join(one.written.split())} </{one.tag}> has no unit, so "
+                    f"i-PI takes atomic units: {one.shown}; write units='{one.usual}' (or "
+                    "'atomic_unit', if that is meant)",
                 )
             )
         elif words := _absurd(one):
