@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from mixserver.agreement import systems_asked
 from mixserver.arrays import Indices
 from mixserver.config import AtomSeeds, Case, Config, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
 from mixserver.ipi_input import read_input
+from mixserver.ipi_start import read_start
+from mixserver.labels import numbers_of
 from mixserver.placement import compare
-from mixserver.record.structures import read_atoms, read_structure, write_frame
+from mixserver.record.structures import read_labelled, write_frame
+from mixserver.reference import read_reference
 from mixserver.sites import assignment, spacing
 
 _ON_SITE = 0.5
@@ -48,8 +52,8 @@ def reorder_case(case: Case, like: Path | None = None) -> Reordered:
     Raises:
         ConfigError: a file cannot be read, or the two are not one structure.
     """
-    _, reference = read_structure(case.structure)
-    theirs = _read(like) if like is not None else _start(case)
+    _, reference = read_reference(case)
+    theirs = _read(case, like) if like is not None else _start(case)
     order, largest = reordered(reference, theirs)
     topology = Topology(reference.topology.numbers[order], reference.topology.pbc)
     return Reordered(
@@ -130,18 +134,18 @@ def _renumbered(config: Config, order: Indices) -> dict[str, tuple[int, ...]]:
 def _start(case: Case) -> Frame:
     """The atoms that i-PI starts from."""
     ipi = read_input(case.folder / case.config.ipi.input)
-    sources = [source for system in ipi.systems for source in system.sources]
-    if not sources:
+    asked = systems_asked(case, ipi)
+    if not asked:
         raise ConfigError(
-            f"{ipi.file.name} names no file of atoms; give one in i-PI's order: --like FILE"
+            f"no <system> of {ipi.file.name} asks this server; give a file in i-PI's order: "
+            "--like FILE"
         )
-    return _read(sources[0].file, sources[0].units, sources[0].cell_units)
+    start = read_start(ipi.file, asked[0][0])
+    numbers = numbers_of(start.labels, case.config.upstream.labels, ipi.file.name)
+    return Topology(numbers).frame(start.centroid, start.cell)
 
 
-def _read(file: Path, units: str = "automatic", cell_units: str = "automatic") -> Frame:
-    atoms = read_atoms(file, units=units, cell_units=cell_units)
-    topology = Topology(np.asarray(atoms.numbers, dtype=np.int32))
-    return topology.frame(
-        np.ascontiguousarray(atoms.positions, dtype=np.float64),
-        np.array(atoms.cell[:], dtype=np.float64),
-    )
+def _read(case: Case, file: Path) -> Frame:
+    found = read_labelled(file)
+    numbers = numbers_of(found.labels, case.config.upstream.labels, str(file))
+    return Topology(numbers).frame(found.positions, found.cell)
