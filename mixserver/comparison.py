@@ -21,10 +21,12 @@ from mixserver.placement import SCALES, Placement, compare, vectors
 
 log = structlog.get_logger(__name__)
 
-_CURE: Final = (
-    "Make mix.toml's upstream.structure and what i-PI starts from the same structure, with the "
-    'same units; if this start is meant as it is, set upstream.mismatch = "warn"'
+CURE: Final = (
+    "Lambda, seeds, zeros and dead loads come from the structure: they would be wrong for this "
+    "start. Make mix.toml's upstream.structure and what i-PI starts from the same structure, with "
+    'the same units; if it is meant as it is, set upstream.mismatch = "warn"'
 )
+"""What follows an objection."""
 _STRETCH: Final = 1.25
 """A principal stretch beyond which a cell is another one, unless it got there step by step."""
 _UNIT: Final = 0.03
@@ -45,6 +47,8 @@ _STRAIN: Final = 0.02
 """What a cell strains in a step."""
 _MOST: Final = 1024
 """Replicas that are told apart."""
+_TOLD: Final = 32
+"""Comparisons that are logged; an optimiser may jump in every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class Comparison:
         chosen = np.random.default_rng(count).integers(count, size=_WATCHED)
         self._watched = np.unique(chosen) if count > _WATCHED else np.arange(count)
         self._tracks: list[_Track] = []
-        self._next = 0
+        self._last: _Track | None = None
         self.compared = 0
         """How many frames were compared."""
 
@@ -162,28 +166,26 @@ class Comparison:
             UpstreamError: it is another structure, in a way that makes answers wrong.
         """
         places = frame.fractional.take(self._watched, axis=0)
-        tracks = self._tracks
-        for turn in range(len(tracks)):
-            at = (self._next + turn) % len(tracks)
-            if tracks[at].goes_on(places, frame):
-                self._next = (at + 1) % len(tracks)
-                return
-        self._compare(frame)
-        if len(tracks) < _MOST:
-            tracks.append(_Track(places, frame.cell))
-        else:
-            tracks[self._next] = _Track(places, frame.cell)
-        self._next = (self._next + 1) % len(tracks)
+        last = self._last
+        if last is not None and last.followed.goes_on(places, frame):
+            self._last = last.followed
+            return
+        now = next((one for one in reversed(self._tracks) if one.goes_on(places, frame)), None)
+        if now is None:
+            self._compare(frame)
+            now = _Track(places, frame.cell)
+            del self._tracks[: len(self._tracks) + 1 - _MOST]
+            self._tracks.append(now)
+        if last is not None:
+            last.followed = now
+        self._last = now
 
     def _compare(self, frame: Frame) -> None:
         placement = compare(self._reference, frame)
         self.compared += 1
         words = objection(placement, self._reference, frame, self._uses)
         if words and self._refuse:
-            raise UpstreamError(
-                f"{words}. Lambda, seeds, zeros and dead loads come from the structure: they would "
-                f"be wrong here. {_CURE}"
-            )
+            raise UpstreamError(f"{words}. {CURE}")
         if words:
             log.warning(
                 "i-PI's positions do not fit the structure",
@@ -194,7 +196,8 @@ class Comparison:
         deformation = placement.deformation
         strain = float(np.abs(deformation.principal - 1.0).max())
         shift = float(np.linalg.norm(placement.shift))
-        log.info(
+        tell = log.info if self.compared <= _TOLD else log.debug
+        tell(
             "i-PI's positions compared with the structure",
             bead=frame.bead,
             cell_within_percent=round(100.0 * strain, 3),
@@ -217,27 +220,30 @@ class Comparison:
 class _Track:
     """Where some atoms of a replica were last."""
 
-    __slots__ = ("_metric", "_near", "_places", "_raw")
+    __slots__ = ("_metric", "_near", "_places", "_raw", "_slack", "followed")
 
     def __init__(self, places: Vectors, cell: Matrix) -> None:
+        self.followed = self
+        """Who came after this one the last time: replicas come in turn."""
         self._places = places
         self._raw = cell.tobytes()
         self._metric = cell @ cell.T
+        size = np.sqrt(np.diag(self._metric))
+        self._slack = 2.0 * _STRAIN * np.outer(size, size)
         self._near = _STEP**2 / float(np.linalg.eigvalsh(self._metric)[2])
 
     def goes_on(self, places: Vectors, frame: Frame) -> bool:
         """Whether these places and cell are a step away; they are remembered then."""
         moved = (places - self._places).ravel()
-        if not moved @ moved < self._near:
+        if not moved.dot(moved) < self._near:
             moved -= np.rint(moved)  # wrapped, as some upstreams do in between
-            if not moved @ moved < self._near:
+            if not moved.dot(moved) < self._near:
                 return False
-        cell = frame.cell
-        if cell.tobytes() != self._raw:
-            metric = cell @ cell.T
-            size = np.sqrt(np.diag(self._metric))
-            if not (np.abs(metric - self._metric) < 2.0 * _STRAIN * np.outer(size, size)).all():
+        raw = frame.cell.tobytes()
+        if raw != self._raw:
+            metric = frame.cell @ frame.cell.T
+            if not (np.abs(metric - self._metric) < self._slack).all():
                 return False
-            self._raw, self._metric = cell.tobytes(), metric
+            self._raw, self._metric = raw, metric
         self._places = places
         return True

@@ -33,6 +33,7 @@ from mixserver.record.runs import CONTINUED, Origin
 from mixserver.reference import read_reference
 from mixserver.restarting import origin, refuse_other_settings
 from mixserver.service import Service
+from mixserver.starting import refuse_other_start
 from mixserver.supply import unsupplied
 from mixserver.wire.worker import Role
 
@@ -164,9 +165,12 @@ async def run_case(
     if earlier is not None:
         refuse_other_settings(earlier, case.config)
     ipi = read_input(source)
-    wrong = unsupplied(case) or disagreements(case, ipi, read_reference(case)[0])
+    topology, reference = read_reference(case)
+    wrong = unsupplied(case) or disagreements(case, ipi, topology)
     if wrong:
         raise ConfigError(wrong[0])
+    if restart is None:
+        refuse_other_start(case, ipi, reference)
     if steps is not None:
         ipi = dataclasses.replace(ipi, total_steps=steps)
     if ipi.step >= ipi.total_steps:

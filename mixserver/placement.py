@@ -18,7 +18,7 @@ from ase.cell import Cell
 from mixserver.arrays import Indices, Mask, Matrix, Scalars, Vectors
 from mixserver.frame import Frame
 from mixserver.geometry import Deformation
-from mixserver.sites import Sites, spacing, wrapped
+from mixserver.sites import Sites, typical_spacing, wrapped
 from mixserver.units import BOHR
 
 SCALES: Final = {
@@ -95,7 +95,7 @@ def compare(reference: Frame, frame: Frame) -> Placement:
     between, scale, exchanged = 0.0, 1.0, None
     out = np.empty(0, dtype=np.intp)
     if distance.max() > _SURE:
-        between = spacing(reference)
+        between = typical_spacing(reference)
         if (distance > _OUT * between).any():
             sites = Sites(reference)
             shift = _matching_shift(reference, frame, sites, shift, _ON_SITE * between)

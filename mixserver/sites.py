@@ -81,7 +81,7 @@ def wrapped(apart: Vectors, periodic: Scalars | tuple[bool, bool, bool]) -> Vect
     return nearest
 
 
-def spacing(frame: Frame) -> float:
+def typical_spacing(frame: Frame) -> float:
     """Å from an atom to its nearest neighbour: the median over some thousand atoms."""
     count = len(frame)
     middle = frame.fractional[count // 2]

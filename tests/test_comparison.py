@@ -332,3 +332,16 @@ def test_small_systems_are_told_apart_too() -> None:
     for at in itertools.islice(itertools.cycle(range(3)), 9):
         comparison.check(frame_of(np.roll(reference.positions, at, axis=0), cell))
     assert comparison.compared == 3  # fewer than four atoms exchanged: as by a saddle point
+
+
+def test_a_structure_search_that_jumps_stays_quick_and_is_never_refused() -> None:
+    """Every structure is another one, and each is relaxed in small steps."""
+    comparison = Comparison(REFERENCE, EVERYTHING)
+    rng = np.random.default_rng(11)
+    with capture_logs() as logs:
+        for _ in range(40):
+            start = rng.random((COUNT, 3)) @ REFERENCE.cell
+            for positions in _walk(3, start):
+                comparison.check(_frame(positions))
+    assert comparison.compared == 40
+    assert [entry["log_level"] for entry in logs] == ["info"] * 32 + ["debug"] * 8

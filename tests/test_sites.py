@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tolerance import EXACT
 
 from mixserver.frame import Frame, Topology
-from mixserver.sites import Sites, assignment, spacing, wrapped
+from mixserver.sites import Sites, assignment, typical_spacing, wrapped
 
 rngs = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
@@ -37,12 +37,14 @@ def test_an_atom_itself_can_be_skipped() -> None:
 
 @pytest.mark.parametrize("cells", [2, 12])  # the larger is looked at in part
 def test_the_spacing_is_the_distance_of_nearest_neighbours(cells: int) -> None:
-    assert spacing(silicon(cells, rattle=0.0)) == pytest.approx(5.43 * np.sqrt(3.0) / 4.0)
-    assert spacing(fcc(cells, 4.0, rattle=0.01)) == pytest.approx(4.0 / np.sqrt(2.0), rel=0.02)
+    assert typical_spacing(silicon(cells, rattle=0.0)) == pytest.approx(5.43 * np.sqrt(3.0) / 4.0)
+    assert typical_spacing(fcc(cells, 4.0, rattle=0.01)) == pytest.approx(
+        4.0 / np.sqrt(2.0), rel=0.02
+    )
 
 
 def test_one_atom_has_the_spacing_of_its_volume() -> None:
-    assert spacing(frame_of(np.zeros((1, 3)), np.eye(3) * 3.0)) == pytest.approx(3.0)
+    assert typical_spacing(frame_of(np.zeros((1, 3)), np.eye(3) * 3.0)) == pytest.approx(3.0)
 
 
 @given(rngs, st.floats(0.0, 0.2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from ase.data import chemical_symbols
 
@@ -20,6 +22,7 @@ from mixserver.agreement import (
 from mixserver.checks.findings import Finding
 from mixserver.checks.motions import motion_findings
 from mixserver.checks.quantities import quantity_findings
+from mixserver.comparison import CURE
 from mixserver.config import Case, Channel, stock_error, stock_warning
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
@@ -29,8 +32,12 @@ from mixserver.ipi_start import Start, frames_in, read_start
 from mixserver.labels import doubtful_masses, known_numbers
 from mixserver.reference import Reference, find_reference, needs_elements
 from mixserver.selectors import build_selector
+from mixserver.starting import Compared, compared_starts
 
-_CELL_TOLERANCE = 1e-3
+_FAR = 0.3
+"""Spacings; an rms displacement beyond it is that of a liquid or of another structure."""
+_STRAINED = 0.05
+"""A strain that a start seldom has on purpose."""
 
 
 def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | None]:
@@ -126,7 +133,7 @@ def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> l
     """What a run would refuse, and what of it is in order."""
     told = [
         ("address", address_errors(case, ipi), f"{_served(case)}, as in"),
-        ("atoms", atom_errors(case, ipi, topology), "the same atoms in the same order as in"),
+        ("atoms", atom_errors(case, ipi, topology), "the same elements in the same order as in"),
         ("beads", bead_errors(case, ipi), f"{ipi.beads}, as far as regions need to know, in"),
     ]
     if {motion.mode for motion in ipi.motions} & {"atomswap", "al-kmc", "alchemy"}:
@@ -160,17 +167,16 @@ def _served(case: Case) -> str:
 
 
 def _starts(case: Case, ipi: IpiInput, reference: Frame) -> list[Finding]:
-    """What i-PI's systems start from that is not in mix.toml's structure; `run` does not mind."""
+    """What i-PI's systems start from, against mix.toml's structure."""
     found: list[Finding] = []
+    if case.config.region is not None:
+        found += [_start(case, start) for start in compared_starts(case, ipi, reference)]
     for at, system in systems_asked(case, ipi):
         try:
             start = read_start(ipi.file, at)
         except ConfigError:
             continue  # said with the atoms
         where = ", ".join(source.file.name for source in system.sources) or ipi.file.name
-        if np.abs(start.cell - reference.cell).max() > _CELL_TOLERANCE:
-            words = f"i-PI's {where} has another cell than mix.toml's structure; i-PI's counts"
-            found.append(Finding("warning", "cell", words))
         found += _masses(case, start, where)
         for source in system.sources:
             frames = frames_in(source.file, source.mode)
@@ -182,6 +188,23 @@ def _starts(case: Case, ipi: IpiInput, reference: Frame) -> list[Finding]:
                 )
                 found.append(Finding("warning", "frames", words))
     return list(dict.fromkeys(found))
+
+
+def _start(case: Case, start: Compared) -> Finding:
+    if start.objection:
+        level: Literal["error", "warning"] = (
+            "error" if case.config.upstream.mismatch == "refuse" else "warning"
+        )
+        return Finding(level, "start", f"{start.where}: {start.objection}. {CURE}")
+    placement = start.placement
+    far = placement.rms > _FAR * placement.spacing > 0.0
+    strained = np.abs(placement.deformation.principal - 1.0).max() > _STRAINED
+    words = str(start)
+    if strained:
+        words += "; another cell than the structure's: i-PI's counts"
+    if far:
+        words += "; lambda and dead loads are those of the structure, not of this start"
+    return Finding("warning" if far or strained else "ok", "start", words, placement.rms)
 
 
 def _masses(case: Case, start: Start, where: str) -> list[Finding]:

@@ -12,13 +12,12 @@ from mixserver.arrays import Indices
 from mixserver.config import AtomSeeds, Case, Config, CriterionSeeds
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
-from mixserver.ipi_input import read_input
 from mixserver.ipi_start import read_start
 from mixserver.labels import numbers_of
 from mixserver.placement import compare
 from mixserver.record.structures import read_labelled, write_frame
-from mixserver.reference import read_reference
-from mixserver.sites import assignment, spacing
+from mixserver.reference import input_of, read_reference
+from mixserver.sites import assignment, typical_spacing
 
 _ON_SITE = 0.5
 """Spacings; an atom of i-PI farther from every site of its element is on none."""
@@ -83,7 +82,7 @@ def reordered(reference: Frame, theirs: Frame) -> tuple[Indices, float]:
         )
     except ValueError as error:
         raise ConfigError(f"i-PI's atoms are not those of the structure: {error}") from error
-    away = np.count_nonzero(distance > _ON_SITE * spacing(reference))
+    away = np.count_nonzero(distance > _ON_SITE * typical_spacing(reference))
     if away > _MOST_AWAY * len(distance):
         raise ConfigError(
             f"{away} of i-PI's {len(distance)} atoms are on no site of the structure, whatever "
@@ -133,14 +132,14 @@ def _renumbered(config: Config, order: Indices) -> dict[str, tuple[int, ...]]:
 
 def _start(case: Case) -> Frame:
     """The atoms that i-PI starts from."""
-    ipi = read_input(case.folder / case.config.ipi.input)
-    asked = systems_asked(case, ipi)
-    if not asked:
+    ipi = input_of(case)
+    systems = [] if ipi is None else systems_asked(case, ipi)
+    if ipi is None or not systems:
         raise ConfigError(
-            f"no <system> of {ipi.file.name} asks this server; give a file in i-PI's order: "
-            "--like FILE"
+            f"{case.folder / case.config.ipi.input} has no <system> that asks this case's server; "
+            "name a file with the atoms in i-PI's order: --like FILE"
         )
-    start = read_start(ipi.file, asked[0][0])
+    start = read_start(ipi.file, systems[0][0])
     numbers = numbers_of(start.labels, case.config.upstream.labels, ipi.file.name)
     return Topology(numbers).frame(start.centroid, start.cell)
 
