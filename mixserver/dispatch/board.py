@@ -11,7 +11,7 @@ again from the same process has only lost its connection: it keeps the job it st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TypeAlias
 
 from mixserver.dispatch.actions import (
@@ -57,6 +57,7 @@ class Board:
         self._cards: dict[Role, ModelCard] = {}
         self._doubted: set[int] = set()
         """Jobs that one worker calls faulty."""
+        self._suspended: set[int] = set()
         self._starved: dict[Role, float] = {}
         self._last_loss: dict[Role, str] = {}
 
@@ -64,6 +65,13 @@ class Board:
     def places(self) -> dict[str, Place]:
         """Every worker's place, by name. Not to be changed."""
         return self._places
+
+    @property
+    def suspended(self) -> Collection[int]:
+        """Jobs over which too many workers were lost, unless some of these come back: until that
+        is known, they are given to no other.
+        """  # noqa: D205 - one sentence
+        return self._suspended
 
     def card(self, role: Role) -> ModelCard | None:
         """The card of the first worker taken in for a role; it outlives the worker."""
@@ -87,7 +95,12 @@ class Board:
         Returns:
             What to do about it, in order.
         """
-        return [*self._take_note(event, now), *self._supply(now), *self._hand_out(now)]
+        return [
+            *self._take_note(event, now),
+            *self._judge(now),
+            *self._supply(now),
+            *self._hand_out(now),
+        ]
 
     def _take_note(self, event: Stimulus, now: float) -> Iterator[Action]:
         match event:
@@ -103,7 +116,7 @@ class Board:
             case Joined():
                 yield from self._joined(event, now)
             case Left(worker, reason, orderly, unsent):
-                yield from self._lose(worker, reason, None if orderly or unsent else "gone")
+                yield from self._lose(worker, reason, None if orderly or unsent else "gone", now)
             case Heard(worker) | Answered(worker) | Failed(worker):
                 if worker in self._places:
                     yield from self._heard(worker, now)
@@ -117,7 +130,7 @@ class Board:
         again = before is not None and before.process == event.process
         if wrong := unfit(event, self._policy, self._pins):
             if again:
-                yield from self._lose(worker, "joined again, but does not fit any more", None)
+                yield from self._lose(worker, "joined again, but does not fit any more", None, now)
             yield TurnAway(worker, wrong)
             return
         if before is not None and not again:
@@ -125,9 +138,9 @@ class Board:
             if not before.silent and silence <= self._policy.patience_s:
                 yield TurnAway(worker, taken(event, before.process, silence))
                 return
-            yield from self._lose(worker, "another worker took its name", "gone")
+            yield from self._lose(worker, "another worker took its name", "gone", now)
         elif before is not None and before.job != event.job:
-            yield from self._lose(worker, "joined again", None)
+            yield from self._lose(worker, "joined again", None, now)
         for job in self._open.values():  # it lives, so none of them has broken it
             job.history.pardon(worker, event.process)
         self._pins[role] = event.card.fingerprint
@@ -168,10 +181,10 @@ class Board:
         if place.job != number and place.job is not None:
             # a busy worker that answers what it was not asked will never answer what it was
             yield from self._fault(
-                worker, f"answered job {number} but was asked for job {place.job}"
+                worker, f"answered job {number} but was asked for job {place.job}", now
             )
         elif own:
-            yield from self._fault(worker, event.message if isinstance(event, Failed) else "")
+            yield from self._fault(worker, event.message if isinstance(event, Failed) else "", now)
         elif place.job == number:  # else it is said twice, or after it was let go
             place.job, place.idle_since, place.overdue, place.hung = None, now, False, False
             job = self._open.get(number)
@@ -198,39 +211,51 @@ class Board:
             job.at = None
             self._waiting[job.role].insert(0, number)
 
-    def _fault(self, worker: str, reason: str) -> Iterator[Action]:
+    def _fault(self, worker: str, reason: str, now: float) -> Iterator[Action]:
         yield Drop(worker, reason)
-        yield from self._lose(worker, reason, "failed")
+        yield from self._lose(worker, reason, "failed", now)
 
-    def _lose(self, worker: str, reason: str, how: How | None) -> Iterator[Action]:
+    def _lose(self, worker: str, reason: str, how: How | None, now: float) -> Iterator[Action]:
         """Forget a worker; others get its job. Without a "how" the job is not suspected of it."""
         place = self._places.pop(worker, None)
         if place is None:
             return
         self._last_loss[place.role] = f"{worker}: {reason}"
         yield Lost(worker, reason, place.job if place.job in self._open else None)
-        yield from self._requeue(worker, place, reason, how)
+        self._requeue(worker, place, reason, how, now)
 
-    def _requeue(self, worker: str, place: Place, reason: str, how: How | None) -> Iterator[Action]:
-        """A worker is not counted on for its job any more: the job goes to the head of its queue.
-
-        A job that broke too many workers is blamed itself.
-        """
+    def _requeue(self, worker: str, place: Place, reason: str, how: How | None, now: float) -> None:
+        """A worker is not counted on for its job any more; the job heads its queue."""
         number = place.job
         job = self._open.get(number) if number is not None else None
         if number is None or job is None or job.at != worker:
             return
         job.at = None
+        self._waiting[job.role].insert(0, number)
         if how is not None:
-            job.history.lose(worker, place.process, how, reason)
-        if job.history.losses >= self._policy.failures:
-            self._close(number)
-            yield GiveUp(number, "input", job.history.blamed(number))
-        else:
-            self._waiting[job.role].insert(0, number)
+            job.history.lose(worker, place.process, how, reason, now)
+            if job.history.losses >= self._policy.failures:
+                self._suspended.add(number)
+
+    def _judge(self, now: float) -> Iterator[Action]:
+        """Give up jobs that broke too many workers, or that all who can be asked call faulty."""
+        policy = self._policy
+        for number in sorted(self._suspended):
+            history = self._open[number].history
+            if history.losses < policy.failures:
+                self._suspended.discard(number)
+            elif history.certain(now - policy.patience_s) >= policy.failures:
+                self._close(number)
+                yield GiveUp(number, "input", history.blamed(number))
+        for number in sorted(self._doubted):
+            job = self._open[number]
+            if job.at is None and not second(job, self._places):
+                self._close(number)
+                yield GiveUp(number, "input", job.history.refused(number))
 
     def _close(self, number: int) -> None:
         self._doubted.discard(number)
+        self._suspended.discard(number)
         job = self._open.pop(number, None)
         if job is not None and number in self._waiting[job.role]:
             self._waiting[job.role].remove(number)
@@ -245,7 +270,7 @@ class Board:
                 reason = f"silent for {silence:.1f} s"
                 self._last_loss[place.role] = f"{worker}: {reason}"
                 yield Lost(worker, reason, place.job if place.job in self._open else None)
-                yield from self._requeue(worker, place, reason, "gone")
+                self._requeue(worker, place, reason, "gone", now)
             if place.job is None:
                 continue
             late = now - place.due
@@ -255,7 +280,7 @@ class Board:
                 self._last_loss[place.role] = f"{worker}: {reason}"
                 if place.job in self._open:
                     yield Overdue(worker, place.job)
-                    yield from self._requeue(worker, place, reason, "late")
+                    self._requeue(worker, place, reason, "late", now)
             if late > policy.hung_s - policy.job_timeout_s:
                 reason = f"job {place.job} not done within {policy.hung_s:g} s"
                 if not place.hung:
@@ -263,22 +288,19 @@ class Board:
                     yield Hung(worker, place.process, reason)
                 if not place.silent:  # one that cannot hear it may come back as it is
                     yield Drop(worker, reason)
-                    yield from self._lose(worker, reason, "late")
+                    yield from self._lose(worker, reason, "late", now)
 
     def _make_up_for(self, seconds: float, now: float) -> None:
         """Nobody was heard and nothing was given out for a while, through no fault of theirs."""
         for place in self._places.values():
             place.heard = min(now, place.heard + seconds)
             place.due += seconds
+        for job in self._open.values():
+            job.history.later(seconds)
         self._starved = {role: since + seconds for role, since in self._starved.items()}
 
     def _supply(self, now: float) -> Iterator[Action]:
         """Which roles and jobs have no worker that could be asked, and whether that is the end."""
-        for number in sorted(self._doubted):
-            job = self._open[number]
-            if job.at is None and not second(job, self._places):
-                self._close(number)
-                yield GiveUp(number, "input", job.history.refused(number))
         for role, waiting in self._waiting.items():
             alive = any(p.role == role and p.healthy for p in self._places.values())
             if alive or not waiting:
@@ -301,7 +323,8 @@ class Board:
         for role, waiting in self._waiting.items():
             if not waiting or not (idle := idle_workers(role, self._places)):
                 continue
-            for number, worker in pair(waiting, idle, self._open, self._places).items():
+            ready = [number for number in waiting if number not in self._suspended]
+            for number, worker in pair(ready, idle, self._open, self._places).items():
                 waiting.remove(number)
                 place, job = self._places[worker], self._open[number]
                 place.job, place.stream, place.overdue = number, job.stream, False

@@ -6,7 +6,7 @@ It decides nothing; the board does.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 How: TypeAlias = Literal["failed", "gone", "late"]
@@ -20,6 +20,7 @@ class _Loss:
     process: str
     how: How
     reason: str
+    at: float
 
 
 @dataclass(slots=True)
@@ -37,6 +38,14 @@ class History:
         """How often it may have broken a worker: a process that vanished counts once."""
         return len(self._losses)
 
+    def certain(self, since: float) -> int:
+        """How many of its losses will not be taken back: who vanished later may still be back."""
+        return sum(loss.how != "gone" or loss.at <= since for loss in self._losses)
+
+    def later(self, seconds: float) -> None:
+        """Count so many seconds as if they had not been."""
+        self._losses = [replace(loss, at=loss.at + seconds) for loss in self._losses]
+
     @property
     def troubled(self) -> bool:
         """Whether anything is held against it."""
@@ -52,7 +61,7 @@ class History:
         """Workers lost over it."""
         return {loss.worker for loss in self._losses}
 
-    def lose(self, worker: str, process: str, how: How, reason: str) -> None:
+    def lose(self, worker: str, process: str, how: How, reason: str, at: float) -> None:
         """Note that a worker at this job is not counted on any more."""
         if how != "failed":
             self._losses = [
@@ -60,7 +69,7 @@ class History:
                 for loss in self._losses
                 if loss.how == "failed" or (loss.worker, loss.process) != (worker, process)
             ]
-        self._losses.append(_Loss(worker, process, how, reason))
+        self._losses.append(_Loss(worker, process, how, reason, at))
 
     def pardon(self, worker: str, process: str) -> None:
         """A worker that was thought gone is there: this job has not broken it."""

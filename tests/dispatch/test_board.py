@@ -222,6 +222,7 @@ def test_a_job_that_breaks_workers_is_blamed_with_its_story() -> None:
     on(Submitted(1, "cheap", 0))
     on(Failed("a", 1, "worker", "exploded"))
     on(Left("b", "its connection is gone"))
+    on.hear("c", "d", after=6.0)  # so it is not coming back
     (told,) = of(GiveUp, on(Failed("c", 1, "worker", "imploded")))
     assert isinstance(told, GiveUp)
     assert told.kind == "input"
@@ -307,7 +308,23 @@ def test_a_process_that_was_thought_gone_and_is_there_was_not_broken(event: obje
     assert of(Assign, on(event)) == [Assign("b", 1)]
     on.rejoin("a")
     assert of(Assign, on(Left("b", "its connection is gone"))) == [Assign("a", 1)]
-    assert of(GiveUp, on(Left("a", "its connection is gone"))) != [], "that makes two"
+    assert of(GiveUp, on(Left("a", "its connection is gone"))) == [], "they may be back soon"
+    on.rejoin("c")
+    assert of(Assign, on.hear("c", after=4.9)) == [], "and nobody else is risked meanwhile"
+    assert of(GiveUp, on.hear("c", after=0.2)) != [], "that makes two"
+
+
+def test_a_job_is_not_blamed_for_a_network_that_blinks() -> None:
+    on = Bench(failures=3)
+    on.join("a", "b", "c")
+    on(Submitted(1, "cheap", 0))
+    for name in ("a", "b", "c"):
+        assert of(GiveUp, on(Left(name, "its connection is gone"), after=0.1)) == []
+    assert of(Assign, on.rejoin("b", after=1.0)) == [Assign("b", 1)]
+    on.rejoin("a")
+    on.rejoin("c")
+    assert of(GiveUp, on.hear("a", "b", "c", after=10.0)) == []
+    assert of(Finish, on(Answered("b", result(1)))) != []
 
 
 def test_a_job_that_could_not_be_sent_has_broken_nobody() -> None:
@@ -765,6 +782,7 @@ class BoardMachine(RuleBasedStateMachine):
             free = [n for n, p in places.items() if p.role == role and p.job is None]
             free = [n for n in free if not places[n].silent]
             free = [n for n in free if n not in self.refused.get(job, ())]
+            free = [] if job in self.board.suspended else free
             assert worked_on or not free, f"job {job} lies about while {free} are idle"
 
     def teardown(self) -> None:
