@@ -793,10 +793,11 @@ class BoardMachine(RuleBasedStateMachine):
             card = self.board.card(role) or CARD  # type: ignore[arg-type]
             self.feed(Joined(f"good-{role}", role, card, f"good:{role}"))  # type: ignore[arg-type]
         # the others have hung: only the good ones are heard
-        self.now += 150.0  # longer than job_timeout_s, not twice as long
-        for role in ("cheap", "expensive"):
-            self.feed(Heard(f"good-{role}"))
-        self.feed(Tick())
+        for seconds in (150.0, 6.0):  # longer than job_timeout_s, not twice; longer than patience
+            self.now += seconds
+            for role in ("cheap", "expensive"):
+                self.feed(Heard(f"good-{role}"))
+            self.feed(Tick())
         for _ in range(2 * len(self.open) + 2):
             for role in ("cheap", "expensive"):
                 name = f"good-{role}"
