@@ -13,11 +13,10 @@ import dataclasses
 import shutil
 import signal
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -25,9 +24,10 @@ from mixserver.agreement import disagreements
 from mixserver.build import Parts, build
 from mixserver.children import Child, beside, start
 from mixserver.config import Case, Local, Workers
-from mixserver.errors import ConfigError, NoWorkerError, UpstreamError, WorkerFault
+from mixserver.errors import ConfigError, NoWorkerError, UpstreamError
 from mixserver.ipi_edit import with_total_steps
 from mixserver.ipi_input import IpiInput, read_input
+from mixserver.keeping import WORKER_GRACE_S, Keeper, Worker
 from mixserver.private import private_folder
 from mixserver.record.runs import CONTINUED, Origin
 from mixserver.reference import read_reference
@@ -35,17 +35,14 @@ from mixserver.restarting import origin, refuse_other_settings
 from mixserver.service import Service
 from mixserver.starting import refuse_other_start
 from mixserver.supply import unsupplied
-from mixserver.wire.worker import Role
 
 log = structlog.get_logger(__name__)
 
 IPI_GRACE_S = 60.0
 """How long i-PI may take to end after SIGTERM: it finishes its step and writes RESTART."""
-WORKER_GRACE_S = 5.0
 _LAST_FORCE_S = 10.0
 """How long i-PI's last request may still be answered after SIGTERM."""
 _RUNNING = "running"
-_EARLY = "a worker of this machine ended before it could join"
 
 
 @dataclass(slots=True)
@@ -102,7 +99,8 @@ async def local_workers(
         logs_stay: False if `folder` is removed at the end, so that nobody is sent to their logs.
 
     Raises:
-        WorkerFault: one of them ended before it joined; its last words are quoted.
+        WorkerFault: one of them ended before it joined, or none of a role joined in time
+            (workers.join_s); its last words are quoted.
         ConfigError: a command cannot be started.
     """
     plan = [
@@ -110,29 +108,34 @@ async def local_workers(
         for at, local in enumerate(case.config.local)
         for copy in range(local.count)
     ]
-    children: list[Child] = []
-    keepers: list[asyncio.Task[None]] = []
-
-    async def start_one(local: Local, name: str) -> Child:
-        return await _start_worker(
-            case, local, name, parts.door.address, folder, log_stays=logs_stay
+    workers = [
+        Worker(
+            local,
+            name,
+            partial(
+                _start_worker, case, local, name, parts.door.address, folder, log_stays=logs_stay
+            ),
         )
-
+        for local, name in plan
+    ]
+    private = case.config.workers.door == Workers().door
+    keeper = Keeper(
+        parts.dispatcher, workers, case.config.workers.join_s, lost if private else None
+    )
+    keeping: list[asyncio.Task[None]] = []
     try:
-        for local, name in plan:
-            children.append(await start_one(local, name))
-        await _until_joined(parts, {local.role for local, _ in plan}, children)
-        private = case.config.workers.door == Workers().door
-        left = Counter(local.role for local, _ in plan)
-        kept = _Kept(start_one, children, lost if private else None, left)
-        keepers += [
-            asyncio.create_task(kept.keep(at, local, name)) for at, (local, name) in enumerate(plan)
-        ]
-        yield children
+        for worker in workers:
+            await worker.launch()
+        await keeper.until_served()
+        parts.dispatcher.on_hung = keeper.end_hung
+        keeping += [asyncio.create_task(keeper.keep(worker)) for worker in workers]
+        yield [worker.process for worker in workers]
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        parts.dispatcher.on_hung = None
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
+        children = [worker.child for worker in workers if worker.child is not None]
         await asyncio.gather(*(child.end(WORKER_GRACE_S) for child in children))
 
 
@@ -253,63 +256,11 @@ def _ipi(case: Case) -> list[str]:
     )
 
 
-async def _until_joined(parts: Parts, roles: set[Role], children: Sequence[Child]) -> None:
-    """Wait until each role has a worker; any child that ends before that is an error."""
-    joining = asyncio.gather(*(parts.dispatcher.card(role) for role in roles))
-    ends = {asyncio.ensure_future(child.wait()): child for child in children}
-    waited: set[asyncio.Future[Any]] = {joining, *ends}
-    try:
-        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        for child in [ends[task] for task in ends if task in done]:
-            raise WorkerFault(
-                f"{_EARLY}: {child.name} ended with status {child.returncode}; its {child.quoted()}"
-            )
-        await joining
-    finally:
-        joining.cancel()
-        for task in ends:
-            task.cancel()
-        await asyncio.gather(joining, *ends, return_exceptions=True)
-
-
-@dataclass(slots=True)
-class _Kept:
-    """The local workers of a run, started again when they die, a few times."""
-
-    start: Callable[[Local, str], Awaitable[Child]]
-    children: list[Child]
-    lost: Callable[[NoWorkerError], None] | None
-    """Told of the last worker of a role, if no other can come in its place."""
-    left: Counter[Role]
-    """How many of each role are not gone for good."""
-
-    async def keep(self, at: int, local: Local, name: str) -> None:
-        """Look after one worker."""
-        for starts in range(local.restarts, 0, -1):
-            code = await self.children[at].wait()
-            log.warning(
-                "worker ended, starting it again", worker=name, status=code, starts_left=starts - 1
-            )
-            await self.children[at].end(WORKER_GRACE_S)
-            self.children[at] = await self.start(local, name)
-        child = self.children[at]
-        code = await child.wait()
-        log.warning("worker ended for good", worker=name, status=code, said=child.quoted())
-        self.left[local.role] -= 1
-        if self.lost is not None and self.left[local.role] == 0:
-            self.lost(
-                NoWorkerError(
-                    f"the last {local.role} worker, {name}, ended with status {code} for good, "
-                    "after all its restarts, and no other can come: this run's door is private. "
-                    f"Its {child.quoted()}"
-                )
-            )
-
-
 async def _start_worker(
-    case: Case, local: Local, name: str, door: str, folder: Path, *, log_stays: bool
+    case: Case, local: Local, name: str, door: str, folder: Path, joins_as: str, *, log_stays: bool
 ) -> Child:
     command = [beside("mixserver-worker"), *local.command, "--server", door, "--role", local.role]
+    command += ["--name", joins_as]
     if local.mpi > 1:
         command = [beside("mpiexec"), "-n", str(local.mpi), *command]
     threads = str(local.threads)

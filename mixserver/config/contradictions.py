@@ -38,6 +38,14 @@ def contradiction(config: Config) -> str:
     for key, value in positive.items():
         if not value > 0:
             return f"{key} must be positive, got {value}"
+    waits = {
+        "upstream.first_contact_s": upstream.first_contact_s,
+        "upstream.later_contact_s": upstream.later_contact_s,
+        "workers.join_s": workers.join_s,
+    }
+    for key, value in waits.items():
+        if not value >= 0:
+            return f"{key} must be a time in seconds, or 0 for ever, got {value}"
     if not 0.0 <= limits.shortest_pair < 1.0:
         return (
             f"limits.shortest_pair is a fraction of the sum of two covalent radii, from 0 (off) to "

@@ -218,6 +218,9 @@ class Workers(_Table, frozen=True):
     first_worker_s: float = 120.0
     """Under when_none = "stop": how long to wait for the first worker of a role; models take a
     while to load."""
+    join_s: float = 900.0
+    """How long a worker of [[local]] may take to join after it was started, before it is given up
+    and its log quoted; 0 waits for ever. Large models on slow disks take minutes."""
     failures: int = 3
     """Workers one job may break before it is blamed itself."""
     job_timeout_s: float = 1800.0

@@ -338,7 +338,11 @@ class Dispatcher:
 
     def _cure(self, role: Role) -> str:
         addresses = " or ".join(d.address for d in self._doors if "://" in d.address) or "ADDRESS"
-        return f"mixserver-worker ENGINE --server {addresses} --role {role}"
+        own = f"mixserver-worker ENGINE --server {addresses} --role {role}"
+        stock = [d.address for d in self._doors if getattr(d, "role", None) == role]
+        if not stock:
+            return own
+        return f"{own}, or a stock i-PI client at {' or '.join(stock)} (LAMMPS: fix ipi)"
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

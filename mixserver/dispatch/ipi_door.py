@@ -88,6 +88,11 @@ class IpiDoor:
         """Where clients should connect: the file of a unix socket, or HOST:PORT."""
         return str(self._address)
 
+    @property
+    def role(self) -> Role:
+        """What its clients are asked for."""
+        return self._terms.role
+
     async def open(self, report: Callable[[Door, Event], None]) -> None:
         """Bind, and report events from now on.
 

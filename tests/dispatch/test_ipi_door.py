@@ -17,9 +17,11 @@ import pytest
 from limits import HANG_S
 
 from mixserver import units
+from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Answered, Failed, Heard, Joined, Left
 from mixserver.dispatch.ipi_door import IpiDoor
-from mixserver.errors import ConfigError
+from mixserver.dispatch.policy import Policy
+from mixserver.errors import ConfigError, NoWorkerError
 from mixserver.wire.worker import Evaluate, ModelCard
 
 EXACT = 1e-12
@@ -571,3 +573,14 @@ def test_a_card_that_promises_too_much_is_refused():
     card = ModelCard(engine="ipi-client", name="stock", fingerprint="", weights=True)
     with pytest.raises(ConfigError, match="site weights"):
         IpiDoor("unix:x", "cheap", card=card)
+
+
+async def test_who_waits_for_a_worker_is_told_of_the_stock_door_too():
+    door = IpiDoor("127.0.0.1:0", "cheap", card=CARD)
+    policy = Policy(roles={"cheap": "", "expensive": ""}, when_none="stop", first_worker_s=0.05)
+    async with Dispatcher(policy, [door]) as dispatcher:
+        with pytest.raises(NoWorkerError, match=f"or a stock i-PI client at {door.address}"):
+            await dispatcher.card("cheap")
+        with pytest.raises(NoWorkerError) as caught:
+            await dispatcher.card("expensive")
+    assert "stock" not in str(caught.value)
