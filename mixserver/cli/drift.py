@@ -17,29 +17,39 @@ import click
 @click.option(
     "--skip", type=click.FloatRange(min=0.0), default=0.0, help="Picoseconds to leave out."
 )
+@click.option("--alone", is_flag=True, help="Without the runs that RUNS go on from.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
-def drift(runs: tuple[Path, ...], skip: float, as_json: bool) -> None:
+def drift(runs: tuple[Path, ...], skip: float, alone: bool, as_json: bool) -> None:
     """Measure how well RUNS conserved i-PI's conserved quantity.
 
-    RUNS are folders like CASE/runs/0001. Drift in µeV/atom/ps, from a line through it, and the
-    fluctuation about that line in µeV/atom. Work that updates of lambda did is taken off.
+    RUNS are folders like CASE/runs/0001. A run that goes on from others is joined with them, up to
+    the steps it goes on from. Drift in µeV/atom/ps, from a line through it, and the fluctuation
+    about that line in µeV/atom. Work that updates of lambda did is taken off.
     """
     import msgspec
 
     from mixserver.config import load_case
     from mixserver.record.drift import drift_of
+    from mixserver.record.runs import chain
     from mixserver.reference import read_reference
 
     found = {
-        str(run): drift_of(run, len(read_reference(load_case(run))[0]), skip=skip) for run in runs
+        str(run): drift_of(
+            [run] if alone else chain(run), len(read_reference(load_case(run))[0]), skip=skip
+        )
+        for run in runs
     }
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    width = max(len(name) for name in found)
+    names = [
+        f"{name} ({one.runs[0]} to {one.runs[-1]})" if len(one.runs) > 1 else name
+        for name, one in found.items()
+    ]
+    width = max(map(len, names))
     heads = "".join(f"  {head:>9}" for head in ("drift", "error", "rms", "work"))
     click.echo(f"{'run':<{width}}  {'ps':>7}  {'K':>6}{heads}")
-    for name, one in found.items():
+    for name, one in zip(names, found.values(), strict=True):
         click.echo(
             f"{name:<{width}}  {one.picoseconds:7.2f}  {one.temperature:6.0f}  {one.drift:z9.3f}  "
             f"{one.error:9.3f}  {one.fluctuation:9.3f}  {one.work:z9.1f}"

@@ -12,15 +12,13 @@ import click
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="PNG file; default RUN/mixserver.png"
 )
-def plot(run: Path, output: Path | None) -> None:
-    """Draw RUN, a folder like CASE/runs/latest, into a PNG.
+@click.option("--alone", is_flag=True, help="Without the runs that RUN goes on from.")
+def plot(run: Path, output: Path | None, alone: bool) -> None:
+    """Draw RUN, a folder like CASE/runs/latest, and the runs it goes on from, into a PNG.
 
     Times per evaluation, sizes of the regions, how far the models are apart, temperature.
     """
-    from mixserver.ipi_input import read_input
-    from mixserver.ipi_output import single_columns
     from mixserver.record.plots import draw
+    from mixserver.record.runs import chain
 
-    restarted = run / "RESTART.in"  # i-PI then prints no header
-    otherwise = single_columns(read_input(restarted).columns) if restarted.exists() else None
-    click.echo(draw(run, output or run / "mixserver.png", otherwise))
+    click.echo(draw([run] if alone else chain(run), output or run / "mixserver.png"))

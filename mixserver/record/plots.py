@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,11 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mixserver.errors import ConfigError
+from mixserver.record.printed import begun_at, printed
 from mixserver.record.recorder import REPORTS
-from mixserver.record.report import Report, columns
+from mixserver.record.report import Report
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#3b6fb6", "#d9822b", "#3c8d5a", "#808080"
 _RED, _PURPLE, _TEAL = "#b5403a", "#7a5195", "#2a9d9d"
+_LOST = 20.0
+"""Evaluations whose reports a killed run may have lost."""
 _MOST_POINTS = 300
 """Longer runs are drawn as running medians."""
 
@@ -46,42 +49,69 @@ def read_reports(folder: Path) -> list[Report]:
     return reports
 
 
-def read_temperature(
-    folder: Path, otherwise: Mapping[str, int] | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) steps and (n,) temperatures (K) that i-PI printed into this folder; empty if none.
+def joined_reports(runs: Sequence[Path]) -> list[Report]:
+    """All reports of runs that go on from each other, their evaluations counted through.
+
+    Where each step is one evaluation, what a run did beyond the step that the next one goes on from
+    is left out.
 
     Args:
-        folder: the run's folder.
-        otherwise: name -> column where i-PI printed no header, as in a restarted run.
+        runs: their folders, oldest first.
+
+    Raises:
+        ConfigError: the last has none, or one cannot be read.
     """
-    empty = np.zeros(0)
-    for file in sorted(folder.glob("*.out")):
-        if file.name == "mixserver.out":
-            continue
-        text = file.read_text(encoding="utf-8").splitlines()
-        names = columns([line for line in text if line.startswith("#")]) or otherwise
-        if not names or "temperature" not in names:
-            continue
-        rows = [line.split() for line in text if line.strip() and not line.startswith("#")]
-        rows = [row for row in rows if len(row) > names["temperature"]]
-        if not rows:
-            continue
-        at = names.get("step", 0)
-        return (
-            np.array([float(row[at]) for row in rows]),
-            np.array([float(row[names["temperature"]]) for row in rows]),
-        )
-    return empty, empty
+    found: list[Report] = []
+    first = 0
+    begun = [begun_at(run) for run in runs]
+    for at, run in enumerate(runs):
+        last = at + 1 == len(runs)
+        reports = read_reports(run) if last or (run / REPORTS).exists() else []
+        made = 1 + max((report.evaluation for report in reports), default=-1)
+        if not last and _one_per_step(run, begun[at], made):
+            made = begun[at + 1] - begun[at]  # the next run evaluates that step again
+        found += [
+            msgspec.structs.replace(report, evaluation=first + report.evaluation)
+            for report in reports
+            if report.evaluation < made
+        ]
+        first += made
+    return found
 
 
-def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None) -> Path:
+def _one_per_step(run: Path, begun: int, evaluations: int) -> bool:
+    """Whether each of a run's steps was one evaluation, as far as i-PI's output can say."""
+    try:
+        steps = printed([run], ("step",)).step - begun
+    except ConfigError:
+        return False
+    if len(steps) < 2:
+        return False
+    unprinted = float(np.diff(steps).max()) + 1.0
+    return abs(evaluations - 1 - float(steps[-1])) <= unprinted + _LOST
+
+
+def read_temperature(
+    runs: Path | Sequence[Path],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) steps and (n,) temperatures (K) that i-PI printed; empty if none.
+
+    Args:
+        runs: the run's folder, or those of runs that go on from each other, oldest first.
+    """
+    try:
+        table = printed([runs] if isinstance(runs, Path) else runs, ("step", "temperature"))
+    except ConfigError:
+        return np.zeros(0), np.zeros(0)
+    return table.step, table.columns["temperature"]
+
+
+def draw(runs: Path | Sequence[Path], output: Path) -> Path:
     """Draw times, region sizes, how far the models are apart, and temperature of a run into a PNG.
 
     Args:
-        folder: the run's folder.
+        runs: the run's folder, or those of runs that go on from each other, oldest first.
         output: the PNG to write.
-        otherwise: see `read_temperature`.
 
     Returns:
         `output`.
@@ -89,15 +119,18 @@ def draw(folder: Path, output: Path, otherwise: Mapping[str, int] | None = None)
     Raises:
         ConfigError: no reports there.
     """
-    reports = read_reports(folder)
+    runs = [runs] if isinstance(runs, Path) else runs
+    folder = runs[-1].resolve()
+    reports = joined_reports(runs)
     divided = [report for report in reports if report.channel != "cheap"]
     figure = Figure(figsize=(10.0, 7.5), layout="constrained")
     axes = figure.subplots(2, 2)
-    figure.suptitle(f"{folder.resolve().parent.parent.name}, run {folder.resolve().name}")
+    joined = f"runs {runs[0].resolve().name} to" if len(runs) > 1 else "run"
+    figure.suptitle(f"{folder.parent.parent.name}, {joined} {folder.name}")
     times(axes[0, 0], reports)
     sizes(axes[0, 1], divided)
     disagreement(axes[1, 0], divided)
-    temperature(axes[1, 1], *read_temperature(folder, otherwise))
+    temperature(axes[1, 1], *read_temperature(runs))
     figure.savefig(output, dpi=120)
     return output
 

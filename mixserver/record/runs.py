@@ -20,6 +20,7 @@ ABOUT: Final = "run.json"
 CONTINUED: Final = "RESTART.in"
 """In the folder of a run that goes on from another: what it goes on from."""
 _LATEST: Final = "latest"
+_RECORDS: Final = "mixserver.jsonl"
 _LOCK: Final = ".running"
 _LONGEST_CHAIN: Final = 10_000
 
@@ -114,8 +115,11 @@ def chain(folder: Path) -> list[Path]:
         if not before.is_dir():
             raise ConfigError(
                 f"{found[-1]} goes on from {before}, which is not there any more; put it back, or "
-                f"delete restarted_from in {found[-1] / ABOUT}, and it stands for itself"
+                f"say null for restarted_from in {found[-1] / ABOUT}, and it stands for itself "
+                "(`drift` and `plot` take --alone)"
             )
+        if not any((before / name).exists() for name in (ABOUT, _RECORDS)):
+            break  # i-PI was started from a copy that lies elsewhere
         if before.resolve() in seen or len(found) > _LONGEST_CHAIN:
             raise ConfigError(f"{found[-1] / ABOUT}: the runs go on from each other in a circle")
         seen.add(before.resolve())

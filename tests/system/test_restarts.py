@@ -20,7 +20,9 @@ from limits import HANG_S
 
 from mixserver.ipi_input import read_input
 from mixserver.record.plots import read_reports
+from mixserver.record.printed import printed
 from mixserver.record.report import Report
+from mixserver.record.runs import chain
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 MIXSERVER = Path(sys.executable).parent / "mixserver"
@@ -156,6 +158,15 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(case: Path, kind: str) -> No
         assert (now.seeds, now.core, now.blend) == (then.seeds, then.core, then.blend)
         assert now.work == pytest.approx(then.work, abs=1e-6)
         assert now.energy == pytest.approx(then.energy, abs=1e-6)  # RESTART has nine digits
+    table, whole = (printed(chain(case / f"runs/{number}")) for number in ("0003", "0001"))
+    assert table.step.tolist() == list(range(46))
+    np.testing.assert_allclose(table.columns["conserved"], whole.columns["conserved"], atol=2e-6)
+    joined = mixserver("drift", case / "runs/0003", "--json")
+    alone = mixserver("drift", case / "runs/0001", "--json")
+    one, other = (json.loads(done.stdout).popitem()[1] for done in (joined, alone))
+    assert one["runs"] == ["0002", "0003"]
+    assert one["picoseconds"] == pytest.approx(other["picoseconds"])
+    ran("plot", case / "runs/0003")
     lambdas = {(report.core, report.blend) for report in straight}
     assert len(lambdas) > 5  # there was something to forget
 
