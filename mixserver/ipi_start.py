@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -54,6 +55,18 @@ def read_start(file: Path, system: int, *, of: Path | None = None) -> Start:
     Raises:
         ConfigError: i-PI would refuse it.
     """
+    file = file.absolute()
+    one = _systems(file)[system]
+    with spoken(f"the start of system {system} in i-PI's {file.name}"):
+        files = {_found(file.parent, entry) for _, entry in one.initialize.fetch().queue}
+    known = sorted(path for path in {file, *files} if path is not None)
+    stamps = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in known)
+    return _read(file, system, of, stamps)
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path, system: int, of: Path | None, stamps: tuple[Any, ...]) -> Start:
+    """Read a start; as long as no file changes, what was read is remembered."""
     from ipi.utils.units import unit_to_user  # noqa: PLC0415 - heavy
 
     one = _systems(file)[system]
@@ -69,12 +82,15 @@ def read_start(file: Path, system: int, *, of: Path | None = None) -> Start:
         ]
         start.init_stage1(state)
         beads = state.beads
-        return Start(
+        found = Start(
             labels=tuple(str(label) for label in beads.names),
             masses=np.array(beads.m, np.float64) * float(unit_to_user("mass", "dalton", 1.0)),
             positions=np.array(beads.q, np.float64).reshape(beads.nbeads, -1, 3) * BOHR,
             cell=np.ascontiguousarray(np.array(state.cell.h, np.float64).T * BOHR),
         )
+    for array in (found.masses, found.positions, found.cell):
+        array.flags.writeable = False
+    return found
 
 
 def frames_in(file: Path, mode: str) -> int:
@@ -106,14 +122,22 @@ def _belongs(what: str, entry: Any, of: Path) -> bool:
 
 
 def _from(folder: Path, what: str, entry: Any) -> tuple[str, Any]:
-    """Name a file from where i-PI will run, and refuse one that is not there.
+    """Name a file from where i-PI will run."""
+    path = _found(folder, entry)
+    if path is not None:
+        entry.value = str(path)
+    return what, entry
+
+
+def _found(folder: Path, entry: Any) -> Path | None:
+    """The file of an entry of <initialize>; None if it has none.
 
     Raises:
         ConfigError: it does not exist.
     """
-    if entry.mode in FILES:
-        path = folder / str(entry.value)
-        if not path.is_file():
-            raise ConfigError(f"{path} (of <initialize>) does not exist")
-        entry.value = str(path)
-    return what, entry
+    if entry.mode not in FILES:
+        return None
+    path = folder / str(entry.value)
+    if not path.is_file():
+        raise ConfigError(f"{path} (of <initialize>) does not exist")
+    return path

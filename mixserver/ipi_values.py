@@ -6,6 +6,7 @@ the models were loaded. Here they are looked at before.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Quantity:
         return f"{self.value:.3g} {self.usual}"
 
 
+_PARTS: Final = ("motion", "ensemble", "forces", "normal_modes")
+
+
 def quantities(file: Path) -> tuple[Quantity, ...]:
     """Numbers of an input that have a dimension, each once; zeros and lists are left out.
 
@@ -86,6 +90,8 @@ def wrong_values(file: Path) -> list[str]:
         names = [force.forcefield.fetch() for _, force in system.forces.extra]
         found += _unknown(f"{where}: <force forcefield=...>", names, forcefields)
     found += _outputs(where, simulation)
+    if not found:
+        found = _built(where, file.parent, simulation, systems)
     return list(dict.fromkeys(found))
 
 
@@ -134,6 +140,28 @@ def _refused(where: str, field: Any, node: Any) -> list[str]:
             near = difflib.get_close_matches(str(getattr(value, "value", "")), valid, n=2)
             found.append(f"{error}{_or(near)}")
     return found
+
+
+def _built(where: str, folder: Path, simulation: Any, systems: list[Any]) -> list[str]:
+    """What i-PI says when it makes its objects of values that are right one by one."""
+    made = [(name, field) for name, field in simulation.extra if _harmless(name, field)]
+    for system in systems:
+        made += [(part, getattr(system, part)) for part in _PARTS]
+    found = []
+    for name, field in [*made, ("smotion", simulation.smotion)]:
+        try:
+            with spoken(f"{where}: <{name}>"), contextlib.chdir(folder):
+                field.fetch()
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
+def _harmless(name: str, field: Any) -> bool:
+    """Force fields that load no model and open nothing when they are made."""
+    if name in {"ffcommittee", "ffrotations"}:
+        return all(_harmless(inner, one) for inner, one in field.extra)
+    return name in {"ffsocket", "ffcavphsocket"}
 
 
 def _outputs(where: str, simulation: Any) -> list[str]:

@@ -124,8 +124,8 @@ def _named(case: Case, ipi: IpiInput, file: Path) -> list[tuple[int, Source]]:
 def _as_ipi(case: Case, ipi: IpiInput, at: int, source: Source) -> Reference:
     if case.config.region is not None:
         _one_frame(source, frames_in(source.file, source.mode), ipi.systems[at].beads)
-    whole = source.tag == "file"
-    start = read_start(ipi.file, at, of=source.file if whole else None)
+    alone = source.tag != "file" or len(ipi.systems[at].sources) == 1
+    start = read_start(ipi.file, at, of=None if alone else source.file)
     labels, positions = start.labels, start.centroid
     active = active_atoms(case, ipi)
     if active and max(active) < len(labels):

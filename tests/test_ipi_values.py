@@ -166,6 +166,14 @@ def test_what_ipi_would_refuse_later_is_said_with_what_was_meant(
     assert "\n" not in found[0]
 
 
+def test_what_fits_one_by_one_but_not_together_is_said(tmp_path: Path) -> None:
+    body = ACCEPTED["a committee, a barostat, many thermostats"]
+    (said,) = wrong_values(written(tmp_path, body.replace("isotropic", "anisotropic")))
+    assert "<motion>: i-PI does not accept it: Reference cell MUST be specified" in said
+    (said,) = wrong_values(written(tmp_path, body.replace("[ 1, 1 ]", "[ 1, 1, 1 ]")))
+    assert "<ffcommittee>: i-PI does not accept it: List of weights does not match" in said
+
+
 def test_a_template_whose_instances_do_not_fit_is_refused(tmp_path: Path) -> None:
     body = ACCEPTED["replicas of a template"].replace("[ hot, 250 ]", "[ hot ]")
     file = written(tmp_path, body)

@@ -76,6 +76,12 @@ def tilted() -> ase.Atoms:
     return atoms
 
 
+def mirrored() -> ase.Atoms:
+    atoms = tilted()
+    atoms.set_cell(atoms.cell[[1, 0, 2]], scale_atoms=False)
+    return atoms
+
+
 def xyz(atoms: ase.Atoms, unit: str = "angstrom", cell_unit: str = "", comment: str = "") -> str:
     """i-PI's xyz, lengths in a unit."""
     scale, of_cell = PER_ANGSTROM[unit], PER_ANGSTROM[cell_unit or unit]
@@ -140,6 +146,22 @@ FILES = {
             "END\n"
         ),
     ),
+    "an ordinary PDB": (
+        "a.pdb",
+        "<file mode='pdb'> a.pdb </file>",
+        lambda: (
+            "CRYST1   10.000   11.000   12.000  90.00  85.00  80.00 P 1           1\n"
+            "ATOM      1   Si   1     1       1.000   2.000   3.000  0.00  0.00          Si 0\n"
+            "END\n"
+        ),
+    ),
+    "lines that end as on Windows": (
+        "a.xyz",
+        "<file mode='xyz'> a.xyz </file>",
+        lambda: xyz(tilted(), comment="positions{angstrom} cell{angstrom}").replace("\n", "\r\n"),
+    ),
+    "a left-handed cell": ("a.extxyz", "<file mode='ase'> a.extxyz </file>", mirrored),
+    "a CIF": ("a.cif", "<file mode='ase'> a.cif </file>", tilted),
     "a POSCAR that i-PI turns": ("POSCAR", "<file mode='ase'> POSCAR </file>", tilted),
     "extxyz that i-PI turns": ("a.extxyz", "<file mode='ase'> a.extxyz </file>", tilted),
 }
