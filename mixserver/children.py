@@ -18,6 +18,7 @@ from typing import IO
 import structlog
 
 from mixserver.errors import ConfigError
+from mixserver.inherited import without_batch, without_rank
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +105,7 @@ async def start(
     log_file: Path,
     environment: Mapping[str, str],
     log_stays: bool = True,
+    batch: bool = True,
 ) -> Child:
     """Start a process with its output going to a file; it ends when this process dies.
 
@@ -114,6 +116,8 @@ async def start(
         log_file: gets its output.
         environment: variables beside those of this process.
         log_stays: False where the file is removed before anybody could read it.
+        batch: whether it may know of the batch job it runs in; that it is no rank of it, in any
+            case.
 
     Raises:
         ConfigError: the program does not exist or cannot be run.
@@ -121,6 +125,7 @@ async def start(
     program = shutil.which(command[0])
     if program is None:
         raise ConfigError(f"{name}: there is no program {command[0]!r} on this machine")
+    inherited = without_rank(os.environ) if batch else without_batch(os.environ)
     output: IO[bytes] = log_file.open("ab")
     try:
         process = await asyncio.create_subprocess_exec(
@@ -129,7 +134,7 @@ async def start(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **environment, "MIXSERVER_PARENT": str(os.getpid())},
+            env={**inherited, **environment, "MIXSERVER_PARENT": str(os.getpid())},
             start_new_session=True,
         )
     except OSError as error:

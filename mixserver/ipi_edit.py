@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 from xml.parsers import expat
@@ -9,6 +10,7 @@ from xml.parsers import expat
 from mixserver.errors import ConfigError
 
 _ROOT: Final = "simulation"
+_PREFIX: Final = re.compile(rb"""\bprefix\s*=\s*(["'])(.*?)\1""", re.DOTALL)
 
 
 def with_total_steps(file: Path, steps: int) -> bytes:
@@ -45,6 +47,81 @@ def with_total_steps(file: Path, steps: int) -> bytes:
     for begin, end in reversed(spans):
         text = text[:begin] + element + text[end:]
     return text
+
+
+def leaves(text: bytes, file: Path) -> list[tuple[str, int, int]]:
+    """(tag, begin, end) of the text of every element that holds nothing but text.
+
+    Raises:
+        ConfigError: it is no XML.
+    """
+    parser = expat.ParserCreate()
+    found: list[tuple[str, int, int]] = []
+    begin = -1
+    leaf = False
+
+    def start(_name: str, _: dict[str, str]) -> None:
+        nonlocal begin, leaf
+        begin, leaf = -1, True
+
+    def data(_: str) -> None:
+        nonlocal begin
+        begin = parser.CurrentByteIndex if begin < 0 else begin
+
+    def other(*_: object) -> None:
+        nonlocal leaf
+        leaf = False  # comments and CDATA inside: not plain text
+
+    def end(name: str) -> None:
+        nonlocal leaf
+        if leaf and begin >= 0:
+            found.append((name, begin, parser.CurrentByteIndex))
+        leaf = False
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = data
+    parser.CommentHandler = parser.StartCdataSectionHandler = other
+    _parse(parser, text, file)
+    return found
+
+
+def output_prefix(text: bytes, file: Path) -> tuple[str, tuple[int, int] | None]:
+    """The prefix of i-PI's outputs, and where it is written; None where it is left to i-PI.
+
+    Raises:
+        ConfigError: it is no XML.
+    """
+    parser = expat.ParserCreate()
+    found: tuple[str, tuple[int, int] | None] = ("i-pi", None)
+    path: list[str] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal found
+        if path == [_ROOT] and name == "output" and "prefix" in attributes:
+            written = _PREFIX.search(text, parser.CurrentByteIndex)
+            found = (attributes["prefix"].strip(), written.span(2) if written else None)
+        path.append(name)
+
+    def end(_: str) -> None:
+        path.pop()
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    _parse(parser, text, file)
+    return found
+
+
+def replaced(text: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    """The bytes with (begin, end, new) put in; the places do not overlap."""
+    for begin, end, new in sorted(changes, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
+
+
+def _parse(parser: expat.XMLParserType, text: bytes, file: Path) -> None:
+    try:
+        parser.Parse(text, True)
+    except (expat.ExpatError, UnicodeError) as error:
+        raise ConfigError(f"i-PI's input {file} is not valid XML: {error}") from error
 
 
 def _places(text: bytes) -> tuple[list[tuple[int, int]], int | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -25,9 +24,10 @@ from mixserver.build import Parts, build
 from mixserver.children import Child, beside, start
 from mixserver.config import Case, Local, Workers
 from mixserver.errors import ConfigError, NoWorkerError, UpstreamError
-from mixserver.ipi_edit import with_total_steps
+from mixserver.inherited import LOCAL_LAUNCHERS
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.keeping import WORKER_GRACE_S, Keeper, Worker
+from mixserver.layout import lay_out, own_prefix
 from mixserver.private import private_folder
 from mixserver.record.runs import CONTINUED, Origin
 from mixserver.reference import read_reference
@@ -42,6 +42,7 @@ IPI_GRACE_S = 60.0
 """How long i-PI may take to end after SIGTERM: it finishes its step and writes RESTART."""
 _LAST_FORCE_S = 10.0
 """How long i-PI's last request may still be answered after SIGTERM."""
+_MOST_OF_A_NAME = 80
 _RUNNING = "running"
 
 
@@ -174,6 +175,7 @@ async def run_case(
         raise ConfigError(wrong[0])
     if restart is None:
         refuse_other_start(case, ipi, reference)
+    ipi = dataclasses.replace(ipi, prefix=own_prefix(ipi.prefix))
     if steps is not None:
         ipi = dataclasses.replace(ipi, total_steps=steps)
     if ipi.step >= ipi.total_steps:
@@ -181,9 +183,9 @@ async def run_case(
             f"{source} has made {ipi.step} of {ipi.total_steps} steps already; to go on further "
             f"say how far: --steps {2 * ipi.step}"
         )
-    input_file = _lay_out(case, folder, source, CONTINUED if restart else source.name, steps)
+    input_file = lay_out(case, folder, source, CONTINUED if restart else source.name, steps)
     begun_with = None if restart is None else origin(restart.parent, folder, restart.name, ipi.step)
-    with private_folder() as private:
+    with private_folder(_longest_name(case)) as private:
         service = Service(build_local(case, folder, private, earlier, begun_with))
         service.parts.models.write()
         run = Run(folder, case, ipi, service)
@@ -203,6 +205,24 @@ async def run_case(
                 await asyncio.wait({running})
         if not running.cancelled():
             running.result()
+
+
+def _longest_name(case: Case) -> int:
+    """Bytes of the longest socket's name in the run's private folder.
+
+    Raises:
+        ConfigError: i-PI could not bind it in any folder.
+    """
+    texts = [*case.addresses, case.config.workers.clients]
+    names = [text.removeprefix("unix:") for text in texts if text.startswith("unix:")]
+    for name in names:
+        if len(name.encode()) > _MOST_OF_A_NAME and not name.startswith("/"):
+            raise ConfigError(
+                f"the address unix:{name} has a name of {len(name.encode())} bytes; with its "
+                f"folder it has room for {_MOST_OF_A_NAME} in a unix socket's path. Shorten it, "
+                "here and in i-PI's <address>"
+            )
+    return max([len("door"), *(len(n.encode()) for n in names if not n.startswith("/"))])
 
 
 async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
@@ -263,6 +283,8 @@ async def _start_worker(
     command += ["--name", joins_as]
     if local.mpi > 1:
         command = [beside("mpiexec"), "-n", str(local.mpi), *command]
+    # LAMMPS and launchers stay on this machine; an ASE calculator may well call srun itself
+    here = local.mpi > 1 or local.command[:1] == ("lammps",)
     threads = str(local.threads)
     return await start(
         name,
@@ -272,28 +294,12 @@ async def _start_worker(
         environment={
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
+            **(LOCAL_LAUNCHERS if here else {}),
             **local.environment,
         },
         log_stays=log_stays,
+        batch=not here,
     )
-
-
-def _lay_out(case: Case, folder: Path, source: Path, name: str, steps: int | None) -> Path:
-    """Put links to the case's files into the run's folder, and copies of what defines the run."""
-    records = (case.folder / case.config.record.folder).resolve()
-    copied = {case.file.resolve(), source.resolve()}
-    # a copy goes through a link of its name, onto the case's own file: the case may have a
-    # mix.toml beside the one that is run
-    taken = {"mix.toml", name}
-    for entry in sorted(case.folder.iterdir()):
-        inside = entry.resolve() == records or records.is_relative_to(entry.resolve())
-        if entry.name.startswith(".") or inside or entry.name in taken or entry.resolve() in copied:
-            continue
-        (folder / entry.name).symlink_to(entry.resolve())
-    shutil.copyfile(case.file, folder / "mix.toml")
-    changed = source.read_bytes() if steps is None else with_total_steps(source, steps)
-    (folder / name).write_bytes(changed)
-    return folder / name
 
 
 def _publish(run: Run, prefix: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from clients.engines.lammps_mpi import launched_with_mpi
 from mixserver.arrays import Scalars, Vectors
 from mixserver.errors import MissingPackage
+from mixserver.inherited import without_rank
 
 _GLOBAL, _ATOM = 0, 1  # LAMMPS's LMP_STYLE_*
 _LOCAL = 2
@@ -36,7 +38,15 @@ class LammpsAbort(LammpsError):
 
 
 def load_mpi() -> None:
-    """Load libmpi of the mpich wheel, so that nobody needs to set LD_LIBRARY_PATH."""
+    """Load libmpi of the mpich wheel, so that nobody needs to set LD_LIBRARY_PATH.
+
+    A process that is not one of several ranks starts MPI for itself alone: what a batch system's
+    launcher told it of ranks is forgotten, or MPI would call that launcher and wait.
+    """
+    if not launched_with_mpi():
+        kept = without_rank(os.environ)
+        for name in [name for name in os.environ if name not in kept]:
+            del os.environ[name]
     for path in Path(sys.prefix, "lib").glob("libmpi.so.12"):
         ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
 

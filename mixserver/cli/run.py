@@ -21,13 +21,27 @@ import click
     type=click.IntRange(min=1),
     help="Total steps, instead of what input.xml or RESTART says.",
 )
+@click.option(
+    "--runs",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Make this run's folder in DIR instead of CASE/runs.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, only errors.")
-def run(case: Path, restart: bool, source: Path | None, steps: int | None, quiet: bool) -> None:
+def run(
+    case: Path,
+    restart: bool,
+    source: Path | None,
+    steps: int | None,
+    runs: Path | None,
+    quiet: bool,
+) -> None:
     """Run CASE, a folder or its mix.toml, from beginning to end.
 
     Starts i-PI, the server and the workers of [[local]], shows how far it is, and stops all of
-    them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN. A restart goes
-    by its RESTART: input.xml is not read again. Its models, [region] and [mixing] must be the same.
+    them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN or DIR/NNNN. A
+    restart goes by its RESTART: input.xml is not read again. Its models, [region] and [mixing] must
+    be the same.
 
     \b
     Examples:
@@ -46,8 +60,8 @@ def run(case: Path, restart: bool, source: Path | None, steps: int | None, quiet
 
     if restart and source is not None:
         raise ConfigError("--restart finds the file to go on from, --from names it: give one")
-    loaded = load_case(case)
-    records = loaded.folder / loaded.config.record.folder
+    loaded = load_case(case).with_runs(runs)
+    records = loaded.runs
     if restart:
         configure(None)
         restart_file(records)  # refused before there is a folder
@@ -74,7 +88,8 @@ def run(case: Path, restart: bool, source: Path | None, steps: int | None, quiet
         stopped = asyncio.run(job())
     if stopped:
         if (folder / "RESTART").exists():
-            click.echo(f"stopped; i-PI's RESTART is in {folder}: mixserver run {case} --restart")
+            again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
+            click.echo(f"stopped; i-PI's RESTART is in {folder}: {again}")
         else:
             click.echo("stopped before i-PI had anything to go on from")
         raise SystemExit(130)

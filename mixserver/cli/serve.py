@@ -16,9 +16,15 @@ import click
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Go on from an earlier run's folder: with its models and settings, and what it remembers.",
 )
+@click.option(
+    "--runs",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Make the folder of records in DIR instead of CASE/runs.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and build everything, open nothing.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
-def serve(case: Path, earlier: Path | None, dry_run: bool, quiet: bool) -> None:
+def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, quiet: bool) -> None:
     """Answer i-PI's force requests as CASE says, until i-PI says EXIT.
 
     Start i-PI from a RESTART or checkpoint of RUN if you give one.
@@ -41,7 +47,7 @@ def serve(case: Path, earlier: Path | None, dry_run: bool, quiet: bool) -> None:
     from mixserver.restarting import origin, refuse_other_settings
     from mixserver.service import Service
 
-    loaded = load_case(case)
+    loaded = load_case(case).with_runs(runs)
     if earlier is not None:
         refuse_other_settings(earlier, loaded.config)
     if dry_run:
@@ -51,7 +57,7 @@ def serve(case: Path, earlier: Path | None, dry_run: bool, quiet: bool) -> None:
             parts.recorder.close()
         click.echo(f"{loaded.file}: {len(parts.topology)} atoms, everything fits together")
         return
-    folder = new_run_folder(loaded.folder / loaded.config.record.folder)
+    folder = new_run_folder(loaded.runs)
     configure(folder / "server.log", verbose=not quiet)
     shutil.copyfile(loaded.file, folder / "mix.toml")  # what a restart is compared with
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -34,6 +34,18 @@ class Case:
     def structure(self) -> Path:
         """The file that names the atoms."""
         return self.folder / self.config.upstream.structure
+
+    @property
+    def runs(self) -> Path:
+        """The folder in which every run makes a new one."""
+        return self.folder / self.config.record.folder
+
+    def with_runs(self, folder: Path | None) -> Case:
+        """The same case with its runs in another folder; None leaves it as it is."""
+        if folder is None:
+            return self
+        record = msgspec.structs.replace(self.config.record, folder=str(folder.absolute()))
+        return replace(self, config=msgspec.structs.replace(self.config, record=record))
 
     @property
     def channels(self) -> tuple[tuple[Channel, str], ...]:

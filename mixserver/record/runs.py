@@ -151,7 +151,10 @@ def new_run_folder(parent: Path) -> Path:
         new.symlink_to(folder.name)
         new.replace(parent / _LATEST)
     except OSError as error:
-        raise ConfigError(f"no folder for this run in {parent}: {error.strerror}") from error
+        raise ConfigError(
+            f"no folder for this run can be made in {parent}: {error.strerror}. Runs go elsewhere "
+            "with --runs DIR, or with [record] folder in mix.toml"
+        ) from error
     return folder
 
 

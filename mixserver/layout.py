@@ -1,0 +1,145 @@
+"""A run's own folder: links to the case's files, and copies of what defines the run.
+
+i-PI runs there, so paths that its input means relative to another folder are made absolute, and its
+outputs lie there, whatever folder the input puts before their names. Nothing i-PI writes reaches a
+file of the case. Knows files; starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mixserver.config import Case
+from mixserver.errors import ConfigError
+from mixserver.ipi_edit import leaves, output_prefix, replaced, with_total_steps
+from mixserver.prepare import STATE
+from mixserver.record.recorder import COLUMN_FILE, REGIONS, REPORTS
+from mixserver.record.runs import ABOUT, CONTINUED
+from mixserver.selectors import MEMORY
+
+log = structlog.get_logger(__name__)
+
+_WRITTEN: Final = frozenset(
+    {ABOUT, COLUMN_FILE, CONTINUED, MEMORY, REGIONS, REPORTS, STATE, "failed.xyz", "i-pi.log"}
+    | {"server.log", "temperature.out", "EXIT", "RESTART"}
+)
+"""What a run writes itself, and how i-PI is told to end: never taken from the case."""
+_FILES: Final = frozenset(
+    {"file", "positions", "velocities", "momenta", "masses", "labels", "cell", "gle", "A", "C"}
+    | {"intraj", "pes_path", "init_file", "plumed_dat", "plumeddat", "hessian", "modes"}
+)
+"""Elements of i-PI's input that may be a file's name without a folder."""
+_NOT_FILES: Final = frozenset({"address", "total_steps", "properties", "trajectory", "checkpoint"})
+_PATH: Final = re.compile(rb"[^\s<>'\"={},:;\[\]()&]+")
+
+
+def own_prefix(prefix: str) -> str:
+    """The prefix of i-PI's outputs in a run's folder: the input's without folders."""
+    name = os.path.basename(prefix.rstrip("/"))
+    return name if name.strip(".") else "i-pi"
+
+
+def lay_out(case: Case, folder: Path, source: Path, name: str, steps: int | None) -> Path:
+    """Fill a run's folder.
+
+    Args:
+        case: the case.
+        folder: the run's, new.
+        source: i-PI's input or RESTART.
+        name: what its copy is called.
+        steps: total steps, instead of what it says.
+
+    Returns:
+        The copy, for i-PI to run in `folder`.
+
+    Raises:
+        ConfigError: the input cannot be read, or the folder not be written.
+    """
+    try:
+        text = source.read_bytes() if steps is None else with_total_steps(source, steps)
+        text = _with_own_prefix(text, source)
+        _link(case, folder, source, name, text)
+        shutil.copyfile(case.file, folder / "mix.toml")
+        (folder / name).write_bytes(_relocated(text, source, folder))
+    except OSError as error:
+        raise ConfigError(
+            f"the run's folder {folder} cannot be filled: {error.filename}: {error.strerror}"
+        ) from error
+    return folder / name
+
+
+def _link(case: Case, folder: Path, source: Path, name: str, text: bytes) -> None:
+    """Links to the case's files; copies of those that i-PI would write to."""
+    records = (case.folder / case.config.record.folder).resolve()
+    copied = {case.file.resolve(), source.resolve()}
+    # a copy goes through a link of its name, onto the case's own file: the case may have a
+    # mix.toml beside the one that is run
+    taken = {"mix.toml", name, *(entry.name for entry in folder.iterdir())}
+    prefix, _ = output_prefix(text, source)
+    read = {word.decode("utf-8", "replace") for word in _PATH.findall(text)}
+    for entry in sorted(case.folder.iterdir()):
+        inside = entry.resolve() == records or records.is_relative_to(entry.resolve())
+        if entry.name.startswith(".") or inside or entry.name in taken or entry.resolve() in copied:
+            continue
+        written = (
+            entry.name in _WRITTEN
+            or entry.name.startswith((f"{prefix}.", f"#{prefix}."))
+            or (entry.name.startswith("worker-") and entry.name.endswith(".log"))
+        )
+        if not written or not entry.is_file():
+            (folder / entry.name).symlink_to(entry.resolve())
+        elif entry.name in read:  # i-PI reads it, and may then write a file of this name
+            shutil.copyfile(entry, folder / entry.name)
+
+
+def _with_own_prefix(text: bytes, source: Path) -> bytes:
+    prefix, span = output_prefix(text, source)
+    own = own_prefix(prefix)
+    if own == prefix or span is None:
+        return text
+    log.warning(
+        "i-PI's outputs lie in the run's own folder, without the folders of their prefix",
+        prefix=prefix,
+        became=own,
+    )
+    return replaced(text, [(*span, own.encode())])
+
+
+def _relocated(text: bytes, source: Path, folder: Path) -> bytes:
+    """The input with absolute paths where a relative one would be another file in `folder`."""
+    changes: list[tuple[int, int, bytes]] = []
+    for tag, begin, end in leaves(text, source):
+        if tag in _NOT_FILES:
+            continue
+        whole = text[begin:end].strip()
+        at = begin + text[begin:end].find(whole)
+        found = _elsewhere(whole, tag in _FILES, source.parent, folder)
+        if found is not None:
+            changes.append((at, at + len(whole), found))
+            continue
+        for match in _PATH.finditer(text, begin, end):
+            found = _elsewhere(match[0], tag == "parameters", source.parent, folder)
+            if found is not None:
+                changes.append((*match.span(), found))
+    return replaced(text, changes)
+
+
+def _elsewhere(word: bytes, named: bool, home: Path, folder: Path) -> bytes | None:
+    """The absolute path of a file that is not the same from the run's folder."""
+    if not word or len(word) > 1000 or b"\n" in word or b"&" in word:
+        return None
+    path = os.fsdecode(word)
+    if os.path.isabs(path) or not (named or "/" in path):
+        return None
+    meant, there = home / path, folder / path
+    if not meant.is_file() or (there.exists() and os.path.samefile(meant, there)):
+        return None
+    if there.is_file() and not there.is_symlink() and there.read_bytes() == meant.read_bytes():
+        return None  # a copy, made because i-PI may write it
+    return os.fsencode(os.path.abspath(meant))
