@@ -10,10 +10,13 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import structlog
 
@@ -22,6 +25,9 @@ from mixserver.inherited import without_batch, without_rank
 
 log = structlog.get_logger(__name__)
 
+_LEAVE_S: Final = 2.0
+"""What a process leaves behind may go on for so long: i-PI's helpers tidy up after it."""
+_SHARED: Final = Path("/dev/shm")  # noqa: S108 - MPICH's choice
 _ALL_THERE_IS = 8
 """Lines that are quoted of a file that is removed, so that nobody needs it."""
 
@@ -33,12 +39,16 @@ def beside(program: str) -> str:
 
 
 class Child:
-    """One process, in a session of its own so that Ctrl-C in the terminal does not reach it."""
+    """One process, in a session of its own so that Ctrl-C in the terminal does not reach it.
+
+    A thread waits for its end and clears away what it leaves behind, before its process id is given
+    back: afterwards the same id may be somebody else's.
+    """
 
     def __init__(
         self,
         name: str,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
         log_file: Path,
         *,
         log_stays: bool = True,
@@ -47,6 +57,15 @@ class Child:
         self.log_file = log_file
         self._log_stays = log_stays
         self._process = process
+        self._lock = threading.Lock()
+        """Held while a signal is sent or the process id given back."""
+        self._reaped = False
+        loop = asyncio.get_running_loop()
+        self._code: asyncio.Future[int] = loop.create_future()
+        self._cleared = asyncio.Event()
+        threading.Thread(
+            target=self._watch, args=(loop,), name=f"end of {name}", daemon=True
+        ).start()
 
     @property
     def pid(self) -> int:
@@ -56,11 +75,11 @@ class Child:
     @property
     def returncode(self) -> int | None:
         """None while it runs."""
-        return self._process.returncode
+        return self._code.result() if self._code.done() else None
 
     async def wait(self) -> int:
         """Wait for its end; the exit status, negative for a signal."""
-        return await self._process.wait()
+        return await asyncio.shield(self._code)
 
     def terminate(self) -> None:
         """Ask it (and whatever it started) to end."""
@@ -75,7 +94,8 @@ class Child:
                     await self.wait()
             except TimeoutError:
                 log.warning("killed: did not end when asked", process=self.name, after_s=grace_s)
-        self._signal(signal.SIGKILL)  # also what it may have left behind
+                self._signal(signal.SIGKILL)
+        await self._cleared.wait()  # also of what it may have left behind
         return await self.wait()
 
     def last_words(self, lines: int = 3) -> str:
@@ -93,8 +113,48 @@ class Child:
         return f"last words:\n{self.last_words(max(lines, _ALL_THERE_IS))}"
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            if not self._reaped:
+                os.killpg(self.pid, number)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the end, tell of it, kill the rest of the session, then reap. A thread."""
+        seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        status = seen.si_status if seen is not None else 0
+        ended = seen is None or seen.si_code == os.CLD_EXITED
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and waits for nothing more
+            loop.call_soon_threadsafe(self._code.set_result, status if ended else -status)
+        until = time.monotonic() + _LEAVE_S
+        while _others(self.pid) and time.monotonic() < until:
+            time.sleep(0.02)
+        self._signal(signal.SIGKILL)
+        _unlink_shared(self.pid)
+        with self._lock:
+            self._process.wait()
+            self._reaped = True
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._cleared.set)
+
+
+def _others(group: int) -> list[int]:
+    """Processes of a group besides its leader; none where there is no /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, _, its_group = (
+                (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[:3]
+            )
+            if int(its_group) == group and int(entry.name) != group and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def _unlink_shared(pid: int) -> None:
+    """Remove the shared memory that MPICH in a killed process has left."""
+    for file in _SHARED.glob(f"mpich_shm_{pid:x}_*"):
+        with contextlib.suppress(OSError):
+            if file.lstat().st_uid == os.getuid():
+                file.unlink()
 
 
 async def start(
@@ -128,12 +188,13 @@ async def start(
     inherited = without_rank(os.environ) if batch else without_batch(os.environ)
     output: IO[bytes] = log_file.open("ab")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mixserver.tether", program, *command[1:]),
+        # from this thread: the kernel ties the child to the thread that makes it
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-m", "mixserver.tether", program, *command[1:]],
             cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=subprocess.STDOUT,
             env={**inherited, **environment, "MIXSERVER_PARENT": str(os.getpid())},
             start_new_session=True,
         )

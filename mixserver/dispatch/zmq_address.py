@@ -6,11 +6,44 @@ import contextlib
 import errno
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import zmq
 
 from mixserver.errors import ConfigError
+
+_IPC: Final = "ipc://"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a bound ipc address, which ZeroMQ does not remove."""
+
+    path: Path | None
+    inode: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, address: str) -> SocketFile:
+        """The file of an address that was just bound; none for tcp."""
+        if not address.startswith(_IPC):
+            return cls(None)
+        path = Path(address.removeprefix(_IPC))
+        try:
+            seen = path.lstat()
+        except OSError:
+            return cls(None)
+        return cls(path, (seen.st_dev, seen.st_ino))
+
+    def remove(self) -> None:
+        """Remove it, unless it is gone or somebody else's by now."""
+        if self.path is None:
+            return
+        with contextlib.suppress(OSError):
+            seen = self.path.lstat()
+            if (seen.st_dev, seen.st_ino) == self.inode:
+                self.path.unlink()
 
 
 def refuse_stolen(address: str) -> None:
@@ -19,9 +52,9 @@ def refuse_stolen(address: str) -> None:
     Raises:
         ConfigError: there is something that must not be removed.
     """
-    if not address.startswith("ipc://"):
+    if not address.startswith(_IPC):
         return
-    path = Path(address.removeprefix("ipc://"))
+    path = Path(address.removeprefix(_IPC))
     try:
         kind = path.lstat().st_mode
     except OSError:

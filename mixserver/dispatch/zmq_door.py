@@ -20,7 +20,7 @@ from mixserver.dispatch.admission import cleaned, misspoken
 from mixserver.dispatch.events import Answered, Door, Event, Failed, Heard, Joined, Left
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.telling import Hush
-from mixserver.dispatch.zmq_address import refuse_stolen, why_not
+from mixserver.dispatch.zmq_address import SocketFile, refuse_stolen, why_not
 from mixserver.errors import ConfigError, ProtocolError
 from mixserver.wire.text import SENTENCE, clean
 from mixserver.wire.worker import (
@@ -90,6 +90,7 @@ class ZmqDoor:
         self._newcomer: tuple[str, _Peer] | None = None
         """Who said Hello just now, while it is considered."""
         self._bound = ""
+        self._file = SocketFile.of("")
         self._peers: dict[str, _Peer] = {}
         self._names: dict[bytes, str] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -127,6 +128,7 @@ class ZmqDoor:
             await self._shut(0)
             raise
         self._bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._file = SocketFile.of(self._bound)
         self._reports = report
         loop.add_reader(int(self._socket.getsockopt(zmq.FD)), self._take_in)
         self._again = loop.call_soon(self._take_in)
@@ -196,6 +198,7 @@ class ZmqDoor:
         if closing is not None and context is not None:
             closing.close(linger=linger_ms)
             await asyncio.to_thread(context.term)
+            self._file.remove()
 
     def _beat(self) -> None:
         """Tell every worker that the server lives; those whose connection is gone have left."""

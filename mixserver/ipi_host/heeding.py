@@ -14,8 +14,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-_WAIT_S: Final = 0.5
-"""Within this the main thread should have run the handler."""
+_AGAIN_S: Final = 0.5
+"""How long a poke may take to wake the main thread before it is poked again."""
+_POKE: Final = signal.SIGURG
+"""Wakes the main thread and means nothing else; ignored where nobody asked for it."""
 
 Handler = Callable[[int, Any], None]
 
@@ -23,27 +25,29 @@ Handler = Callable[[int, Any], None]
 def heeded(handler: Handler) -> Handler:
     """The same handler, which is run even if the main thread waits.
 
-    Must be called in the main thread. From then on a thread listens for signals, and interrupts the
-    main thread until the handler has begun.
+    Must be called in the main thread. From then on a thread listens for signals, and pokes the main
+    thread with another one until that has looked at all that came: Python runs the handlers of
+    all signals that are due together, in the order of their numbers, and the poke's is the last.
     """
-    began = threading.Event()
+    looked = threading.Event()
     listen, tell = os.pipe()
     os.set_blocking(tell, False)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    signal.signal(_POKE, lambda *_: looked.set())
     main = threading.get_ident()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        began.set()
         handler(number, frame)
 
     def insist() -> None:
-        while number := os.read(listen, 1):
-            if signal.getsignal(number[0]) is not handle:
+        while numbers := os.read(listen, 1024):
+            if all(number == _POKE or signal.getsignal(number) is not handle for number in numbers):
                 continue
-            while not began.wait(_WAIT_S):
-                signal.pthread_kill(main, number[0])
-                os.read(listen, 1)  # what this itself told
-            began.clear()
+            looked.clear()
+            while True:
+                signal.pthread_kill(main, _POKE)
+                if looked.wait(_AGAIN_S):
+                    break
 
     threading.Thread(target=insist, name="signals", daemon=True).start()
     return handle

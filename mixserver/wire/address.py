@@ -59,8 +59,8 @@ def parse_address(text: str, *, sockets_prefix: str = SOCKETS_PREFIX) -> Address
         return Address(path=path)
     host, found, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
-    if not found or not host or not 0 <= number <= 65535:
+    number = _port(port)
+    if not found or not host or number is None:
         raise ConfigError(
             f"{text!r} is no address; expected unix:NAME or HOST:PORT (port 0 to 65535), e.g. "
             "unix:silicon or localhost:31415"
@@ -72,15 +72,27 @@ def checked_door(text: str) -> str:
     """Refuse an address of mixserver's own workers that ZeroMQ could not bind.
 
     Raises:
-        ConfigError: it is neither tcp://HOST:PORT nor ipc://PATH.
+        ConfigError: it is neither tcp://HOST:PORT nor ipc://PATH, the port is above 65535, or the
+            path too long for a unix socket.
     """
     scheme, found, rest = text.partition("://")
-    _, colon, port = rest.rpartition(":")
+    host, colon, port = rest.rpartition(":")
     if scheme == "ipc" and found and rest:
+        if len(rest.encode()) > _LONGEST_PATH:
+            raise ConfigError(
+                f"workers.door = {text!r} has a path of {len(rest.encode())} bytes; the system "
+                f"takes {_LONGEST_PATH}. Choose a shorter one, in /tmp for instance"
+            )
         return text
-    if scheme == "tcp" and colon and (port == "*" or (port.isascii() and port.isdigit())):
+    if scheme == "tcp" and colon and host and (port == "*" or _port(port) is not None):
         return text
     raise ConfigError(
-        f"workers.door = {text!r} is no address; expected tcp://HOST:PORT (port 0 picks a free "
-        "one) or ipc://PATH"
+        f"workers.door = {text!r} is no address; expected tcp://HOST:PORT (port 0 to 65535; 0 "
+        "picks a free one) or ipc://PATH"
     )
+
+
+def _port(text: str) -> int | None:
+    """The number of a port; None if it is none."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else -1
+    return number if 0 <= number <= 65535 else None

@@ -69,3 +69,43 @@ def test_a_signal_that_was_heeded_is_not_repeated() -> None:
         [sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert done.stdout.strip() == "3"
+
+
+MANY = """
+import signal, threading, time
+from mixserver.ipi_host.heeding import heeded
+seen = []
+both = threading.Lock()
+
+def handler(number, frame):
+    seen.append(number)
+    if {signal.SIGTERM, signal.SIGINT} <= set(seen):
+        seen.clear()
+        both.release()
+
+handle = heeded(handler)
+signal.signal(signal.SIGTERM, handle)
+signal.signal(signal.SIGINT, handle)
+again = threading.Semaphore(0)
+
+def elsewhere():
+    for k in range(40):
+        again.acquire()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        time.sleep(0.003 * (k % 4))
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=elsewhere, daemon=True).start()
+both.acquire()
+for _ in range(40):
+    again.release()
+    both.acquire()  # released once both came; a signal that is lost leaves it waiting
+print("all", flush=True)
+"""
+
+
+def test_no_signal_is_lost_among_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY], capture_output=True, text=True, check=True, timeout=HANG_S
+    )
+    assert done.stdout.strip() == "all"
