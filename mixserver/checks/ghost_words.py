@@ -165,6 +165,8 @@ def _spread(preparation: Preparation, state: State, moved: Ghosts) -> Finding:
     """How far e - d - c is from zero in the blend, which is what a moving lambda does."""
     if preparation.table.follow:
         mixed = moved.mixed
+        if mixed.gap_rms is None or mixed.pull_max is None:
+            return Finding("ok", "e - d - c", "the blend is empty, so lambda makes no forces")
         words = (
             f"{_MOVED}, rms {mixed.gap_rms:.2g}, at most {mixed.gap_max:.2g} eV in the blend: that "
             f"makes grad-lambda forces of up to {mixed.pull_max:.2g} eV/Å there"

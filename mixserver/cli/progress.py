@@ -115,6 +115,11 @@ def _words(kelvin: str, report: Report, *, mixed: bool) -> list[str]:
     )
     return [
         f"{kelvin}{sizes if mixed else ''}",
-        f"ms: cheap {report.ms_cheap:.0f}  expensive {report.ms_expensive:.0f}  "
+        f"ms: cheap {_ms(report.ms_cheap)}  expensive {_ms(report.ms_expensive)}  "
         f"waiting {report.ms_waiting:.0f}  own {report.ms_own:.2f}",
     ]
+
+
+def _ms(took: float | None) -> str:
+    """A time, or that the model was not asked."""
+    return "-" if took is None else f"{took:.0f}"

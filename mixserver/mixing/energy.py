@@ -225,7 +225,8 @@ class EnergyMixer:
         share = region.expensive.take(atoms)
         zero = self._zeros.take(atoms)
         energy = total.energy - float(share @ zero)
-        gap_max = gap_rms = pull_max = jump = 0.0
+        gap_max = gap_rms = pull_max = None
+        jump = 0.0
         if _gaps(region) and len(atoms):
             if total.energies is None or theirs is None:
                 raise ValueError("lambda moves or jumps, but an answer has no site energies")

@@ -66,19 +66,20 @@ class Mixed:
     """Further atoms with expensive site energies."""
     halo: int
     """Further atoms sent along."""
-    mismatch_max: float = 0.0
-    """eV/Å, largest |F_expensive - F_cheap| in the blend; 0 if there is none."""
-    mismatch_rms: float = 0.0
+    mismatch_max: float | None = None
+    """eV/Å, largest |F_expensive - F_cheap| in the blend. Here and below, None is for what was not
+    measured: there is no such atom, or the other kind of mixing measures it."""
+    mismatch_rms: float | None = None
     """eV/Å, root mean square of the same."""
-    core_mismatch_max: float = 0.0
+    core_mismatch_max: float | None = None
     """eV/Å, largest |F_expensive - F_cheap| in the core: what the expensive model is there for."""
-    core_mismatch_rms: float = 0.0
+    core_mismatch_rms: float | None = None
     """eV/Å, root mean square of the same."""
-    gap_max: float = 0.0
-    """eV, largest |e_i - d - c_i| in the blend, the size of grad-lambda forces; 0 if unknown."""
-    gap_rms: float = 0.0
+    gap_max: float | None = None
+    """eV, largest |e_i - d - c_i| in the blend, the size of grad-lambda forces."""
+    gap_rms: float | None = None
     """eV, root mean square of the same."""
-    pull_max: float = 0.0
+    pull_max: float | None = None
     """eV/Å, largest grad-lambda force."""
     jump: float = 0.0
     """eV by which an update of lambda changed the energy at these positions."""
@@ -193,10 +194,10 @@ def _marked(wanted: Mask | None) -> NDArray[np.int32] | None:
     return wanted.astype(np.int32) if wanted is not None and wanted.any() else None
 
 
-def summary(squared: Scalars) -> tuple[float, float]:
-    """Largest and root mean square of some lengths, given squared."""
+def summary(squared: Scalars) -> tuple[float, float] | tuple[None, None]:
+    """Largest and root mean square of some lengths, given squared; None of none."""
     if not len(squared):
-        return 0.0, 0.0
+        return None, None
     return math.sqrt(squared.max()), math.sqrt(squared.sum() / len(squared))
 
 

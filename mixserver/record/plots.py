@@ -143,7 +143,7 @@ def times(axes: Axes, reports: Sequence[Report]) -> Axes:
         ("ms_expensive", _ORANGE, "expensive"),
         ("ms_own", _GREEN, "own"),
     ):
-        took = [report for report in reports if getattr(report, name) > 0.0]  # of channels, some
+        took = [report for report in reports if getattr(report, name)]  # of channels, some
         if took:
             values = np.maximum(_column(took, name), 1e-3)
             _line(axes, took, values, colour, f"{label} {np.median(values):.3g}")
@@ -171,7 +171,7 @@ def sizes(axes: Axes, reports: Sequence[Report]) -> Axes:
 
 def disagreement(axes: Axes, reports: Sequence[Report]) -> Axes:
     """How far the models are apart: in what was mixed, energies or forces."""
-    energies = any(report.gap_max > 0.0 for report in reports)
+    energies = any(report.gap_max for report in reports)
     return gap(axes, reports) if energies else mismatch(axes, reports)
 
 
@@ -184,9 +184,10 @@ def mismatch(axes: Axes, reports: Sequence[Report]) -> Axes:
         ("mismatch_max", _TEAL, "blend, largest"),
         ("net_force", _GREY, "net force taken away"),
     ):
-        values = _column(reports, name)
+        measured = [report for report in reports if getattr(report, name) is not None]
+        values = _column(measured, name)
         if values.any():
-            _line(axes, reports, values, colour, label)
+            _line(axes, measured, values, colour, label)
             drawn = True
     axes.set(title="|F expensive - F cheap|", ylabel="eV/Å")
     _count(axes, "evaluation")
@@ -204,14 +205,17 @@ def gap(axes: Axes, reports: Sequence[Report]) -> Axes:
         ("gap_rms", _PURPLE, "gap, rms"),
         ("gap_max", _TEAL, "gap, largest"),
     ):
-        _line(axes, reports, _column(reports, name), colour, label)
+        measured = [report for report in reports if getattr(report, name) is not None]
+        if measured:
+            _line(axes, measured, _column(measured, name), colour, label)
     axes.set(title="|e expensive - e cheap| in the blend", ylabel="eV")
     _count(axes, "evaluation")
     _finish(axes, "")
-    pulls = _column(reports, "pull_max")
+    pulled = [report for report in reports if report.pull_max is not None]
+    pulls = _column(pulled, "pull_max")
     if pulls.any():
         right = axes.twinx()
-        _line(right, reports, pulls, _ORANGE, "grad-lambda force, largest (right)")
+        _line(right, pulled, pulls, _ORANGE, "grad-lambda force, largest (right)")
         right.set_ylabel("eV/Å", color=_ORANGE)
         right.set_ylim(0.0, 1.25 * right.get_ylim()[1])
         lines = [*axes.get_lines(), *right.get_lines()]

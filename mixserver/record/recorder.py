@@ -75,7 +75,8 @@ class Recorder:
             self._jobs.put(lambda: self._write_report(report))
         every = self._regions_every
         if region is not None and every > 0 and number % every == 0:
-            apart = {name: float(getattr(report, name)) for name in DISAGREEMENT}
+            known = {name: getattr(report, name) for name in DISAGREEMENT}
+            apart = {name: value for name, value in known.items() if value is not None}
             self._jobs.put(lambda: append_region(self.folder / REGIONS, frame, region, apart))
 
     def close(self) -> None:

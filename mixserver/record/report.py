@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -10,7 +11,11 @@ from mixserver.region.region import Region
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation in scalars: a line of the JSON-lines file, a line of the column file."""
+    """One evaluation in scalars: a line of the JSON-lines file, a line of the column file.
+
+    None is for what was not asked or not measured: null in JSON, nan in columns and in i-PI's own
+    files. A model that was not asked took no time, not 0 ms.
+    """
 
     evaluation: int
     """Counts the evaluations of this server from 0 (not i-PI's steps)."""
@@ -37,29 +42,29 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     clusters: int = 0
     ms_total: float = 0.0
     """From i-PI's request to the reply being ready."""
-    ms_cheap: float = 0.0
+    ms_cheap: float | None = None
     """From handing the cheap job out to its answer."""
-    ms_expensive: float = 0.0
+    ms_expensive: float | None = None
     """The same for the slowest cluster."""
     ms_waiting: float = 0.0
     """Waiting for workers: queued and evaluated, cheap and expensive overlapping."""
     ms_own: float = 0.0
     """The server's own share: total - waiting."""
-    mismatch_max: float = 0.0
+    mismatch_max: float | None = None
     """eV/Å, largest |F_expensive - F_cheap| in the blend, where the models meet."""
-    mismatch_rms: float = 0.0
+    mismatch_rms: float | None = None
     """eV/Å, root mean square of the same."""
-    core_mismatch_max: float = 0.0
+    core_mismatch_max: float | None = None
     """eV/Å, largest |F_expensive - F_cheap| in the core: what the expensive model is for."""
-    core_mismatch_rms: float = 0.0
+    core_mismatch_rms: float | None = None
     """eV/Å, root mean square of the same."""
-    gap_max: float = 0.0
+    gap_max: float | None = None
     """eV, largest |e_i - d - c_i| in the blend, where lambda moves: the size of its forces."""
-    gap_rms: float = 0.0
+    gap_rms: float | None = None
     """eV, root mean square of the same."""
-    pull_max: float = 0.0
+    pull_max: float | None = None
     """eV/Å, largest grad-lambda force."""
-    net_force: float = 0.0
+    net_force: float | None = None
     """eV/Å, |sum of the mixed forces| before the momentum correction."""
     cheap_worker: str = ""
     expensive_workers: tuple[str, ...] = ()
@@ -112,7 +117,8 @@ SCALARS = (
     "ms_expensive",
     "ms_own",
 )
-"""Fields that go to i-PI as extras, always all of them: i-PI wants a constant set of keys."""
+"""Fields that go to i-PI as extras, always all of them: i-PI wants a constant set of keys. What was
+not measured is null, which i-PI writes as nan."""
 
 
 DISAGREEMENT = (
@@ -137,7 +143,8 @@ def header() -> str:
 
 def line(report: Report) -> str:
     """One line of the column file."""
-    return " ".join(f"{getattr(report, name):16.8e}" for name, _, _ in COLUMNS) + "\n"
+    values = (getattr(report, name) for name, _, _ in COLUMNS)
+    return " ".join(f"{math.nan if v is None else v:16.8e}" for v in values) + "\n"
 
 
 def extras(report: Report, region: Region | None = None) -> str:

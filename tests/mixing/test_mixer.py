@@ -64,7 +64,10 @@ def test_identical_models_give_the_cheap_forces_for_any_region(seed: int, kind: 
     mixer = ForceMixer(reach=REACH, zero_net=kind)
     mixed = _answer(mixer, frame, region, EXPENSIVE, EXPENSIVE)
     np.testing.assert_allclose(mixed.forces, EXPENSIVE(mixer.plain(frame)).forces, atol=EXACT)
-    assert mixed.mismatch_max < EXACT
+    blend = region.blend > 0
+    assert (mixed.mismatch_max is not None) == blend  # nothing is measured where there is none
+    assert not blend or mixed.mismatch_max < EXACT
+    assert (mixed.gap_max, mixed.pull_max) == (None, None)
     np.testing.assert_allclose(mixed.net_force, 0.0, atol=EXACT)
 
 

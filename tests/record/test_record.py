@@ -98,6 +98,29 @@ def test_extras_are_a_small_object_with_constant_keys() -> None:
     assert len(extras(full)) < 1000
 
 
+def test_what_was_not_measured_is_no_zero(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, regions_every=1)
+    some = Report(evaluation=1, gap_max=0.2, gap_rms=0.0, ms_cheap=3.0)
+    for report in (Report(evaluation=0), some):
+        recorder.note(report, _frame(report.evaluation), _region())
+    recorder.close()
+    first, second = read_reports(tmp_path)
+    assert (first.gap_rms, first.mismatch_max, first.ms_cheap) == (None, None, None)
+    assert (second.gap_rms, second.ms_cheap, second.ms_expensive) == (0.0, 3.0, None)
+    rows = np.loadtxt(tmp_path / "mixserver.out")
+    at = columns((tmp_path / "mixserver.out").read_text().splitlines())
+    assert np.isnan(rows[0, at["gap_rms"]])
+    assert rows[1, at["gap_rms"]] == 0.0
+    assert np.isnan(rows[:, at["net_force"]]).all()
+    frames = ase.io.read(tmp_path / "regions.xyz", index=":")
+    assert "gap_max" not in frames[0].info
+    assert frames[1].info["gap_max"] == 0.2
+    said = json.loads(extras(Report(evaluation=0)))
+    assert said["gap_rms"] is None
+    # what i-PI does with extras it is to print or to interpolate
+    assert np.isnan(np.asarray([said["gap_rms"], 1.0], dtype=float)).tolist() == [True, False]
+
+
 def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, regions_every=1)
     (tmp_path / "regions.xyz").mkdir()  # writing there fails with an OSError
@@ -154,7 +177,10 @@ def test_a_picture_of_mixed_forces_shows_forces() -> None:
 
 @pytest.mark.parametrize("panel", [times, sizes, mismatch, gap])
 def test_evaluations_are_counted_in_whole_numbers(panel: Callable[..., Axes]) -> None:
-    reports = [Report(evaluation=n, ms_total=1.0, core=1, mismatch_max=1.0) for n in range(11)]
+    reports = [
+        Report(evaluation=n, ms_total=1.0, core=1, mismatch_max=1.0, gap_max=1.0, gap_rms=1.0)
+        for n in range(11)
+    ]
     ticks = panel(Figure(figsize=(4, 4)).subplots(), reports).get_xticks()
     assert [tick % 1 for tick in ticks] == [0.0] * len(ticks)
 
