@@ -23,6 +23,7 @@ from mixserver.agreement import disagreements
 from mixserver.build import Parts, build
 from mixserver.children import Child, beside, start
 from mixserver.config import Case, Local, Workers
+from mixserver.ending import refuse_nonsense
 from mixserver.errors import ConfigError, NoWorkerError, UpstreamError
 from mixserver.inherited import LOCAL_LAUNCHERS
 from mixserver.ipi_input import IpiInput, read_input
@@ -265,6 +266,10 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event)
         raise failure
     if code != 0 and not stop.is_set():
         raise UpstreamError(f"i-PI ended with status {code}; its {child.quoted(8)}")
+    if code == 0 and not stop.is_set():
+        await asyncio.to_thread(
+            refuse_nonsense, run.folder, run.ipi, run.case.config.limits.temperature
+        )
 
 
 def _ipi(case: Case) -> list[str]:
