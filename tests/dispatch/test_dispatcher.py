@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from limits import HANG_S
@@ -271,3 +272,91 @@ async def test_a_worker_that_does_not_fit_is_told_why(card: ModelCard) -> None:
         assert "bb" in door.dropped["a"]
         assert dispatcher.workers() == []
         assert door.welcomed == []
+
+
+async def test_nobody_can_answer_ahead_what_it_was_not_asked(
+    question: Evaluate, card: ModelCard
+) -> None:
+    door = PaperDoor()
+    async with Dispatcher(policy(), [door]) as dispatcher:
+        door.say(Joined("liar", "cheap", card))
+        door.say(Joined("honest", "cheap", card))
+        for _ in range(20):
+            asking = asyncio.create_task(dispatcher.run([("cheap", question)]))
+            await soon(lambda: door.jobs)
+            worker, job = door.jobs.pop()
+            door.say(Answered(worker, answer(job)))
+            await asking
+            for ahead in (1, 2, 3):  # as if numbers were counted
+                guess = msgspec.structs.replace(job, job=job.job + ahead)
+                door.say(Answered("liar", answer(guess, energy=-1e6)))
+        asking = asyncio.create_task(dispatcher.run([("cheap", question)]))
+        await soon(lambda: door.jobs)
+        worker, job = door.jobs.pop()
+        door.say(Answered(worker, answer(job)))
+        (reply,) = await asking
+        assert reply.result.energy == question.positions.sum()
+        assert sorted(view.name for view in dispatcher.workers()) == ["honest", "liar"]
+
+
+async def test_time_in_which_the_server_stood_still_is_nobodys_silence(
+    question: Evaluate, card: ModelCard
+) -> None:
+    door, now = PaperDoor(), [0.0]
+    async with Dispatcher(policy(failures=1), [door], clock=lambda: now[0]) as dispatcher:
+        door.say(Joined("a", "cheap", card))
+        asking = asyncio.create_task(dispatcher.run([("cheap", question)]))
+        await soon(lambda: door.jobs)
+        for _ in range(3):
+            now[0] += 3600.0
+            dispatcher.look_round()
+            assert [view.state for view in dispatcher.workers()] == ["busy"]
+        door.say(Answered("a", answer(door.jobs[0][1])))
+        assert (await asking)[0].worker == "a"
+        for _ in range(7):  # and now it listens
+            now[0] += 1.0
+            dispatcher.look_round()
+        assert [view.state for view in dispatcher.workers()] == ["silent"]
+
+
+async def test_a_worker_that_hangs_is_named_to_whoever_can_kill_it(
+    question: Evaluate, card: ModelCard
+) -> None:
+    door, now = PaperDoor(), [0.0]
+    hung: list[tuple[str, str]] = []
+    rules = policy(job_timeout_s=10.0)
+    async with Dispatcher(rules, [door], clock=lambda: now[0]) as dispatcher:
+        dispatcher.on_hung = lambda worker, process: hung.append((worker, process))
+        door.say(Joined("a", "cheap", card, "here:7"))
+        asking = asyncio.create_task(dispatcher.run([("cheap", question)]))
+        await soon(lambda: door.jobs)
+        for second in range(21):
+            assert hung == [], second
+            now[0] += 1.0
+            door.say(Heard("a"))
+            dispatcher.look_round()
+        assert hung == [("a", "here:7")]
+        assert "not done within 20 s" in door.dropped["a"]
+        door.say(Joined("b", "cheap", card, "here:8"))
+        await soon(lambda: len(door.jobs) == 2)
+        door.say(Answered("b", answer(door.jobs[1][1])))
+        assert (await asking)[0].worker == "b"
+
+
+async def test_a_result_whose_energy_is_not_the_sum_of_its_parts_goes_elsewhere(
+    question: Evaluate, card: ModelCard
+) -> None:
+    door = PaperDoor()
+    wanted = msgspec.structs.replace(question, energies=True)
+    async with Dispatcher(policy(), [door]) as dispatcher:
+        door.say(Joined("liar", "cheap", card))
+        door.say(Joined("good", "cheap", card))
+        asking = asyncio.create_task(dispatcher.run([("cheap", wanted)]))
+        await soon(lambda: door.jobs)
+        parts = question.positions.sum(axis=1)
+        job = door.jobs[0][1]
+        door.say(Answered("liar", answer(job, energy=float(parts.sum()) + 1.0, energies=parts)))
+        await soon(lambda: len(door.jobs) == 2)
+        door.say(Answered("good", answer(door.jobs[1][1], energies=parts)))
+        assert (await asking)[0].worker == "good"
+        assert "site energies add up to" in door.dropped["liar"]

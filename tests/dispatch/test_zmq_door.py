@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
+from limits import HANG_S
 
 from mixserver.dispatch.events import Answered, Door, Event, Failed, Heard, Joined, Left
 from mixserver.dispatch.policy import Policy
@@ -52,7 +53,7 @@ class Caller:
 
     async def hear(self, kind: type[Message]) -> Message:
         """The next message of a kind."""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(HANG_S):
             while True:
                 try:
                     message = decode(self.socket.recv_multipart(zmq.DONTWAIT))
@@ -73,12 +74,18 @@ class Hall:
         self.door = door
         self.events: list[Event] = []
         self.callers: list[Caller] = []
+        self.refuse = ""
+        self.then: Callable[[Event], None] = lambda event: None
+        """What whoever takes the events does about them at once."""
 
     def note(self, door: Door, event: Event) -> None:
         assert door is self.door
         self.events.append(event)
-        if isinstance(event, Joined):
+        if isinstance(event, Joined) and self.refuse:
+            door.drop(event.worker, self.refuse)
+        elif isinstance(event, Joined):
             door.welcome(event.worker)
+        self.then(event)
 
     def caller(self) -> Caller:
         self.callers.append(Caller(self.door.address))
@@ -91,7 +98,7 @@ class Hall:
         return caller
 
     async def event(self, kind: type[Event]) -> Event:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(HANG_S):
             while True:
                 for event in self.events:
                     if isinstance(event, kind):
@@ -174,14 +181,15 @@ async def test_the_server_beats_unasked(hall: Hall, hello: Hello) -> None:
 
 
 async def test_a_vanished_connection_is_noticed_without_waiting_for_silence(
-    hall: Hall, hello: Hello
+    hello: Hello,
 ) -> None:
-    caller = await hall.join(hello)
-    caller.close()
-    hall.callers.remove(caller)
-    async with asyncio.timeout(0.8 * POLICY.patience_s):
-        left = await hall.event(Left)
-    assert left == Left("w", "its connection is gone", orderly=False)
+    patient = Policy(roles={"cheap": ""}, patience_s=10 * HANG_S, heartbeat_s=0.2)
+    hall = Hall(ZmqDoor("tcp://127.0.0.1:0", patient))
+    await hall.door.open(hall.note)
+    (await hall.join(hello)).close()
+    hall.callers.clear()
+    assert await hall.event(Left) == Left("w", "its connection is gone", orderly=False)
+    await hall.door.close("")
 
 
 async def test_a_job_for_one_that_has_gone_is_reported_not_raised(
@@ -215,7 +223,7 @@ async def test_another_protocol_version_is_turned_away_with_both_versions(
     assert hall.events == []
 
 
-async def test_a_second_worker_of_the_same_name_replaces_the_first(
+async def test_a_second_worker_of_the_same_name_replaces_the_first_if_it_is_taken_in(
     hall: Hall, hello: Hello, question: Evaluate
 ) -> None:
     first = await hall.join(hello)
@@ -232,6 +240,192 @@ async def test_the_same_worker_may_reconnect(hall: Hall, hello: Hello, question:
     again = await hall.join(hello)
     hall.door.send("w", question)
     assert isinstance(await again.hear(Evaluate), Evaluate)
+
+
+async def test_a_worker_of_a_taken_name_that_is_not_taken_in_harms_nobody(
+    hall: Hall, hello: Hello, question: Evaluate
+) -> None:
+    first = await hall.join(hello)
+    hall.refuse = "another model"
+    second = hall.caller()
+    second.say(msgspec.structs.replace(hello, pid=2))
+    refused = await second.hear(Refused)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "another model"
+    hall.door.send("w", question)
+    assert isinstance(await first.hear(Evaluate), Evaluate)
+    first.say(Heartbeat())
+    assert await hall.event(Heard) == Heard("w")
+
+
+async def test_a_worker_started_again_under_its_name_finds_it_free_though_nobody_has_noticed(
+    hall: Hall, hello: Hello
+) -> None:
+    first = await hall.join(hello)
+    await hall.event(Joined)
+    first.close()
+    hall.callers.remove(first)
+    await hall.join(msgspec.structs.replace(hello, pid=2))
+    left, joined = hall.events
+    assert left == Left("w", "its connection is gone")
+    assert isinstance(joined, Joined)
+    assert joined.process == "here:2"
+
+
+async def test_a_job_that_cannot_be_sent_is_said_to_be_unsent(
+    hall: Hall, hello: Hello, question: Evaluate
+) -> None:
+    caller = await hall.join(hello)
+    caller.close()
+    hall.callers.remove(caller)
+    async with asyncio.timeout(HANG_S):
+        while Left("w", "its connection is gone", unsent=True) not in hall.events:
+            hall.door.send("w", question)
+            await asyncio.sleep(0.01)
+
+
+async def test_the_heart_beats_on_though_one_death_brings_another_to_light(
+    hall: Hall, hello: Hello, question: Evaluate
+) -> None:
+    names = ("busy", "idle", "third")
+    callers = [await hall.join(msgspec.structs.replace(hello, name=name)) for name in names]
+
+    def hand_on(event: Event) -> None:
+        """What the board does with the job of one that has left."""
+        if isinstance(event, Left) and event.worker == "busy":
+            hall.door.send("idle", question)
+
+    hall.then = hand_on
+    for caller in callers[:2]:
+        caller.context.destroy(linger=0)
+        hall.callers.remove(caller)
+    gone = {(await hall.event(Left)).worker for _ in range(2)}
+    assert gone == {"busy", "idle"}
+    for _ in range(3):
+        assert isinstance(await callers[2].hear(Heartbeat), Heartbeat)
+
+
+async def test_a_hello_says_which_process_it_is_and_what_it_holds(hall: Hall, hello: Hello) -> None:
+    await hall.join(msgspec.structs.replace(hello, job=17))
+    joined = await hall.event(Joined)
+    assert isinstance(joined, Joined)
+    assert (joined.process, joined.job) == ("here:1", 17)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"name": " w"},
+        {"name": "a" * 201},
+        {"name": "gpu\x1b[2J"},
+        {"name": "two\nlines"},
+    ],
+)
+async def test_a_name_that_is_none_is_refused_in_printable_words(
+    hall: Hall, hello: Hello, changes: dict[str, object]
+) -> None:
+    caller = hall.caller()
+    caller.say(msgspec.structs.replace(hello, **changes))
+    refused = await caller.hear(Refused)
+    assert isinstance(refused, Refused)
+    assert "--name" in refused.reason
+    assert refused.reason.isprintable()
+    assert len(refused.reason) < 500
+    assert hall.events == []
+
+
+async def test_a_fingerprint_of_any_length_is_not_one(hall: Hall, hello: Hello) -> None:
+    model = msgspec.structs.replace(hello.model, fingerprint="ab" * 4000)
+    caller = hall.caller()
+    caller.say(msgspec.structs.replace(hello, model=model))
+    refused = await caller.hear(Refused)
+    assert isinstance(refused, Refused)
+    assert "fingerprint" in refused.reason
+
+
+async def test_what_workers_say_commands_no_terminal_and_fills_no_log(
+    hall: Hall, hello: Hello
+) -> None:
+    model = msgspec.structs.replace(hello.model, name="m\x1b]0;owned\x07" + "x" * 5000)
+    caller = await hall.join(msgspec.structs.replace(hello, model=model))
+    joined = await hall.event(Joined)
+    assert isinstance(joined, Joined)
+    assert joined.card.name.isprintable()
+    assert len(joined.card.name) == 200
+    caller.say(Failure(job=1, blame="input", message="\x1b[31m\nred\u202e" + "y" * 20_000))
+    failed = await hall.event(Failed)
+    assert isinstance(failed, Failed)
+    assert failed.message.startswith("\\x1b[31m red\\u202eyyy")
+    assert len(failed.message) == 1000
+    caller.say(Goodbye(reason="\x1b[2J"))
+    left = await hall.event(Left)
+    assert isinstance(left, Left)
+    assert left.reason == "\\x1b[2J"
+
+
+async def test_a_frame_larger_than_the_case_can_need_is_not_received(
+    hello: Hello, question: Evaluate
+) -> None:
+    hall = Hall(ZmqDoor("tcp://127.0.0.1:0", POLICY, atoms=1000))
+    await hall.door.open(hall.note)
+    try:
+        good, bad = await hall.join(hello), hall.caller()
+        bad.socket.send_multipart([b"x" * (8 << 20)])
+        bad.say(msgspec.structs.replace(hello, name="bad"))
+        good.say(Failure(job=7, blame="input", message=""))
+        await hall.event(Failed)
+        many = np.zeros((1_000_000, 3))
+        numbers = np.ones(len(many), np.int32)
+        hall.door.send("w", msgspec.structs.replace(question, positions=many, numbers=numbers))
+        failed = await hall.event(Failed)
+        assert isinstance(failed, Failed)
+        assert "1000000 atoms" in failed.message
+        assert failed.blame == "input"
+    finally:
+        await hall.door.close("")
+        for caller in hall.callers:
+            caller.close()
+
+
+async def test_garbage_is_told_once_a_second_and_the_rest_is_counted(
+    hello: Hello, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    hall = Hall(ZmqDoor("tcp://127.0.0.1:0", POLICY, clock=lambda: now[0]))
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        "mixserver.dispatch.zmq_door.log.warning", lambda event, **more: told.append(more)
+    )
+    await hall.door.open(hall.note)
+    try:
+        good, bad = await hall.join(hello), hall.caller()
+        for second in (0.0, 1.5):
+            now[0] = second
+            for _ in range(300):
+                bad.socket.send_multipart([b"\xc1" * 100])
+            bad.say(msgspec.structs.replace(hello, name=f"bad-{second}"))
+            await bad.hear(Welcome)
+        good.say(Heartbeat())
+        await hall.event(Heard)
+        assert len(told) == 2
+        assert told[1]["more_like_it"] == 299
+        assert all(len(str(more["reason"])) < 400 for more in told)
+    finally:
+        await hall.door.close("")
+        for caller in hall.callers:
+            caller.close()
+
+
+async def test_a_large_header_of_a_stranger_is_not_even_read(hall: Hall) -> None:
+    stranger = hall.caller()
+    shape = list(range(12_000))
+    header = {"type": "result", "job": 1, "energy": 0.0, "forces": [1, "f8", shape]}
+    stranger.socket.send_multipart([msgspec.msgpack.encode(header)])
+    refused = await stranger.hear(Refused)
+    assert isinstance(refused, Refused)
+    assert "before it has joined" in refused.reason
+    assert len(refused.reason) < 300
 
 
 async def test_a_dropped_worker_is_told_why(hall: Hall, hello: Hello) -> None:
