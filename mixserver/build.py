@@ -11,13 +11,12 @@ from pathlib import Path
 from mixserver.agreement import know_elements, species
 from mixserver.channels import ChannelStep
 from mixserver.comparison import Comparison
-from mixserver.config import Case, Channel, Config, Model, stock_error
+from mixserver.config import Case, Channel, Config, Model
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.events import Door
 from mixserver.dispatch.ipi_door import IpiDoor
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.zmq_door import ZmqDoor
-from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
 from mixserver.guard import GuardedStep
 from mixserver.mixing.mixer import Mixer
@@ -186,9 +185,6 @@ def build_policy(config: Config) -> Policy:
 
 
 def _clients(config: Config, prefix: str) -> IpiDoor:
-    parse_address(config.workers.clients, sockets_prefix=prefix)
-    if wrong := stock_error(config):
-        raise ConfigError(wrong)
     role = config.workers.clients_role
     stated = (config.models.cheap if role == "cheap" else config.models.expensive) or Model()
     card = ModelCard(

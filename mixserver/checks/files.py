@@ -23,7 +23,7 @@ from mixserver.checks.findings import Finding
 from mixserver.checks.motions import motion_findings
 from mixserver.checks.quantities import quantity_findings
 from mixserver.comparison import CURE
-from mixserver.config import Case, Channel, stock_error, stock_warning
+from mixserver.config import Case, Channel, stock_warning
 from mixserver.errors import ConfigError, MixserverError
 from mixserver.frame import Frame, Topology
 from mixserver.geometry.spacing import spacing
@@ -59,9 +59,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
             know_elements(case.config, topology)
         except ConfigError as error:
             found.append(Finding("error", "elements", str(error)))
-    if wrong := stock_error(case.config):
-        found.append(Finding("error", "stock clients", wrong))
-    elif slow := stock_warning(case.config):
+    if slow := stock_warning(case.config):
         found.append(Finding("warning", "stock clients", slow))
     if case.config.region is not None:
         try:

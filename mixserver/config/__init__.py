@@ -1,7 +1,7 @@
 """mix.toml: its tables as typed values (`tables`), and how they are read and checked (`load`)."""
 
 from mixserver.config.load import Case, Channel, load_case
-from mixserver.config.stock import stock_error, stock_warning
+from mixserver.config.stock import stock_warning
 from mixserver.config.tables import (
     AtomSeeds,
     Channels,
@@ -47,6 +47,5 @@ __all__ = [
     "Upstream",
     "Workers",
     "load_case",
-    "stock_error",
     "stock_warning",
 ]

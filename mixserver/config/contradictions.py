@@ -75,6 +75,11 @@ def contradiction(config: Config) -> str:
             f"workers.clients: stock i-PI clients are the {workers.clients_role} model, but {why}; "
             f"start a worker of mixserver for it ([[local]], or mixserver-worker)"
         )
+    if config.region is not None and workers.clients and workers.clients_geometry == "as_sent":
+        return (
+            "workers.clients_geometry = 'as_sent' is for pass-through: with a [region], atoms are "
+            "wrapped into the cell; leave it out"
+        )
     for local in config.local:
         if (models.cheap if local.role == "cheap" else models.expensive) is None:
             return f"[[local]] starts a worker for {local.role}, but [models] has no {local.role}"

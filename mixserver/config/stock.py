@@ -1,26 +1,8 @@
-"""What stock i-PI clients cannot do for a mix.toml that names an address for them."""
+"""What stock i-PI clients do badly for a mix.toml that names an address for them."""
 
 from __future__ import annotations
 
 from mixserver.config.tables import Config
-
-
-def stock_error(config: Config) -> str:
-    """Why no stock client can serve as the settings want, with the cure; "" if one can."""
-    if not config.workers.clients or config.region is None:
-        return ""
-    if config.workers.clients_geometry == "as_sent":
-        return (
-            "workers.clients_geometry = 'as_sent' is for pass-through: with a [region], atoms are "
-            "wrapped into the cell; leave it out"
-        )
-    if config.mixing.kind == "energy":
-        return (
-            "workers.clients: stock i-PI clients cannot weight the energies of sites, which "
-            "mixing.kind = 'energy' needs; use a mixserver-worker (mixserver-worker lammps si.in "
-            "runs the same potential), or mixing.kind = 'force'"
-        )
-    return ""
 
 
 def stock_warning(config: Config) -> str:

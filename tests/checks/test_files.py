@@ -98,6 +98,16 @@ def test_only_mixed_forces_are_warned_about(tmp_path: Path, mode: str) -> None:
     assert [finding.what for finding in by_force if finding.level == "warning"] == [mode]
 
 
+@pytest.mark.parametrize("role", ["cheap", "expensive"])
+def test_that_stock_clients_take_one_number_of_atoms_is_known_beforehand(
+    tmp_path: Path, role: str
+) -> None:
+    stock = f'kind = "force"\n[workers]\nclients = "unix:e"\nclients_role = "{role}"'
+    told = [f for f in _found(tmp_path, mixing=stock) if f.what == "stock clients"]
+    assert [finding.level for finding in told] == (["warning"] if role == "expensive" else [])
+    assert not told or "start them in a loop" in told[0].message
+
+
 def test_where_regions_are_chosen_anew_the_work_is_named(tmp_path: Path) -> None:
     chosen = '{ kind = "criterion", compute = "centro/atom 8", initial = [0] }'
     (told,) = (f for f in _found(tmp_path, seeds=chosen) if f.what == "ensemble")

@@ -65,6 +65,12 @@ def test_a_good_file_becomes_typed_values() -> None:
             "",
             "upstream is missing: Where i-PI",
         ),
+        (
+            "[models.cheap]",
+            '[mixing]\nkind = "force"\n[workers]\nclients = "unix:c"\n'
+            'clients_geometry = "as_sent"\n[models.cheap]',
+            "workers.clients_geometry = 'as_sent' is for pass-through",
+        ),
         ('kind = "atoms"\n', "", "region.seeds.kind is missing; it is one of 'atoms', 'species'"),
         (
             "indices = [1, 2]",

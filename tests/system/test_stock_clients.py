@@ -313,3 +313,22 @@ async def test_ipis_own_python_driver_serves_and_its_extras_pass_through(tmp_pat
                 assert result.extras == "nada"
             bench.door.drop(worker, "enough")  # while it still owes the answer to STATUS
         assert child.returncode == 0
+
+
+async def test_a_new_process_of_ipis_driver_takes_another_number_of_atoms(tmp_path):
+    async with Bench(place("unix")) as bench:
+        where = ["-u", "-a", bench.door.address.removeprefix("/tmp/ipi_")]
+        arguments = [BIN / "i-pi-driver-py", "-m", "harmonic", "-o", 0.02, *where]
+        async with process(arguments, tmp_path) as child:
+            worker = (await bench.next(Joined)).worker
+            await bench.ask(worker, job(1, start()))
+            bench.door.send(worker, job(2, start()[:3]))
+            left = await bench.next(Left)
+            assert left.orderly
+            assert "had 4 atoms, this one has 3" in left.reason
+        assert child.returncode == 0
+        async with process(arguments, tmp_path) as child:
+            worker = (await bench.next(Joined)).worker
+            assert len((await bench.ask(worker, job(2, start()[:3]))).forces) == 3
+            bench.door.drop(worker, "enough")
+        assert child.returncode == 0
