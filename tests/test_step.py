@@ -20,7 +20,7 @@ from mixserver.frame import Frame
 from mixserver.mixing import ForceMixer, Reach
 from mixserver.record.recorder import Recorder
 from mixserver.region import AtomSeeds, CriterionSeeds, Selector
-from mixserver.step import MixedStep
+from mixserver.step import MixedStep, PlainStep
 from mixserver.wire.ipi import Request
 from mixserver.wire.worker import Evaluate, Result, Role
 
@@ -163,3 +163,57 @@ def test_the_same_positions_give_the_same_region() -> None:
     assert selector.state()["0"]["evaluations"] == 0  # not answered yet
     selector.done(two)
     assert selector.state()["0"]["evaluations"] == 1
+
+
+class Mirror:
+    """Keeps what it is asked, and answers with a virial that is not symmetric."""
+
+    address = "mirror"
+    virial = np.arange(9.0).reshape(3, 3)
+
+    def __init__(self) -> None:
+        self.asked: list[Evaluate] = []
+
+    async def open(self, report: Callable[[Door, Event], None]) -> None:
+        self._report = report
+        report(self, Joined("it", "cheap", ToyEngine().card))
+
+    def welcome(self, worker: str) -> None:
+        """It knows."""
+
+    def send(self, worker: str, job: Evaluate) -> None:
+        self.asked.append(job)
+        forces = 0.01 * job.positions
+        result = Result(job=job.job, energy=1.0, forces=forces, virial=self.virial, extras="said")
+        asyncio.get_running_loop().call_soon(self._report, self, Answered(worker, result))
+
+    def drop(self, worker: str, reason: str) -> None:
+        pytest.fail(f"{worker} dropped: {reason}")
+
+    async def close(self, reason: str) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+async def test_without_a_region_everything_passes_as_it_is(tmp_path: Path, wrap: bool) -> None:
+    door = Mirror()
+    recorder = Recorder(tmp_path)
+    cells = np.array([3.0, -2.0, 40.0])
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    cell = -FRAME.cell @ turn  # turned, and left-handed
+    inside = FRAME.fractional - np.floor(FRAME.fractional)
+    request = Request((inside + cells) @ cell, cell, 5, "a : 1", 0, 7)
+    async with Dispatcher(Policy(roles={"cheap": ""}), [door]) as dispatcher:
+        step = PlainStep(FRAME.topology, "cheap", dispatcher, recorder, wrap=wrap)
+        reply = await step.answer(request)
+    recorder.close()
+    (asked,) = door.asked
+    if wrap:
+        np.testing.assert_allclose(asked.positions, inside @ cell, atol=1e-11)
+    else:
+        np.testing.assert_array_equal(asked.positions, request.positions)
+    np.testing.assert_array_equal(asked.cell, cell)
+    assert (asked.parameters, asked.rid) == ("a : 1", 7)
+    np.testing.assert_array_equal(reply.forces, 0.01 * asked.positions)
+    np.testing.assert_array_equal(reply.virial, door.virial)
+    assert (reply.energy, reply.extras) == (1.0, "said")

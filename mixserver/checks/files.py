@@ -144,7 +144,7 @@ def _agreement(case: Case, ipi: IpiInput, topology: Topology, start: Frame) -> l
         found += [Finding("error", what, error) for error in errors]
         if not errors:
             found.append(Finding("ok", what, f"{fine} {ipi.file.name}"))
-    if ipi.pbc_wrapped:
+    if ipi.pbc_wrapped and case.config.region is not None:
         found.append(
             Finding(
                 "warning",
