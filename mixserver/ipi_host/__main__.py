@@ -10,10 +10,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from ipi.engine.forcefields import FFSocket, ForceField
 from ipi.engine.simulation import Simulation
 from ipi.utils.softexit import softexit
 
@@ -93,11 +95,29 @@ def _load(
             request_banner=True,
             custom_verbosity=verbosity,
             sockets_prefix=sockets_prefix,
-            post_init_hook=install if thermostat else None,
+            post_init_hook=partial(_prepare, thermostat=thermostat),
         )
     if thermostat:
         simulation.outputs.append(TemperatureOutput(simulation))
     return simulation
+
+
+def _prepare(simulation: Simulation, *, thermostat: bool) -> None:
+    """What is changed in a simulation before its parts know one another and sockets are opened."""
+    for forcefield in simulation.fflist.values():
+        for inside in _inside(forcefield):
+            inside.socket.sockets_prefix = simulation.sockets_prefix
+    if thermostat:
+        install(simulation)
+
+
+def _inside(forcefield: ForceField) -> Iterator[FFSocket]:
+    """Sockets inside <ffrotations> or <ffcommittee>, where i-PI forgets the prefix."""
+    if isinstance(forcefield, FFSocket):
+        yield forcefield
+    for inner in (getattr(forcefield, "ff", None), *getattr(forcefield, "fflist", ())):
+        if isinstance(inner, ForceField):
+            yield from _inside(inner)
 
 
 if __name__ == "__main__":

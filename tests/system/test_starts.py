@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,7 +14,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.socketio import SocketClosed, SocketIOCalculator
 from ase.io import write
+from ipi_cases import unique
+from limits import HANG_S
+
+from mixserver.build import build
+from mixserver.config import load_case
+from mixserver.errors import UpstreamError
+from mixserver.launch import local_workers
+from mixserver.service import Service
 
 MIXSERVER = Path(sys.executable).parent / "mixserver"
 HARTREE_BOHR = 51.42208619
@@ -162,3 +173,86 @@ def test_another_cell_is_refused_unless_it_is_meant(tmp_path: Path, mismatch: st
     else:
         assert done.returncode == 0, done.stderr
         assert _compared(case)["cell_within_percent"] == pytest.approx(35.0)
+
+
+SEEDS = {
+    "energy": 'seeds = { kind = "atoms", indices = [7] }',
+    "force": 'seeds = { kind = "sphere", centre = [4.0, 5.0, 6.0], radius = 2.0 }',
+}
+
+
+@pytest.mark.parametrize("kind", ["energy", pytest.param("force", marks=pytest.mark.physics)])
+def test_copies_that_ipi_turns_have_the_same_forces(tmp_path: Path, kind: str) -> None:
+    """i-PI's <ffrotations> sends turned and inverted copies and turns the forces back."""
+    hot = CUBIC.copy()
+    hot.positions += np.random.default_rng(4).normal(0.0, 0.15, hot.positions.shape)
+    write(tmp_path / "reference.extxyz", CUBIC)
+    _write_ipi(tmp_path / "init.xyz", hot)
+    case = _case(tmp_path, "<file mode='xyz'> init.xyz </file>", "reference.extxyz")
+    toml = (case / "mix.toml").read_text().replace(SEEDS["energy"], SEEDS[kind])
+    (case / "mix.toml").write_text(
+        toml.replace("[models.cheap]", f'[mixing]\nkind = "{kind}"\n[models.cheap]')
+    )
+    found = []
+    for turned in (False, True):
+        if turned:
+            text = (case / "input.xml").read_text()
+            text = text.replace(
+                "<ffsocket name='mixserver'",
+                "<ffrotations name='mixserver'> <random> True </random> <inversion> True "
+                "</inversion> <ffsocket name='inner'",
+            ).replace("</ffsocket>", "</ffsocket> </ffrotations>")
+            (case / "input.xml").write_text(text)
+        done = _run(case)
+        assert done.returncode == 0, done.stderr
+        run = max((case / "runs").glob("[0-9]*"))
+        found.append((_forces(case), np.loadtxt(run / "simulation.out")[:, 1]))
+    (forces, potential), (turned_forces, turned_potential) = found
+    assert np.abs(forces).max() > 0.01
+    np.testing.assert_allclose(turned_forces, forces, atol=1e-6)
+    np.testing.assert_allclose(turned_potential, potential, rtol=1e-7)
+    assert len(list(case.glob("runs/0002/failed.xyz"))) == 0
+
+
+async def test_ase_is_compared_too_and_may_turn_its_atoms(tmp_path: Path) -> None:
+    hot = CUBIC.copy()
+    hot.positions += np.random.default_rng(9).normal(0.0, 0.1, hot.positions.shape)
+    turned = hot.copy()
+    turned.rotate(70.0, (3.0, 1.0, 2.0), rotate_cell=True)
+    turned.positions += 11.0
+    shuffled = hot[np.random.default_rng(3).permutation(len(hot))]
+    write(tmp_path / "reference.extxyz", CUBIC)
+    name = unique("start")
+    case = _case(tmp_path, "", "reference.extxyz")
+    (case / "input.xml").unlink()
+    (case / "mix.toml").write_text(
+        (case / "mix.toml").read_text().replace("unix:start", f"unix:{name}")
+    )
+
+    def use() -> list[tuple[float, np.ndarray]]:
+        found = []
+        with (
+            contextlib.suppress(SocketClosed),
+            SocketIOCalculator(unixsocket=name, timeout=HANG_S) as calculator,
+        ):
+            for atoms in (hot, turned, shuffled):
+                atoms.calc = calculator
+                found.append((atoms.get_potential_energy(), atoms.get_forces()))
+        return found
+
+    loaded = load_case(case)
+    (tmp_path / "run").mkdir()
+    parts = build(loaded, tmp_path / "run")
+    service = Service(parts)
+    async with service.doors(), local_workers(loaded, parts, tmp_path / "run"):
+        serving = asyncio.ensure_future(service.serve())
+        asked = asyncio.ensure_future(asyncio.to_thread(use))
+        with pytest.raises(UpstreamError, match="equal atoms in another order"):
+            await serving
+        found = await asked
+    (energy, forces), (turned_energy, turned_forces) = found
+    assert turned_energy == pytest.approx(energy, abs=1e-6)
+    rotation = np.linalg.solve(hot.cell[:], turned.cell[:])
+    np.testing.assert_allclose(turned_forces, forces @ rotation, atol=1e-6)
+    assert np.abs(forces).max() > 0.01
+    assert (tmp_path / "run" / "failed.xyz").exists()
