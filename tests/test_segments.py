@@ -3,6 +3,7 @@
 import os
 import struct
 import uuid
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
@@ -27,6 +28,8 @@ def names():
     yield {kind: memory.name for kind, memory in made.items()}
     for memory in made.values():
         memory.close()
+        # whoever else opened it in this process took it for its own, and gave it up
+        resource_tracker.register(f"/{memory.name}", "shared_memory")
         memory.unlink()
 
 

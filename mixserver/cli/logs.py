@@ -30,17 +30,20 @@ def configure(file: Path | None, *, verbose: bool = False) -> None:
     as_json = structlog.processors.JSONRenderer(default=str)
     as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
     terminal = _Forgiving(sys.stderr)
-    complained = False
+    complained = torn = False
 
     def to_file(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-        nonlocal complained
+        nonlocal complained, torn
         if handle is not None:
             line = str(as_json(logger, name, dict(event))) + "\n"
+            data = ("\n" if torn else "").encode() + line.encode("utf-8", "backslashreplace")
+            why = "no room for more"
             try:
-                os.write(handle, line.encode("utf-8", "backslashreplace"))
+                torn = os.write(handle, data) < len(data)
             except OSError as problem:
-                if not complained:  # once is enough: it goes on as soon as there is room again
-                    terminal.write(f"{file} lacks lines: {problem.strerror}\n")
+                torn, why = True, problem.strerror or str(problem)
+            if torn and not complained:  # once is enough: it goes on when there is room again
+                terminal.write(f"{file} lacks lines: {why}\n")
                 complained = True
         return event
 

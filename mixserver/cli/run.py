@@ -52,6 +52,7 @@ def run(
 
     from mixserver.cli.logs import configure
     from mixserver.cli.progress import show
+    from mixserver.cli.say import say
     from mixserver.config import load_case
     from mixserver.errors import ConfigError
     from mixserver.launch import Run, install_stop, run_case
@@ -84,14 +85,14 @@ def run(
         if restart:  # again: another run may have begun meanwhile
             source = restart_file(records, before=folder)
         if source is not None and not quiet:
-            click.echo(f"going on from {source}")
+            say(f"going on from {source}")
         stopped = asyncio.run(job())
     if stopped:
         if (folder / "RESTART").exists():
             again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
-            click.echo(f"stopped; i-PI's RESTART is in {folder}: {again}")
+            say(f"stopped; i-PI's RESTART is in {folder}: {again}")
         else:
-            click.echo("stopped before i-PI had anything to go on from")
+            say("stopped before i-PI had anything to go on from")
         raise SystemExit(130)
     if not quiet:
-        click.echo(f"done; results in {folder}: mixserver plot {folder}")
+        say(f"done; results in {folder}: mixserver plot {folder}")

@@ -41,6 +41,7 @@ def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, qu
 
     from mixserver.build import build
     from mixserver.cli.logs import configure
+    from mixserver.cli.say import say
     from mixserver.config import load_case
     from mixserver.launch import install_stop
     from mixserver.record.runs import new_run_folder, occupied
@@ -55,7 +56,7 @@ def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, qu
         with tempfile.TemporaryDirectory() as nowhere:
             parts = build(loaded, Path(nowhere), earlier=earlier)
             parts.recorder.close()
-        click.echo(f"{loaded.file}: {len(parts.topology)} atoms, everything fits together")
+        say(f"{loaded.file}: {len(parts.topology)} atoms, everything fits together")
         return
     folder = new_run_folder(loaded.runs)
     configure(folder / "server.log", verbose=not quiet)
@@ -67,7 +68,7 @@ def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, qu
         parts.models.write()
         service = Service(parts)
         async with service.doors():
-            click.echo(f"workers connect to {parts.door.address}; records in {folder}")
+            say(f"workers connect to {parts.door.address}; records in {folder}")
             await service.serve()
 
     async def stoppable() -> None:
@@ -79,6 +80,6 @@ def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, qu
         with occupied(folder):
             asyncio.run(stoppable())
     except asyncio.CancelledError:
-        click.echo("stopped")
+        say("stopped")
         raise SystemExit(130) from None
-    click.echo(f"i-PI said EXIT; records in {folder}")
+    say(f"i-PI said EXIT; records in {folder}")

@@ -139,8 +139,9 @@ class Dispatcher:
                 _fail(future, error)
         self._loop = None
         self._ended = str(error)
-        for door in self._doors:
-            await door.close(reason)
+        async with contextlib.AsyncExitStack() as closing:  # each, though another fails
+            for door in reversed(self._doors):
+                closing.push_async_callback(door.close, reason)
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -11,7 +11,8 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import numpy as np
 import structlog
@@ -35,6 +36,9 @@ _IMPATIENT: Final = (
     "default), or set it well above the time of the slowest evaluation"
 )
 
+Deliver: TypeAlias = Callable[[list[Reply] | BaseException], None]
+"""Takes the replies, or why there are none."""
+
 
 @dataclass(slots=True, eq=False)
 class Work:
@@ -49,6 +53,24 @@ class Work:
     """For how long it was waited for, by all connections one after the other."""
     left_at: float | None = None
     """time.time() when its connection was lost; None while somebody waits."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """What a connection waits for."""
+
+    link: Link
+    works: Sequence[Work]
+    deliver: Deliver
+    timer: asyncio.TimerHandle | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+        for work in self.works:
+            work.waited_s += time.monotonic() - self.since
 
 
 class Repeats:
@@ -67,25 +89,23 @@ class Repeats:
         self._links = links
         self._longest_s = longest_s
         self._works: list[Work] = []
+        self._asks: dict[Link, _Ask] = {}
         self._watches: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Future[Reply]] = set()
         self._impatient = 0
         """How often i-PI did not wait."""
 
-    async def replies(self, link: Link, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, link: Link, requests: Sequence[Request], deliver: Deliver) -> None:
         """Evaluate requests at once, or go on with what is under way for them.
-
-        When this is cancelled, because the connection is lost, the evaluations go on for a while;
-        so they do when they took too long for one wait.
 
         Args:
             link: which connection asks. If that is for something new, what is left of its own
                 earlier requests is withdrawn.
             requests: what is wanted.
-
-        Raises:
-            NoAnswer: they took longer than `longest_s`, and go on.
-            EvaluationError: they took several times as long, in all.
-            Exception: what evaluating one of them raised; the others are withdrawn.
+            deliver: called on the event loop, unless the connection is lost, with the replies; or
+                with what evaluating one of them raised, the others then being withdrawn; or with
+                `NoAnswer` after `longest_s`, while they go on; or with `EvaluationError` after
+                several times as long, in all.
         """
         found = [self._adopt(request, link) for request in requests]
         if not any(found):
@@ -94,39 +114,12 @@ class Repeats:
             work if work is not None else self._begin(request, link)
             for work, request in zip(found, requests, strict=True)
         ]
-        began = time.monotonic()
         left_s = _MOST * self._longest_s - max(work.waited_s for work in works)
-        try:
-            done, waiting = await asyncio.wait(
-                {work.task for work in works},
-                timeout=max(0.0, min(self._longest_s, left_s)),
-                return_when=asyncio.FIRST_EXCEPTION,
-            )
-        except asyncio.CancelledError:
-            self._leave(works)
-            raise
-        finally:
-            for work in works:
-                work.waited_s += time.monotonic() - began
-        failed = [w for w in works if w.task in done and _failed(w.task)]
-        if waiting and not failed:
-            waited_s = max(work.waited_s for work in works)
-            if waited_s < _MOST * self._longest_s:
-                self._leave(works)
-                raise NoAnswer(
-                    f"no answer after {self._longest_s:g} s (upstream.force_timeout_s); i-PI is "
-                    "told, and asks again"
-                )
-            self._drop(works)
-            raise EvaluationError(
-                f"no answer after {waited_s:.4g} s in all, though i-PI asked again and again: "
-                f"{_MOST} times upstream.force_timeout_s = {self._longest_s:g} s. Raise that if "
-                "an evaluation may take so long, or look what the workers are doing"
-            )
-        self._drop(works)
-        if failed:
-            return [failed[0].task.result()]  # raises
-        return [work.task.result() for work in works]
+        ask = self._asks[link] = _Ask(link, works, deliver)
+        ask.timer = asyncio.get_running_loop().call_later(
+            max(0.0, min(self._longest_s, left_s)), self._late, ask
+        )
+        self._settle(ask)
 
     def lost(self, link: Link, *, impatient: bool) -> None:
         """A connection was lost; end what it asked for, unless i-PI comes back and asks again.
@@ -143,20 +136,31 @@ class Repeats:
                 times=self._impatient,
                 **({"why": _IMPATIENT} if first else {}),
             )
-        mine = [work for work in self._works if work.left_at is not None and work.link is link]
-        if mine:
-            kept_s = _KEPT_FOR_IMPATIENT_S if impatient else _KEPT_S
-            watch = asyncio.ensure_future(self._watch(mine, kept_s))
-            self._watches.add(watch)
-            watch.add_done_callback(self._watches.discard)
+        ask = self._asks.pop(link, None)
+        if ask is None:
+            return
+        ask.end()
+        self._leave(ask.works)
+        kept_s = _KEPT_FOR_IMPATIENT_S if impatient else _KEPT_S
+        watch = asyncio.ensure_future(self._watch(ask.works, kept_s))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    def abandon(self, link: Link) -> None:
+        """A connection is over for good; end what it asked for."""
+        ask = self._asks.pop(link, None)
+        if ask is not None:
+            ask.end()
+            self._drop(ask.works)
 
     async def clear(self) -> None:
         """End everything."""
-        works = list(self._works)
-        self._drop(works)
+        for link in list(self._asks):
+            self.abandon(link)
+        self._drop(list(self._works))
         for watch in self._watches:
             watch.cancel()
-        await asyncio.gather(*self._watches, *(w.task for w in works), return_exceptions=True)
+        await asyncio.gather(*self._watches, *self._ending, return_exceptions=True)
 
     def _adopt(self, request: Request, link: Link) -> Work | None:
         """What was left of this very request, if anything."""
@@ -173,8 +177,54 @@ class Repeats:
 
     def _begin(self, request: Request, link: Link) -> Work:
         work = Work(request, asyncio.ensure_future(self._answer(request)), link)
+        work.task.add_done_callback(partial(self._done, work))
         self._works.append(work)
         return work
+
+    def _done(self, work: Work, task: asyncio.Future[Reply]) -> None:
+        _failed(task)  # whoever asks again is told
+        ask = self._asks.get(work.link)
+        if ask is not None and any(work is one for one in ask.works):
+            self._settle(ask)
+
+    def _settle(self, ask: _Ask) -> None:
+        """Deliver what was asked for, if it is there or cannot be had."""
+        failed = [w for w in ask.works if w.task.done() and _failed(w.task)]
+        if not failed and not all(work.task.done() for work in ask.works):
+            return
+        self._end(ask)
+        self._drop(ask.works)
+        if failed and not failed[0].task.cancelled():
+            ask.deliver(failed[0].task.exception() or RuntimeError("it did not fail"))
+        elif not failed:
+            ask.deliver([work.task.result() for work in ask.works])
+
+    def _late(self, ask: _Ask) -> None:
+        """It was waited for as long as one connection may wait."""
+        self._end(ask)
+        waited_s = max(work.waited_s for work in ask.works)
+        if waited_s < _MOST * self._longest_s:
+            self._leave(ask.works)
+            ask.deliver(
+                NoAnswer(
+                    f"no answer after {self._longest_s:g} s (upstream.force_timeout_s); i-PI is "
+                    "told, and asks again"
+                )
+            )
+            return
+        self._drop(ask.works)
+        ask.deliver(
+            EvaluationError(
+                f"no answer after {waited_s:.4g} s in all, though i-PI asked again and again: "
+                f"{_MOST} times upstream.force_timeout_s = {self._longest_s:g} s. Raise that if "
+                "an evaluation may take so long, or look what the workers are doing"
+            )
+        )
+
+    def _end(self, ask: _Ask) -> None:
+        ask.end()
+        if self._asks.get(ask.link) is ask:
+            del self._asks[ask.link]
 
     def _leave(self, works: Sequence[Work]) -> None:
         now = time.time()
@@ -191,10 +241,9 @@ class Repeats:
         for work in works:
             with contextlib.suppress(ValueError):
                 self._works.remove(work)
-            if work.task.done():
-                _failed(work.task)
-            else:
-                work.task.cancel()
+            if work.task.cancel():  # it may take a moment to tidy up
+                self._ending.add(work.task)
+                work.task.add_done_callback(self._ending.discard)
 
     async def _watch(self, works: Sequence[Work], kept_s: float) -> None:
         """End works that were left, once it is clear that i-PI is gone."""

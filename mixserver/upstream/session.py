@@ -6,9 +6,9 @@ Knows neither bytes nor physics: what a request is worth is up to `answer`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import structlog
@@ -191,7 +191,7 @@ class Upstream:
             if await desk.over:
                 self._one_exited(desk.link)
         finally:
-            await desk.clear()
+            desk.clear()
 
     def _one_exited(self, link: Link) -> None:
         self._contact.set()
@@ -199,35 +199,34 @@ class Upstream:
             if other is not link:
                 other.part()
 
-    async def _evaluate(self, link: Link, wanted: Wanted) -> None:
-        try:
-            replies = await self._answer_all(link, wanted.requests)
-        except MixserverError as problem:
-            error = problem
-        else:
-            link.reply(wanted.serial, replies)
-            self.requests += len(replies)
-            self._failures_in_a_row = 0
-            return
-        link.refuse(wanted.serial, error)
-        self.failures += 1
-        self._failures_in_a_row += 1
-        log.error(  # the traceback of a told error says nothing
-            "evaluation failed",
-            kind=type(error).__name__,
-            error=str(error),
-            slots=len(wanted.requests),
-        )
-        if not self._again(error) or self._failures_in_a_row >= _MOST_FAILURES:
-            raise error
-
-    async def _answer_all(self, link: Link, requests: Sequence[Request]) -> list[Reply]:
+    def _evaluate(self, desk: _Desk, wanted: Wanted) -> None:
         # i-PI fills a short batch up with copies of its last request: they are asked for once.
+        requests = wanted.requests
         last = len(requests)
         while last > 1 and _same(requests[last - 1], requests[last - 2]):
             last -= 1
-        replies = await self._repeats.replies(link, requests[:last])
-        return replies + replies[-1:] * (len(requests) - last)
+        deliver = partial(self._deliver, desk, wanted.serial, len(requests))
+        self._repeats.ask(desk.link, requests[:last], deliver)
+
+    def _deliver(
+        self, desk: _Desk, serial: int, slots: int, outcome: list[Reply] | BaseException
+    ) -> None:
+        if isinstance(outcome, list):
+            desk.link.reply(serial, outcome + outcome[-1:] * (slots - len(outcome)))
+            self.requests += slots
+            self._failures_in_a_row = 0
+            return
+        if not isinstance(outcome, MixserverError):
+            desk.fail(outcome)
+            return
+        desk.link.refuse(serial, outcome)
+        self.failures += 1
+        self._failures_in_a_row += 1
+        log.error(  # the traceback of a told error says nothing
+            "evaluation failed", kind=type(outcome).__name__, error=str(outcome), slots=slots
+        )
+        if not self._again(outcome) or self._failures_in_a_row >= _MOST_FAILURES:
+            desk.fail(outcome)
 
     async def _answer_one(self, request: Request) -> Reply:
         return check_reply(await self._answer(request), len(request.positions))
@@ -237,7 +236,7 @@ class _Desk:
     """One link's desk on the event loop, where what it tells is begun at once.
 
     Args:
-        evaluate: answers what a link wants.
+        evaluate: has what a link wants evaluated.
         repeats: knows what is under way.
         contact: called whenever there is contact.
     """
@@ -246,7 +245,7 @@ class _Desk:
 
     def __init__(
         self,
-        evaluate: Callable[[Link, Wanted], Coroutine[Any, Any, None]],
+        evaluate: Callable[[_Desk, Wanted], None],
         repeats: Repeats,
         contact: Callable[[], None],
     ) -> None:
@@ -257,7 +256,6 @@ class _Desk:
         self._evaluate = evaluate
         self._repeats = repeats
         self._contact = contact
-        self._running: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
         """Begin to connect."""
@@ -270,38 +268,26 @@ class _Desk:
             case Contact():
                 self._contact()
             case Wanted() if not self.over.done():
-                task = asyncio.ensure_future(self._evaluate(self.link, notice))
-                self._running.add(task)
-                task.add_done_callback(self._done)
+                self._evaluate(self, notice)
             case Lost(_, impatient):
-                self._cancel()
-                # once they have seen that they are cancelled
-                later = asyncio.get_running_loop().call_soon
-                later(partial(self._repeats.lost, self.link, impatient=impatient))
+                self._repeats.lost(self.link, impatient=impatient)
             case Ended(exited, error):
                 self.ended.set()
-                self._cancel()
-                if self.over.done():
-                    return
+                self._repeats.abandon(self.link)
                 if error is not None:
-                    self.over.set_exception(error)
-                else:
+                    self.fail(error)
+                elif not self.over.done():
                     self.over.set_result(exited)
 
-    async def clear(self) -> None:
+    def fail(self, error: BaseException) -> None:
+        """It cannot go on."""
+        if not self.over.done():
+            self.over.set_exception(error)
+
+    def clear(self) -> None:
         """End what is still being evaluated."""
         self.over.cancel()
-        self._cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    def _cancel(self) -> None:
-        for task in self._running:
-            task.cancel()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not self.over.done():
-            self.over.set_exception(error)
+        self._repeats.abandon(self.link)
 
 
 def _same(one: Request, other: Request) -> bool:

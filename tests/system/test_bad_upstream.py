@@ -23,7 +23,7 @@ POSITIONS = np.stack(np.meshgrid(*[np.arange(3) * 4.0] * 3), axis=-1).reshape(-1
 class Served:
     """A server with toy workers, and this test as its i-PI."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *prefix: str) -> None:
         rows = "\n".join(f"Ar {x} {y} {z}" for x, y, z in POSITIONS)
         named = "positions{angstrom} cell{angstrom}"
         (folder / "init.xyz").write_text(
@@ -39,7 +39,7 @@ class Served:
         self.listener.listen(4)
         self.listener.settimeout(HANG_S)
         self.server = subprocess.Popen(
-            [BIN / "mixserver", "serve", folder, "--quiet"],
+            [*prefix, BIN / "mixserver", "serve", folder, "--quiet"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -128,6 +128,23 @@ def test_what_cannot_be_answered_ends_the_server_with_the_reason(
     assert said in output
     saved = served.folder / "runs/0001/failed.xyz"
     assert saved.exists() == (len(positions) == N)
+
+
+def test_a_disk_that_is_full_ends_no_server(tmp_path: Path) -> None:
+    served = Served(tmp_path, "prlimit", "--fsize=1000")
+    try:
+        for step in range(12):
+            served.ask(POSITIONS + 0.01 * step)
+        served.worker.terminate()
+        served.worker.wait(HANG_S)
+        served.connection.sendall(b"EXIT".ljust(12))
+        output = served.ended()
+    finally:
+        served.close()
+    assert served.server.returncode == 0, output
+    assert output.count("records cannot be written any more") == 1
+    assert output.count("lacks lines") == 1
+    assert (tmp_path / "runs/0001/mixserver.jsonl").stat().st_size <= 1000
 
 
 def test_a_port_in_use_is_said(tmp_path: Path) -> None:
