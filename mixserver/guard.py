@@ -120,7 +120,7 @@ class GuardedStep:
                 len(frame),
                 limits,
             )
-            or wrong_pressure(reply.virial, frame.volume, limits)
+            or wrong_pressure(reply.virial, frame.cell, limits)
             or wrong_forces(frame, reply.forces, limits)
         )
 

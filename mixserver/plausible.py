@@ -226,15 +226,22 @@ def wrong_energy(energy: float, first: float, atoms: int, limits: Limits) -> str
     )
 
 
-def wrong_pressure(virial: Matrix, volume: float, limits: Limits) -> str:
-    """What is wrong with a virial (eV) in a volume (Å³), or ""."""
-    pressure = float(np.trace(virial)) / (3.0 * volume) / GPa
+def wrong_pressure(virial: Matrix, cell: Matrix, limits: Limits) -> str:
+    """What is wrong with a virial (eV) in a cell (Å), or ""."""
+    trace = float(virial[0, 0] + virial[1, 1] + virial[2, 2])
+    pressure = trace / (3.0 * _volume(cell.tobytes())) / GPa
     if abs(pressure) <= limits.pressure:
         return ""
     return (
         f"the pressure is {pressure:.4g} GPa without the momenta; the limit is "
         f"{limits.pressure:g} (limits.pressure)"
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _volume(raw: bytes) -> float:
+    """Å³ of a cell given as bytes: few simulations change theirs at every step."""
+    return float(abs(np.linalg.det(np.frombuffer(raw, np.float64).reshape(3, 3))))
 
 
 def wrong_forces(frame: Frame, forces: Vectors, limits: Limits) -> str:

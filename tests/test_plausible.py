@@ -161,8 +161,8 @@ def test_energies_have_no_zero(zero: float, change: float, atoms: int) -> None:
 
 
 def test_pressure_and_places() -> None:
-    assert wrong_pressure(np.eye(3) * 6.0, 1.0, LIMITS) == ""  # 960 GPa
-    assert "GPa" in wrong_pressure(np.eye(3) * 100.0, 1.0, LIMITS)
+    assert wrong_pressure(np.eye(3) * 6.0, np.eye(3), LIMITS) == ""  # 960 GPa
+    assert "GPa" in wrong_pressure(np.eye(3) * 100.0, -np.eye(3), LIMITS)
     assert wrong_places(_frame(W)) == ""
     far = W.copy()
     far.positions[3, 1] = -1e9
