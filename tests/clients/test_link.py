@@ -168,6 +168,27 @@ def test_being_turned_away_ends_it_with_the_reason(server: Server) -> None:
             list(link.jobs())
 
 
+def test_what_a_server_says_commands_no_terminal(server: Server) -> None:
+    with Link(server.address, HELLO) as link:
+        server.hear(Hello)
+        server.say(Refused(reason="\x1b]0;owned\x07 go away " + "x" * 5000))
+        with pytest.raises(ConfigError) as refused:
+            list(link.jobs())
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) <= 1000
+
+
+def test_a_long_traceback_of_an_engine_is_cut_before_it_is_sent(server: Server) -> None:
+    with Link(server.address, HELLO) as link:
+        server.welcome()
+        server.say(job(1))
+        link.fail(next(link.jobs()), "RuntimeError\n" + "  at line 3\n" * 50_000)
+        failure = server.hear(Failure)
+        assert isinstance(failure, Failure)
+        assert failure.message.startswith("RuntimeError at line 3")
+        assert len(failure.message) <= 1000
+
+
 def test_leaving_the_context_says_goodbye(server: Server) -> None:
     with Link(server.address, HELLO):
         server.welcome()
