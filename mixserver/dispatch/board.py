@@ -239,6 +239,8 @@ class Board:
 
     def _judge(self, now: float) -> Iterator[Action]:
         """Give up jobs that broke too many workers, or that all who can be asked call faulty."""
+        if not self._suspended and not self._doubted:
+            return
         policy = self._policy
         for number in sorted(self._suspended):
             history = self._open[number].history
@@ -302,6 +304,8 @@ class Board:
     def _supply(self, now: float) -> Iterator[Action]:
         """Which roles and jobs have no worker that could be asked, and whether that is the end."""
         for role, waiting in self._waiting.items():
+            if not waiting and role not in self._starved:
+                continue
             alive = any(p.role == role and p.healthy for p in self._places.values())
             if alive or not waiting:
                 if self._starved.pop(role, None) is not None and alive:

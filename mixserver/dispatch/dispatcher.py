@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -97,6 +97,7 @@ class Dispatcher:
         """Who wants to join just now, and by which door."""
         self._questions: dict[int, _Question] = {}
         self._numbers = itertools.count(1)
+        self._secrets = _secrets()
         self._todo: deque[Stimulus] = deque()
         self._busy = False
         self._joining: dict[Role, set[asyncio.Future[ModelCard]]] = {r: set() for r in policy.roles}
@@ -185,7 +186,7 @@ class Dispatcher:
         asked = self._time()
         self._known(role)
         # nobody can send the answers of jobs ahead that it has not been given
-        number = next(self._numbers) * _GUESSES + secrets.randbelow(_GUESSES)
+        number = next(self._numbers) * _GUESSES + next(self._secrets)
         numbered = msgspec.structs.replace(evaluate, job=number)
         self._questions[number] = _Question(role, numbered, batch, asked)
         self._feed(Submitted(number, role, evaluate.stream))
@@ -301,7 +302,8 @@ class Dispatcher:
     def _handle(self, event: Stimulus, now: float) -> None:
         for action in self._board.handle(event, now):
             self._do(action, now)
-            self._teller.tell(action)
+            if not isinstance(action, Assign | Finish):  # these come with every evaluation
+                self._teller.tell(action)
 
     def _do(self, action: Action, now: float) -> None:
         match action:
@@ -344,6 +346,13 @@ class Dispatcher:
         if not stock:
             return own
         return f"{own}, or a stock i-PI client at {' or '.join(stock)} (LAMMPS: fix ipi)"
+
+
+def _secrets() -> Iterator[int]:
+    """Numbers below `_GUESSES` that nobody can foresee; the system is asked for many at once."""
+    while True:
+        block = memoryview(secrets.token_bytes(8 * 256)).cast("Q")
+        yield from (number % _GUESSES for number in block)
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

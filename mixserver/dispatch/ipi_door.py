@@ -114,7 +114,7 @@ class IpiDoor:
         """Hand a job to a client; what it cannot do is reported as `Failed`."""
         connection = self._clients.get(worker)
         if connection is None:
-            self._later(Left(worker, "it is not connected"))
+            self._later(Left(worker, "it is not connected", unsent=True))
         elif why := connection.cannot(job):
             self._later(Failed(worker, job.job, "input", why))
         elif why := connection.outgrown(job):

@@ -16,7 +16,7 @@ import pytest
 from limits import HANG_S
 from worker_scene import LONG, ODD, Scene, check, question, spawn
 
-from mixserver.errors import NoWorkerError
+from mixserver.errors import BadInput, NoWorkerError
 
 
 async def test_two_that_die_in_one_beat_do_not_stop_the_heart(stage: Callable[..., Scene]) -> None:
@@ -162,6 +162,40 @@ async def test_the_only_worker_hangs(stage: Callable[..., Scene]) -> None:
     async with scene.serving() as dispatcher:
         await scene.start("a", "good", "--slow", LONG)
         with pytest.raises(NoWorkerError, match=r"not done within (0\.5|1) s"):
+            await dispatcher.run([("cheap", question())])
+
+
+@pytest.mark.parametrize(("fingerprint", "words"), [("bb", "model"), ("aa", "--name")])
+async def test_a_second_worker_of_a_name_ends_and_the_first_goes_on(
+    stage: Callable[..., Scene], fingerprint: str, words: str
+) -> None:
+    scene = stage(patience_s=30.0)
+    async with scene.serving() as dispatcher:
+        await scene.start("a")
+        scene.processes["second"] = spawn(
+            *(str(ODD), "good", "--server", scene.address),
+            *("--name", "a", "--fingerprint", fingerprint),
+        )
+        code, err = await scene.ended("second")
+        assert code == 1
+        assert words in err
+        (reply,) = await dispatcher.run([("cheap", question())])
+        assert reply.worker == "a"
+        assert scene.processes["a"].poll() is None
+
+
+async def test_one_workers_word_does_not_end_a_run(stage: Callable[..., Scene]) -> None:
+    scene = stage(patience_s=30.0)
+    async with scene.serving() as dispatcher:
+        await scene.start("picky", "picky")
+        await scene.start("good")
+        (reply,) = await dispatcher.run([("cheap", question())])
+        assert reply.worker == "good"
+        check([reply])
+        scene.signal("good", signal.SIGTERM)
+        await scene.ended("good")
+        await scene.start("picky-2", "picky")
+        with pytest.raises(BadInput, match="workers picky.* and picky.* say that job .* Uue"):
             await dispatcher.run([("cheap", question())])
 
 
