@@ -195,7 +195,7 @@ async def test_one_workers_word_does_not_end_a_run(stage: Callable[..., Scene]) 
         scene.signal("good", signal.SIGTERM)
         await scene.ended("good")
         await scene.start("picky-2", "picky")
-        with pytest.raises(BadInput, match="workers picky.* and picky.* say that job .* Uue"):
+        with pytest.raises(BadInput, match=r"workers picky.* and picky.* say that job .* Uue"):
             await dispatcher.run([("cheap", question())])
 
 
