@@ -221,7 +221,8 @@ class Preparation:
 
     def _settings(self, reaches: Reaches) -> str:
         numbers = self.start.topology.numbers.tolist()
-        return settings_digest(reaches.fingerprints, numbers, self.table, self.config.mixing)
+        mixing = msgspec.structs.replace(self.config.mixing, bulk=None)  # `check` alone looks there
+        return settings_digest(reaches.fingerprints, numbers, self.table, mixing)
 
     async def determine(self, reaches: Reaches) -> State:
         """Determine zeros, and dead loads if they are wanted, at the structure's positions.

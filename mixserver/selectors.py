@@ -155,7 +155,11 @@ def recall(selector: Selecting, file: Path) -> None:
 
 
 def _forgotten(file: Path) -> None:
-    log.warning("regions start anew: their memory was not saved", file=str(file))
+    log.warning(
+        "what regions remember was not saved by the run that goes on: they begin with nothing, so "
+        "lambda and work may jump here. Start a fresh run if that must not be",
+        missing=str(file),
+    )
 
 
 def _seeds(table: RegionTable, start: Frame) -> kinds.Seeds | kinds.CriterionSeeds:

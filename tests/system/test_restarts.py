@@ -212,7 +212,7 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
         before = len(reports(run))
         again = start(MIXSERVER.with_name("i-pi"), "simulation.chk_2")
         until(lambda: wrote(run, before + 8), server)
-        again.terminate()
+        again.kill()  # EXIT would end the server, and the server the workers
         again.wait()
         found = reports(run)
         log = (run / "server.log").read_text()
@@ -226,3 +226,17 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
         for then, now in zip(found[step : step + 6], found[first:], strict=False):
             assert (now.core, now.blend) == (then.core, then.blend)
             assert now.energy - now.work == pytest.approx(then.energy - then.work, abs=1e-6)
+        server.kill()
+        server.wait()
+        server = start(MIXSERVER, "serve", case, "--restart", run)
+        start(MIXSERVER.with_name("i-pi"), "simulation.chk_2")
+        new = case / "runs/0002"
+        until(lambda: wrote(new, 5), server)
+        for then, now in zip(found[step : step + 5], reports(new), strict=False):
+            assert (now.core, now.blend) == (then.core, then.blend)
+            assert now.work == pytest.approx(then.work, abs=1e-6)
+            assert now.energy == pytest.approx(then.energy, abs=1e-6)
+        edit(case / "mix.toml", "core_radius = 4.0", "core_radius = 4.1")
+        refused = mixserver("serve", case, "--restart", run)
+        assert refused.returncode == 1
+        assert "region.core_radius: 4.0 -> 4.1" in refused.stderr
