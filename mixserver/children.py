@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _LEAVE_S: Final = 2.0
 """What a process leaves behind may go on for so long: i-PI's helpers tidy up after it."""
+_DIE_S: Final = 30.0
+"""And so long where it was killed but has not been seen to end: a busy machine, a slow disk."""
 _SHARED: Final = Path("/dev/shm")  # noqa: S108 - MPICH's choice
 _ALL_THERE_IS = 8
 """Lines that are quoted of a file that is removed, so that nobody needs it."""
@@ -124,16 +126,21 @@ class Child:
         ended = seen is None or seen.si_code == os.CLD_EXITED
         with contextlib.suppress(RuntimeError):  # the loop has ended, and waits for nothing more
             loop.call_soon_threadsafe(self._code.set_result, status if ended else -status)
-        until = time.monotonic() + _LEAVE_S
-        while _others(self.pid) and time.monotonic() < until:
-            time.sleep(0.02)
+        _wait_for_others(self.pid, _LEAVE_S)
         self._signal(signal.SIGKILL)
+        _wait_for_others(self.pid, _DIE_S)
         _unlink_shared(self.pid)
         with self._lock:
             self._process.wait()
             self._reaped = True
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._cleared.set)
+
+
+def _wait_for_others(group: int, most_s: float) -> None:
+    until = time.monotonic() + most_s
+    while _others(group) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _others(group: int) -> list[int]:

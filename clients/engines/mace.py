@@ -8,7 +8,8 @@ named on its command line. Torch and mace are imported when the engine is made, 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal, NoReturn
+import logging
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from clients.engines.mace_sites import Weighed
+    from clients.engines.mace_trial import Trial
+
+_log = logging.getLogger("mixserver.mace")
 
 
 class MaceEngine:
@@ -57,8 +61,7 @@ class MaceEngine:
         import_mace()
         import torch
 
-        from clients.engines.mace_graph import Scenes
-        from clients.engines.mace_sites import SiteModel
+        from clients.engines.mace_trial import trial_of
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -66,8 +69,20 @@ class MaceEngine:
         read = read_model(model)
         index = head_index(read.heads, head)
         precision = _precision(dtype, next(read.module.parameters()).dtype)
-        self._sites = SiteModel(read.module, device=where, dtype=precision, head=index)
-        self._scenes = Scenes(self._sites.cutoff, self._sites.layers, skin)
+        self._skin, self._where, self._precision = skin, where, precision
+        trial = trial_of(read.module, index)
+        self._take(read.module, index, fast=True)
+        if problem := self._tried(trial):
+            _log.warning(
+                "this model is evaluated by mace's own parts, which is slower: with faster ones %s",
+                problem,
+            )
+            self._take(read_model(model).module, index, fast=False)
+            if problem := self._tried(trial):
+                raise ConfigError(
+                    f"the model {model} cannot be evaluated site by site with this mace-torch: "
+                    f"{problem} from what it says itself. mace-torch 0.3.16 is known to work."
+                )
         name = str(precision).removeprefix("torch.")
         defined = f"mace {read.sha256} head={read.heads[index]} dtype={name}"
         self._card = ModelCard(
@@ -121,6 +136,35 @@ class MaceEngine:
         """Give back memory."""
         self._scenes.clear()
         self._empty_caches()
+
+    def _take(self, module: Any, head: int, *, fast: bool) -> None:
+        from clients.engines.mace_graph import Scenes
+        from clients.engines.mace_sites import SiteModel
+
+        where, precision = self._where, self._precision
+        self._sites = SiteModel(module, device=where, dtype=precision, head=head, fast=fast)
+        self._scenes = Scenes(self._sites.cutoff, self._sites.layers, self._skin)
+
+    def _tried(self, trial: Trial) -> str:
+        """What is not as mace has it, in words; "" if all is."""
+        job = Evaluate(
+            job=0,
+            stream=0,
+            positions=trial.positions,
+            numbers=trial.numbers,
+            cell=100.0 * np.eye(3),
+            pbc=(False, False, False),
+        )
+        ones = np.ones(len(trial.numbers))
+        try:
+            order, weighed = self._weigh(job, ones, ones > 0.0)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            self._scenes.clear()
+        energies, forces = np.zeros(len(ones)), np.zeros((len(ones), 3))
+        energies[order], forces[order] = weighed.energies, weighed.forces
+        return trial.apart(energies, forces, self._precision)
 
     def _weigh(self, job: Evaluate, weight: Scalars, active: Mask) -> tuple[Indices, Weighed]:
         from clients.engines.mace_sites import OverlapError

@@ -10,7 +10,7 @@ Imports torch; knows nothing of jobs, files and streams. Units: Å, eV.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from clients.engines.mace_convolution import Convolution, NotUvuError
 from clients.engines.mace_elements import ElementLinear, NotElementwiseError
 from clients.engines.mace_graph import Graph
 from mixserver.arrays import Matrix, Scalars, Vectors
+
+_log = logging.getLogger("mixserver.mace")
 
 _OVERLAP: Final = 1e-3
 """Å. Closer atoms are on top of each other; the direction between them means nothing."""
@@ -76,15 +78,26 @@ class SiteModel:
         device: of torch.
         dtype: precision of the model's arithmetic.
         head: index of the head.
+        fast: put faster parts in place of some of its modules.
     """
 
-    def __init__(self, module: Any, *, device: torch.device, dtype: torch.dtype, head: int) -> None:
+    def __init__(
+        self,
+        module: Any,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        head: int,
+        fast: bool = True,
+    ) -> None:
         energies = module.atomic_energies_fn.atomic_energies.detach()
         energies = energies.reshape(-1, energies.shape[-1])
         self._isolated = energies[head].to(device=device, dtype=torch.float64)
         module = module.to(device="cpu", dtype=torch.float64).eval().requires_grad_(False)
-        self._contractions = [_contraction(product, device, dtype) for product in module.products]
-        for interaction in module.interactions:
+        self._contractions = [
+            _contraction(product, device, dtype) if fast else None for product in module.products
+        ]
+        for interaction in module.interactions if fast else ():
             _speed_up(interaction)
         self._module = module.to(device=device, dtype=dtype)
         self._device = device
@@ -250,7 +263,8 @@ def _contraction(
 ) -> ElementContraction | None:
     try:
         return ElementContraction(product.symmetric_contractions, device, dtype)
-    except NotPolynomialError:
+    except NotPolynomialError as reason:
+        _log.info("MACE's own contraction is used: %s", reason)
         return None
 
 
@@ -258,9 +272,13 @@ def _speed_up(interaction: Any) -> None:
     """Put our convolution where mace would put a fused one, and a skip connection by element."""
     if type(interaction).__module__ != "mace.modules.blocks" or hasattr(interaction, "conv_fusion"):
         return
-    with suppress(NotUvuError):
+    try:
         interaction.conv_tp = Convolution(interaction.conv_tp)
         interaction.conv_fusion = True
-    with suppress(NotElementwiseError):
+    except NotUvuError as reason:
+        _log.info("MACE's own convolution is used: %s", reason)
+    try:
         if hasattr(interaction, "skip_tp"):
             interaction.skip_tp = ElementLinear(interaction.skip_tp)
+    except NotElementwiseError as reason:
+        _log.info("MACE's own skip connection is used: %s", reason)
