@@ -20,6 +20,7 @@ from clients.descriptors import Settings, snap_rows
 from clients.engines.lammps import LammpsEngine
 from mixserver.arrays import Matrix, Numbers, Vectors
 from mixserver.errors import ConfigError, MixserverError
+from mixserver.whole import whole
 from mixserver.wire.worker import Evaluate
 
 Block = NDArray[np.float64]
@@ -120,10 +121,8 @@ def work(job: Job) -> None:
                     rows = _potential_rows(engine, atoms)
             except MixserverError as error:
                 raise ConfigError(f"{item.source}: {error}") from error
-            beside = out.with_name(out.name + ".part")
-            with beside.open("wb") as stream:
+            with whole(out) as stream:
                 np.save(stream, rows)
-            beside.replace(out)
         sys.stdout.write(f"{item.out}\n")
         sys.stdout.flush()
 

@@ -25,13 +25,14 @@ from mixserver.config import Region as RegionTable
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame
 from mixserver.record.journal import Journal, has_journal
-from mixserver.record.runs import chain, write_whole
+from mixserver.record.runs import chain
 from mixserver.region import seeds as kinds
 from mixserver.region.following import Following
 from mixserver.region.frozen import Frozen
 from mixserver.region.selecting import Selecting
 from mixserver.region.selector import Selector
 from mixserver.remembering import Remembering
+from mixserver.whole import write_whole
 
 log = structlog.get_logger(__name__)
 

@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from mixserver.errors import ConfigError
+from mixserver.whole import write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -246,6 +247,4 @@ def _read(file: Path) -> _Marker | None:
 
 def _write(file: Path, marker: _Marker) -> None:
     """Write a marker, whole or not at all."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(marker)))
-    beside.replace(file)
+    write_whole(file, msgspec.json.format(msgspec.json.encode(marker)))

@@ -28,6 +28,7 @@ from mixserver.distill.recipe import Soft
 from mixserver.distill.stability import Watch, check_temperature
 from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
+from mixserver.whole import whole
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import Evaluate
 
@@ -205,10 +206,8 @@ class _Trajectory:
 
 def _save(file: Path, positions: Vectors) -> None:
     """Write it, whole or not at all."""
-    beside = file.with_name(file.name + ".part")
-    with beside.open("wb") as stream:
+    with whole(file) as stream:
         np.savez(stream, positions=positions)
-    beside.replace(file)
 
 
 def _load(file: Path, plan: Plan, topology: Topology) -> Scalars:

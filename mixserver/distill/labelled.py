@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mixserver.arrays import Matrix, Numbers, Vectors
 from mixserver.errors import ConfigError
+from mixserver.whole import whole
 
 _ARRAYS = ("numbers", "positions", "cell", "group", "energy", "forces", "virial")
 
@@ -63,8 +64,7 @@ class Labelled:
     def save(self, file: Path) -> None:
         """Write it to an .npz file, whole or not at all."""
         s = self.structure
-        beside = file.with_name(file.name + ".part")
-        with beside.open("wb") as stream:
+        with whole(file) as stream:
             np.savez(
                 stream,
                 name=np.array(s.name),
@@ -78,7 +78,6 @@ class Labelled:
                 forces=self.forces,
                 virial=self.virial,
             )
-        beside.replace(file)
 
 
 def load_labelled(file: Path) -> Labelled:

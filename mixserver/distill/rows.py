@@ -23,6 +23,7 @@ from mixserver.children import Child, start
 from mixserver.distill.descriptor import Descriptor
 from mixserver.distill.labelled import load_labelled
 from mixserver.errors import ConfigError, EvaluationError
+from mixserver.whole import write_whole
 
 Block = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -163,9 +164,7 @@ def _only_current(labels: Sequence[Path], outs: Mapping[Path, Path], folder: Pat
             outs[label].unlink(missing_ok=True)
             known[outs[label].name] = digest.hexdigest()
     # after the rows are gone: a kill in between must not make old rows look current
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(msgspec.json.encode(known))
-    beside.replace(file)
+    write_whole(file, msgspec.json.encode(known))
 
 
 async def _made(

@@ -18,6 +18,7 @@ from mixserver.errors import ConfigError
 from mixserver.frame import Frame, Topology
 from mixserver.mixing.loads import DeadLoads
 from mixserver.mixing.zeros import Zero
+from mixserver.whole import write_whole
 
 VERSION: Final = 2
 """2: dead loads keep the cell they are vectors of."""
@@ -95,9 +96,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Raises:
             OSError: the file cannot be written.
         """
-        new = file.with_name(f".{file.name}.new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=0) + b"\n")
-        new.replace(file)
+        write_whole(file, msgspec.json.format(msgspec.json.encode(self), indent=0) + b"\n")
 
 
 def read_state(file: Path, topology: Topology) -> State:

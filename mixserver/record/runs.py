@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 import msgspec
 
 from mixserver.errors import ConfigError
+from mixserver.whole import write_whole
 
 ABOUT: Final = "run.json"
 CONTINUED: Final = "RESTART.in"
@@ -58,21 +58,6 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
             OSError: the file cannot be written.
         """
         write_whole(folder / ABOUT, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half written; a link is replaced, not followed.
-
-    Raises:
-        OSError: it cannot be written; what was there before is still there.
-    """
-    new = file.with_name(f".{file.name}.{os.getpid()}.new")
-    try:
-        new.write_bytes(content)
-        new.replace(file)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def read_about(folder: Path) -> About | None:
