@@ -7,6 +7,7 @@ models, [region], [mixing] and the elements; the earlier run's folder has its mi
 from __future__ import annotations
 
 import os
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +28,15 @@ from mixserver.record.runs import (
     is_occupied,
     read_about,
     run_folders,
+    was_killed,
 )
 from mixserver.wire.worker import Role
 
 log = structlog.get_logger(__name__)
 
 _RESTART: Final = "RESTART"
+_WAIT_S: Final = 3.0
+_TRIES: Final = 30
 _LONGEST: Final = 60
 """Characters of a setting that are shown."""
 
@@ -58,11 +62,9 @@ def restart_file(runs: Path, before: Path | None = None) -> Path:
                 f"{run} is still going on; end it first (Ctrl-C, SIGTERM), so that it leaves its "
                 "RESTART, or name what to go on from: --from FILE"
             )
-        left = _left(run)
-        begun = _begun(run)
-        made = [(step, file) for step, file in left if step > begun]
-        if made:
-            return max(made, key=lambda one: (one[0], one[1].name == _RESTART))[1]
+        file = _left(run)
+        if file is not None:
+            return file
         without.append(run.name)
     if not without:
         raise ConfigError(f"there are no runs in {runs}, so there is nothing to go on from")
@@ -178,18 +180,30 @@ def _other(earlier: Path, different: Sequence[str]) -> str:
     )
 
 
-def _left(run: Path) -> list[tuple[int, Path]]:
-    """(steps made, file) of each RESTART and checkpoint in a run's folder that can be read."""
-    files = [file for file in run.iterdir() if file.name == _RESTART or ".chk" in file.name]
-    found = []
-    for file in sorted(files):
-        if file.is_symlink() or not file.is_file() or file.name.startswith("#"):
-            continue  # the case's own; i-PI's backups
+def _left(run: Path) -> Path | None:
+    """What a run that made any step can be gone on from: its RESTART, or its newest checkpoint."""
+    begun, restart = _begun(run), run / _RESTART
+    _await_restart(run)
+    checkpoints = [f for f in run.iterdir() if ".chk" in f.name and not f.name.startswith("#")]
+    checkpoints.sort(key=lambda f: (f.lstat().st_mtime_ns, len(f.name), f.name), reverse=True)
+    for file in (restart, *checkpoints):
+        if file.is_symlink() or not file.is_file():
+            continue  # a link to the case's own
         try:
-            found.append((_step(file), file))
+            if _step(file) > begun:
+                return file
         except ConfigError as error:
             log.warning("passed over: i-PI was killed while it wrote it", file=str(file), why=error)
-    return found
+    return None
+
+
+def _await_restart(run: Path) -> None:
+    """Give i-PI the time to write its RESTART, if what started it was just killed."""
+    for _ in range(_TRIES):
+        if (run / _RESTART).exists() or not was_killed(run):
+            return
+        time.sleep(_WAIT_S / _TRIES)
+    log.warning("that run was killed, and i-PI wrote no RESTART", run=str(run))
 
 
 def _begun(run: Path) -> int:

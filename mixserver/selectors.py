@@ -143,7 +143,7 @@ def recall(selector: Selecting, file: Path) -> None:
     try:
         state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except FileNotFoundError:
-        _forgotten(file)
+        _forgotten(selector, file)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{file} is no memory of regions: {error}; {cure}") from error
     else:
@@ -152,10 +152,18 @@ def recall(selector: Selecting, file: Path) -> None:
         except ConfigError as error:
             raise ConfigError(f"{file} does not fit this case: {error}; {cure}") from error
         if selector.remembers and not state:
-            _forgotten(file)
+            _forgotten(selector, file)
 
 
-def _forgotten(file: Path) -> None:
+def _forgotten(selector: Selecting, file: Path) -> None:
+    if not selector.remembers:
+        if selector.state():  # a frozen lambda; one that follows is a matter of the frame alone
+            log.warning(
+                "lambda was not saved by the run that goes on; it is chosen from the structure "
+                "again, and must come out the same",
+                missing=str(file),
+            )
+        return
     log.warning(
         "what regions remember was not saved by the run that goes on: they begin with nothing, so "
         "lambda and work may jump here. Start a fresh run if that must not be",

@@ -41,6 +41,26 @@ def test_the_memory_of_other_atoms_is_refused_with_the_cure(tmp_path: Path) -> N
         _build(tmp_path, *REMEMBERING, earlier=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ((), ""),
+        ([("follow = true", "")], "lambda was not saved"),
+        (REMEMBERING, "what regions remember was not saved"),
+    ],
+)
+def test_a_memory_that_was_not_saved_is_told_where_there_was_one(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: list[tuple[str, str]],
+    said: str,
+) -> None:
+    _build(tmp_path, *changes, earlier=tmp_path)
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert shown.count("not saved") == bool(said)
+
+
 @pytest.mark.parametrize("text", ["nonsense", "[]", '{"0": 1}'])
 def test_a_spoilt_memory_is_refused_with_the_cure(tmp_path: Path, text: str) -> None:
     memory = tmp_path / "region.json"

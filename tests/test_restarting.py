@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_a_run_that_still_goes_on_is_not_gone_on_from(tmp_path: Path) -> None:
         restart_file(tmp_path)
     with occupied(tmp_path / "0002"):
         assert restart_file(tmp_path, before=tmp_path / "0002") == made
+
+
+def test_ipi_is_given_the_time_to_write_its_restart_after_a_kill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = _left(tmp_path / "0001", 5)
+    killed = tmp_path / "0002"
+    killed.mkdir()
+    (killed / ".running").write_text("")
+    writing = threading.Timer(0.5, lambda: _left(killed, 9))
+    writing.start()
+    assert restart_file(tmp_path) == killed / "RESTART"
+    writing.join()
+    (killed / "RESTART").unlink()
+    assert restart_file(tmp_path) == older
+    assert "i-PI wrote no RESTART" in capsys.readouterr().out
 
 
 def _config(*changes: tuple[str, str]) -> Config:

@@ -150,8 +150,10 @@ def occupied(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # no locks on this file system: nobody can see then
             handle = stack.enter_context((folder / _LOCK).open("w", encoding="ascii"))
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-        (folder / _LOCK).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
 
 
 def is_occupied(folder: Path) -> bool:
@@ -164,6 +166,11 @@ def is_occupied(folder: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def was_killed(folder: Path) -> bool:
+    """Whether a process ended inside `occupied` with this folder without leaving it."""
+    return (folder / _LOCK).exists() and not is_occupied(folder)
 
 
 def _numbered(name: str) -> bool:

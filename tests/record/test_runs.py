@@ -18,6 +18,7 @@ from mixserver.record.runs import (
     occupied,
     read_about,
     run_folders,
+    was_killed,
     write_whole,
 )
 
@@ -86,5 +87,9 @@ def test_who_is_in_a_folder_is_seen_until_it_leaves(tmp_path: Path) -> None:
         assert is_occupied(tmp_path)
     assert not is_occupied(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError), occupied(tmp_path):
+        raise ConfigError("refused")
+    assert not was_killed(tmp_path)
     (tmp_path / ".running").write_text("")  # left by a process that was killed
     assert not is_occupied(tmp_path)
+    assert was_killed(tmp_path)
