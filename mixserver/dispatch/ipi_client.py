@@ -86,6 +86,11 @@ class Connection:
             await asyncio.gather(writer, reader, left, return_exceptions=True)
             self.close()
 
+    @property
+    def nearly_free(self) -> bool:
+        """Whether all that it may still owe is to say that it is ready."""
+        return self.joined and self._job is None
+
     def leave(self) -> None:
         """Say EXIT once the client has said all that it owes; `serve` then ends.
 

@@ -29,7 +29,9 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 16
 _GOODBYE_S: Final = 10.0
-"""How long a client that is told to leave is waited for, if it still owes an answer."""
+"""How long a client that is told to leave is waited for, if it only has to say that it is ready."""
+_BUSY_S: Final = 2.0
+"""The same, if it computes, or has never said anything."""
 
 
 class IpiDoor:
@@ -146,7 +148,8 @@ class IpiDoor:
     def _part(self, connection: Connection) -> None:
         connection.leave()
         task = self._serving[connection.name]
-        asyncio.get_running_loop().call_later(_GOODBYE_S, task.cancel)
+        limit = _GOODBYE_S if connection.nearly_free else _BUSY_S
+        asyncio.get_running_loop().call_later(limit, task.cancel)
 
     async def close(self, reason: str) -> None:
         """Say EXIT to every client, and give back sockets, tasks and the file of the socket."""
@@ -154,8 +157,7 @@ class IpiDoor:
             task.cancel()
         for worker in list(self._clients):
             self.drop(worker, reason)
-        if self._serving:
-            await asyncio.wait(self._serving.values(), timeout=_GOODBYE_S)
+        await asyncio.gather(*self._serving.values(), return_exceptions=True)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -23,6 +23,8 @@ _SAME: Final = 1e-9
 """Two answers differ by less of their size if the client saw no difference."""
 _EV: Final = 1e-3
 """eV, and eV/Å: a difference that is no rounding error in single precision either."""
+_NET: Final = 0.01
+"""eV/Å, and the fraction of the largest force, beyond which a net force is no rounding error."""
 _PART: Final = 1e-6
 """The same, as a fraction of the energy."""
 
@@ -77,6 +79,33 @@ def holds_all(asked: Question, numbers: Numbers, first: Reply) -> Probe:
         f"nothing, and in the place of atom {partner} it is missed. Give the client (LAMMPS: "
         "read_data) all atoms of mix.toml's upstream.structure, in its order. If its force field "
         "leaves these atoms out on purpose, set workers.clients_probe = false"
+    )
+
+
+def holds_no_more(asked: Question, first: Reply) -> Probe:
+    """Find out whether a client computes more atoms than it was asked about.
+
+    LAMMPS' fix ipi takes the positions of the others from whatever lies in memory behind what it
+    was sent, if it does not die of it. They stay where they are when all atoms that it was asked
+    about are moved. No question where forces add up to zero.
+
+    Args:
+        asked: what was asked first.
+        first: the answer to it.
+    """
+    net = float(np.abs(first.forces.sum(axis=0)).max())
+    if net <= _NET * (1.0 + float(np.abs(first.forces).max(initial=0.0))):
+        return ""
+    moved = yield Question(asked.positions + 10.0 * _NUDGE, asked.cell)
+    apart = abs(moved.energy - first.energy)
+    if apart <= _PART * abs(first.energy) + _EV:
+        return ""
+    return (
+        f"its forces on {len(asked.positions)} atoms add up to {net:.3g} eV/Å, and its energy "
+        f"changes by {apart:.3g} eV when all of them are moved together: it computes more atoms "
+        "than it was asked about, or an external potential. Give the client (LAMMPS: read_data) "
+        "the atoms of mix.toml's upstream.structure and no others; if it has an external "
+        "potential, set workers.clients_probe = false"
     )
 
 

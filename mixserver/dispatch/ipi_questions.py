@@ -17,6 +17,7 @@ from mixserver.dispatch.ipi_probe import (
     Probe,
     Question,
     holds_all,
+    holds_no_more,
     keeps_order,
     reads_any_cell,
 )
@@ -69,6 +70,7 @@ class Questions:
         """True if it has a structure of its own (LAMMPS, ASE): it did not ask for INIT, as i-PI's
         own drivers do, which take what they are sent."""
         self._terms = terms
+        self._asked = 0
         self._tested = False
         self._reads_any_cell = False
         self._far = 0
@@ -79,6 +81,7 @@ class Questions:
         Returns:
             The answer to it, or why the client must not serve.
         """
+        self._asked = len(job.positions)
         turn = standard_turn(job.cell)
         asked = Question(job.positions, job.cell)
         if self._terms.geometry == "standard":
@@ -111,6 +114,8 @@ class Questions:
         why = ""
         if self._terms.test_count and self.own_atoms:
             why = yield from holds_all(asked, job.numbers, first)
+        if not why and self._terms.test_order and self.own_atoms:
+            why = yield from holds_no_more(asked, first)
         if not why and self._terms.test_order:
             why = yield from keeps_order(asked, job.numbers, first)
         return why
@@ -118,6 +123,11 @@ class Questions:
     @property
     def hint(self) -> str:
         """What a client that hung up may have died of; begins with a blank, or is empty."""
+        if self.own_atoms and self._asked and not self._tested:
+            return (
+                f" (in its first job, of {self._asked} atoms: see what it says; its structure must "
+                "hold as many)"
+            )
         if self._far < _FAR:
             return ""
         return (

@@ -357,17 +357,17 @@ async def test_a_client_that_stops_in_the_middle_of_its_answer_has_left(
     assert "stopped in the middle of a message" in (await events.next(Left)).reason
 
 
-def springs(count, *, kinds=None, frozen=()):
+def springs(count, *, kinds=None, frozen=(), more=()):
     """What a client answers that has `count` atoms: pairs of Gaussians, in hartree and bohr."""
-    strength = np.ones(count) if kinds is None else np.asarray(kinds, float)
+    strength = np.ones(count + len(more)) if kinds is None else np.asarray(kinds, float)
 
     def answer(cell, positions):
-        known = positions[:count]
+        known = np.vstack([positions[:count], np.reshape(more, (-1, 3))])
         apart = known[:, None] - known[None, :]
         bumps = np.outer(strength, strength) * np.exp(-(apart**2).sum(axis=2) / 8.0)
         np.fill_diagonal(bumps, 0.0)
         forces = np.zeros_like(positions)
-        forces[:count] = 0.25 * (bumps[:, :, None] * apart).sum(axis=1)
+        forces[:count] = 0.25 * (bumps[:, :, None] * apart).sum(axis=1)[:count]
         forces[list(frozen)] = 0.0
         return 0.5 * bumps.sum(), forces, np.zeros((3, 3))
 
@@ -393,6 +393,7 @@ FAR = np.vstack([SPREAD[:5], [400.0, 0.0, 0.0]])
         (springs(6, kinds=[1, 1, 1, 2, 2, 2]), SPREAD, [14, 14, 14, 6, 6, 6], ""),
         (springs(6, kinds=[1, 1, 1, 2, 2, 2]), SPREAD, [14, 6] * 3, "another order"),
         (springs(6), SPREAD, [14, 6] * 3, ""),  # it knows no elements
+        (springs(6, more=[[1.0, 0.5, 0.2]]), SPREAD, [14] * 6, "computes more atoms than"),
     ],
 )
 async def test_a_client_is_asked_what_it_has(

