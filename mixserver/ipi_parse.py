@@ -106,19 +106,38 @@ def spoken(what: str) -> Iterator[None]:
         with contextlib.redirect_stdout(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # i-PI leaves files for the interpreter to close
             yield
-    except ConfigError:
+    except ConfigError as error:
+        _close_files(error)
         raise
     except (Exception, SystemExit) as error:  # i-PI raises anything, and exits
-        words = str(error) if isinstance(error, Exception) else ""
         printed = said.getvalue().strip().splitlines()
-        words = words or (printed[-1] if printed else type(error).__name__)
+        if isinstance(error, SystemExit):
+            words = " ".join(printed[-4:])
+            _undo_exit()
+        else:
+            words = str(error) or type(error).__name__
         if isinstance(error, KeyError):
             words = f"{words} is not known to it"
         words = f"{' '.join(words.split())}{_meant(error, words)}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            traceback.clear_frames(error.__traceback__)  # closes those files
+        _close_files(error)
         raise ConfigError(f"{what}: i-PI does not accept it: {words}") from error
+
+
+def _close_files(error: BaseException) -> None:
+    """Close what i-PI left open where it raised."""
+    for one in (error.__cause__, error.__context__, error):
+        for frame, _ in traceback.walk_tb(one.__traceback__ if one is not None else None):
+            if str(frame.f_globals.get("__name__", "")).startswith("ipi."):
+                for value in frame.f_locals.values():
+                    if isinstance(value, io.IOBase):
+                        value.close()
+
+
+def _undo_exit() -> None:
+    """Have i-PI forget that it wanted to end this program."""
+    from ipi.utils.softexit import softexit  # noqa: PLC0415 - heavy
+
+    softexit.reset()
 
 
 @lru_cache(maxsize=4)
@@ -157,10 +176,12 @@ def _meant(error: BaseException, words: str) -> str:
 
 def _parser(trace: TracebackType | None) -> Any:
     """The innermost of i-PI's objects that was parsing when it raised."""
+    from ipi.utils.inputvalue import Input  # noqa: PLC0415 - heavy
+
     found = None
     while trace is not None:
         one = trace.tb_frame.f_locals.get("self")
-        if hasattr(one, "instancefields") and hasattr(one, "attribs"):
+        if isinstance(one, Input):
             found = one
         trace = trace.tb_next
     return found

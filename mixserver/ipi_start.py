@@ -17,6 +17,11 @@ from mixserver.units import BOHR
 
 FILES: Final = frozenset({"xyz", "pdb", "ase", "chk"})
 """Modes by which <initialize> takes something from a file."""
+_NO_CELL: Final = (
+    "i-PI finds no cell in {}: its xyz wants 'CELL(abcABC): ' and six numbers in the comment, with "
+    "a blank after the colon; ASE's extended xyz is read with <file mode='ase'>; or give <cell> in "
+    "<initialize>"
+)
 _KEPT: Final = frozenset({"positions", "cell", "masses", "labels"})
 
 
@@ -80,7 +85,11 @@ def _read(file: Path, system: int, of: Path | None, stamps: tuple[Any, ...]) -> 
             for what, entry in start.queue
             if what in _KEPT and (of is None or _belongs(what, entry, of))
         ]
-        start.init_stage1(state)
+        try:
+            start.init_stage1(state)
+        except (ValueError, UnboundLocalError) as error:
+            _explain(error, state, start.queue)
+            raise
         beads = state.beads
         found = Start(
             labels=tuple(str(label) for label in beads.names),
@@ -88,9 +97,43 @@ def _read(file: Path, system: int, of: Path | None, stamps: tuple[Any, ...]) -> 
             positions=np.array(beads.q, np.float64).reshape(beads.nbeads, -1, 3) * BOHR,
             cell=np.ascontiguousarray(np.array(state.cell.h, np.float64).T * BOHR),
         )
+    if np.trace(found.cell) < 0.0 and np.ptp(np.diag(found.cell)) == 0.0:
+        raise ConfigError(_NO_CELL.format(_names(start.queue)))
     for array in (found.masses, found.positions, found.cell):
         array.flags.writeable = False
     return found
+
+
+def _explain(error: Exception, state: Any, queue: list[tuple[str, Any]]) -> None:
+    """Say what i-PI's error comes from, where that can be seen.
+
+    Raises:
+        ConfigError: the same in other words.
+    """
+    names, words = _names(queue), str(error)
+    if isinstance(error, UnboundLocalError):
+        raise ConfigError(
+            f"i-PI finds no frame in {names}: an xyz begins with the number of atoms, alone in its "
+            "first line, without a byte-order mark"
+        ) from error
+    if "the cell" in words:
+        raise ConfigError(_NO_CELL.format(names)) from error
+    if "the masses" in words or "the atom labels" in words:
+        labels = np.array([str(label) for label in state.beads.names])
+        if "" in labels:
+            there = int(np.count_nonzero(labels != ""))
+            raise ConfigError(f"{names} announces {len(labels)} atoms but has {there}") from error
+        unknown = sorted(set(labels[np.array(state.beads.m) <= 0.0].tolist()))
+        raise ConfigError(
+            f"i-PI knows no mass of {', '.join(unknown)} in {names}: write element symbols, or "
+            "give <masses> in <initialize>"
+        ) from error
+
+
+def _names(queue: list[tuple[str, Any]]) -> str:
+    """The files of <initialize>."""
+    files = dict.fromkeys(Path(entry.value).name for _, entry in queue if entry.mode in FILES)
+    return ", ".join(files) or "<initialize>"
 
 
 def frames_in(file: Path, mode: str) -> int:

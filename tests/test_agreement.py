@@ -25,10 +25,13 @@ ANY = "0.0.0.0"  # noqa: S104 - what i-PI may bind
 CRITERION = 'seeds = { kind = "criterion", compute = "centro/atom 8" }'
 
 
+TAU = "<tau units='femtosecond'> 100 </tau>"
 STEP = "<timestep units='femtosecond'> 1 </timestep>"
-DYNAMICS = "<dynamics mode='{0}'>" + STEP + "{1}<thermostat mode='{2}'/></dynamics>"
+DYNAMICS = (
+    "<dynamics mode='{0}'>" + STEP + "{1}<thermostat mode='{2}'>" + TAU + "</thermostat></dynamics>"
+)
 MD = "mode='dynamics'"
-NPT = "<barostat><thermostat mode='langevin'/></barostat>"
+NPT = "<barostat mode='isotropic'><thermostat mode='langevin'>" + TAU + "</thermostat></barostat>"
 
 
 def _case(

@@ -185,7 +185,9 @@ def test_a_file_of_ipi_is_read_as_ipi_reads_it(
     assert ase.Atoms(topology.numbers).symbols.get_chemical_formula() == (
         ase.Atoms([str(label) for label in system.beads.names]).symbols.get_chemical_formula()
     )
-    assert [f for f in check_files(load_case(folder))[0] if f.level != "ok"] == []
+    bare = [f.message for f in check_files(load_case(folder))[0] if f.level != "ok"]
+    assert len(bare) == (name == "no units")
+    assert all("so i-PI takes bohr: write positions{angstrom} cell{angstrom}" in b for b in bare)
 
 
 @settings(max_examples=25)
@@ -440,9 +442,9 @@ def test_the_structure_keeps_its_own_positions_where_ipi_starts_from_moved_ones(
     _, frame = read_reference(load_case(folder))
     np.testing.assert_allclose(frame.positions, atoms.positions, atol=1e-9)
     np.testing.assert_allclose(frame.cell, atoms.cell[:], atol=1e-9)
-    told = [f.message for f in check_files(load_case(folder))[0] if f.level != "ok"]
-    assert len(told) == 1
-    assert "another cell" in told[0]
+    told = check_files(load_case(folder))[0]
+    assert [f for f in told if f.level == "error"] == []
+    assert ["within 3.00 %" in f.message for f in told if f.what == "start"] == [True]
 
 
 def test_two_ways_to_read_one_file_are_refused(tmp_path: Path) -> None:
@@ -469,3 +471,28 @@ def test_the_atoms_that_ipi_sends_are_those_of_its_active_list(tmp_path: Path) -
     assert topology.numbers.tolist() == [1, 8]
     np.testing.assert_allclose(frame.positions, [[0, 1, 0], [0, 0, 0]], atol=1e-9)
     assert [f for f in check_files(load_case(folder))[0] if f.level == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\ufeff1\n# CELL(abcABC): 9 9 9 90 90 90\nSi 0 0 0\n", "finds no frame in a.xyz"),
+        ("2\n# CELL(abcABC): 9 9 9 90 90 90\nSi 0 0 0\n", "a.xyz announces 2 atoms but has 1"),
+        ("1\n# CELL(abcABC): 9 9 9 90 90 90\nsi 0 0 0\n", "no mass of si in a.xyz"),
+        ("1\nno cell\nSi 0 0 0\n", "finds no cell in a.xyz"),
+        ("1\n# CELL(abcABC):9 9 9 90 90 90 cell{angstrom}\nSi 0 0 0\n", "a blank after the colon"),
+        ("1\n# CELL(abcABC): 9 9 9 90 90 90 positions{furlong}\nSi 0 0 0\n", "furlong"),
+    ],
+)
+def test_what_ipi_cannot_start_from_is_said_in_words(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.xyz").write_text(text)
+    folder = case_of(tmp_path, "<file mode='xyz'> a.xyz </file>", structure="a.xyz")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_reference(load_case(folder))
+
+
+def test_a_binary_file_is_refused_as_ipi_would(tmp_path: Path) -> None:
+    write(tmp_path / "a.traj", [tilted(), tilted()])
+    folder = case_of(tmp_path, "<file mode='ase'> a.traj </file>", structure="a.traj")
+    with pytest.raises(ConfigError, match=r"a\.traj: i-PI does not accept it"):
+        read_reference(load_case(folder))

@@ -176,6 +176,7 @@ def _starts(case: Case, ipi: IpiInput, reference: Frame) -> list[Finding]:
             continue  # said with the atoms
         where = ", ".join(source.file.name for source in system.sources) or ipi.file.name
         found += _masses(case, start, where)
+        found += _without_units(ipi, at)
         for source in system.sources:
             frames = frames_in(source.file, source.mode)
             if frames > system.beads:
@@ -203,6 +204,33 @@ def _start(case: Case, start: Compared) -> Finding:
     if far:
         words += "; lambda and dead loads are those of the structure, not of this start"
     return Finding("warning" if far or strained else "ok", "start", words, placement.rms)
+
+
+def _without_units(ipi: IpiInput, at: int) -> list[Finding]:
+    """Files whose lengths nothing gives a unit, neither the XML nor they themselves."""
+    found = []
+    for source in ipi.systems[at].sources:
+        if source.mode != "xyz" or not source.file.is_file():
+            continue
+        with source.file.open(encoding="utf-8") as lines:
+            lines.readline()
+            comment = lines.readline()
+        bare = [
+            what
+            for what, said in (("positions", source.units), ("cell", source.cell_units))
+            if said in {"", "automatic"} and f"{what}{{" not in comment
+        ]
+        if "cell" in bare and "CELL" not in comment:
+            bare.remove("cell")
+        if bare:
+            words = (
+                f"nothing gives {source.file.name} a unit for its {' and '.join(bare)}, so i-PI "
+                "takes bohr: write "
+                + " ".join(f"{what}{{angstrom}}" for what in bare)
+                + " into its comment (or {atomic_unit}, if that is meant)"
+            )
+            found.append(Finding("warning", "units", words))
+    return found
 
 
 def _masses(case: Case, start: Start, where: str) -> list[Finding]:

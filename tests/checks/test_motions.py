@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ipi.utils.softexit import softexit
 
 from mixserver.checks.files import check_files
 from mixserver.checks.findings import Finding
+from mixserver.checks.motions import motion_findings
 from mixserver.checks.quantities import timeout_findings
 from mixserver.config import load_case
 from mixserver.ipi_input import read_input
@@ -42,6 +44,14 @@ def found(
         f'[mixing]\nkind = "{mixing}"\n[models.cheap]\n[models.expensive]\n'
     )
     return check_files(load_case(folder))[0]
+
+
+def sentences(
+    folder: Path, motion: str, *, mixing: str = "energy", seeds: str = ATOMS
+) -> list[Finding]:
+    """What is said of motions alone, whatever i-PI itself thinks of so short an input."""
+    found(folder, motion, mixing=mixing, seeds=seeds)
+    return motion_findings(load_case(folder), read_input(folder / "input.xml"))
 
 
 def motion_of(mode: str) -> str:
@@ -79,8 +89,7 @@ MODES = [
 def test_no_mode_has_the_sentence_of_another(tmp_path: Path) -> None:
     for mixing in ("energy", "force"):
         for mode in MODES:
-            told = found(tmp_path, motion_of(mode), mixing=mixing)
-            assert [f for f in told if f.level == "error"] == []
+            told = sentences(tmp_path, motion_of(mode), mixing=mixing)
             (one,) = (f for f in told if f.what in {"ensemble", mode})
             untested = mode not in {"nve", "nvt", "npt", "minimize", "neb", "dummy"}
             if one.level == "ok" and mode != "dummy":
@@ -89,11 +98,19 @@ def test_no_mode_has_the_sentence_of_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["minimize", "neb", "string", "instanton", "vibrations", "scp"])
 def test_what_looks_for_one_surface_must_not_have_it_change(tmp_path: Path, mode: str) -> None:
-    (one,) = (f for f in found(tmp_path, motion_of(mode), seeds=CRITERION) if f.what == mode)
+    (one,) = (f for f in sentences(tmp_path, motion_of(mode), seeds=CRITERION) if f.what == mode)
     assert one.level == "warning"
     assert "a criterion chooses the region" in one.message
-    (other,) = (f for f in found(tmp_path, motion_of(mode), mixing="force") if f.what == mode)
+    (other,) = (f for f in sentences(tmp_path, motion_of(mode), mixing="force") if f.what == mode)
     assert "not the gradient" in other.message
+
+
+def test_a_motion_that_ipi_stops_at_is_refused_and_nothing_stays_stopped(tmp_path: Path) -> None:
+    wrong = [f.message for f in found(tmp_path, motion_of("string")) if f.level == "error"]
+    assert len(wrong) == 1
+    assert "String method is experimental" in wrong[0]
+    assert not softexit.triggered
+    assert [f for f in found(tmp_path, motion_of("nve")) if f.level == "error"] == []
 
 
 def test_replica_exchange_is_told_of_by_its_smotion(tmp_path: Path) -> None:
