@@ -77,18 +77,16 @@ class Worker:
 
     def why_not(self) -> str:
         """What can be seen of a worker that runs and does not join, its log quoted."""
-        child = self.process
-        age = time.monotonic() - self.began
-        used = cpu_seconds(child.pid)
+        child, seen = self.process, look(self.process.pid)
+        words = [] if seen is None else [seen.words]
         with contextlib.suppress(OSError):
-            seen = child.log_file.stat()
-            quiet = max(0.0, time.time() - seen.st_mtime)
-            grown = f"its log last grew {quiet:.0f} s ago" if seen.st_size else "its log is empty"
-            if used is not None:
-                kind = "it computes" if used > 0.3 * age else "it waits for something"
-                grown = f"{kind} ({used:.0f} s of processor time), {grown}"
-            return f"{grown}. Its {child.quoted(_WORDS)}"
-        return f"its {child.quoted(_WORDS)}"
+            log_file = child.log_file.stat()
+            quiet = max(0.0, time.time() - log_file.st_mtime)
+            grown = (
+                f"its log last grew {quiet:.0f} s ago" if log_file.st_size else "its log is empty"
+            )
+            words.append(grown)
+        return f"{', '.join(words)}. Its {child.quoted(_WORDS)}"
 
 
 @dataclass(slots=True)
@@ -250,17 +248,43 @@ class Keeper:
             )
 
 
-def cpu_seconds(session: int) -> float | None:
-    """Processor time of all processes of a session that still run; None if that cannot be seen."""
-    ticks, found = 0, False
-    try:
-        processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    except OSError:
-        return None
-    for entry in processes:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What can be seen of the processes of a session that still run."""
+
+    seconds: float
+    """Processor time that they used."""
+    states: frozenset[str]
+    """Of their threads: "R" runs or wants to, "D" waits for a disk, "S" sleeps."""
+
+    @property
+    def words(self) -> str:
+        """What they seem to be doing."""
+        doing = (
+            "it computes"
+            if "R" in self.states
+            else "it waits for a disk"
+            if "D" in self.states
+            else "it waits for something"
+        )
+        return f"{doing} ({self.seconds:.0f} s of processor time so far)"
+
+
+def look(session: int) -> Seen | None:
+    """Look at the processes of a session; None if none can be seen."""
+    ticks, states = 0, set[str]()
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-            after = fields.rsplit(")", 1)[1].split()  # a name may hold blanks
-            if int(after[3]) == session:
-                ticks, found = ticks + int(after[11]) + int(after[12]), True
-    return ticks / os.sysconf("SC_CLK_TCK") if found else None
+            fields = _fields(process)
+            if int(fields[3]) == session:
+                ticks += int(fields[11]) + int(fields[12])
+                states |= {_fields(thread)[0] for thread in (process / "task").iterdir()}
+    if not states:
+        return None
+    return Seen(ticks / os.sysconf("SC_CLK_TCK"), frozenset(states))
+
+
+def _fields(process: Path) -> list[str]:
+    """What `stat` says of a process or thread behind its name, which may hold blanks."""
+    text = (process / "stat").read_text(encoding="utf-8", errors="replace")
+    return text.rsplit(")", 1)[1].split()
