@@ -92,13 +92,17 @@ def read_commands(
             system, a variable without a value, or does not tell its elements.
     """
     digest = hashlib.sha256()
-    variables = Variables(shell, digest.update)
+    variables = Variables(shell)
     reader = _Reader(folders, variables, shell, spoken)
     lines = list(reader.lines(source, (source.parent,), 0))
     texts: list[str] = []
     files: list[Seen] = []
     known = 0
+    later = _looked_up_later(lines)
     for line in lines:
+        if line[0] == "variable" and line[1:2] and line[1] not in later:
+            texts.append(_text(line, spoken, source))
+            continue  # its value stands where it is used
         digest.update("\0".join(_normalised(line)).encode("utf-8", "surrogateescape") + b"\n")
         files += [Seen.now(word) for word in line if isinstance(word, Path)]
         digest.update(b"".join(file.content for file in files[known:]))
@@ -114,6 +118,9 @@ def read_commands(
     styles = [words[1:] for words in plain if words[0] == "pair_style"]
     if not styles or not styles[-1]:
         raise ConfigError(f"{source}: there is no pair_style in it")
+    for name in sorted(later & variables.values.keys()):
+        value = f"{name} = {variables.values[name]}\n"
+        digest.update(value.encode("utf-8", "surrogateescape"))
     named = _elements(plain, source, elements)
     digest.update(" ".join(named).encode())
     commands = list(zip(plain, texts, strict=True))
@@ -126,6 +133,12 @@ def read_commands(
         fingerprint=digest.hexdigest(),
         files=tuple(files),
     )
+
+
+def _looked_up_later(lines: Sequence[Sequence[Word]]) -> set[str]:
+    """Names of the variables that LAMMPS itself looks up while it evaluates: v_name."""
+    words = (word for line in lines for word in line if isinstance(word, str))
+    return {name for word in words for name in re.findall(r"v_(\w+)", word)}
 
 
 def _normalised(words: Sequence[Word]) -> Iterator[str]:
@@ -166,7 +179,7 @@ class _Reader:
     def lines(self, source: Path, here: tuple[Path, ...], depth: int) -> Iterator[list[Word]]:
         """Each command: its name and words, files found."""
         try:
-            text = source.read_text(encoding="utf-8")
+            text = source.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the LAMMPS commands in {source}: {error}") from error
         if depth > _MOST_INCLUDES:

@@ -1,13 +1,13 @@
 """Variables in a file of LAMMPS commands: LAMMPS itself evaluates them, before anything is read.
 
-What a variable stands for is part of the potential, so its value goes into the fingerprint, and a
+What a variable stands for is part of the potential: commands have its value in its place, and a
 name built from it is looked for like any other. What has no value before there is a box is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -47,11 +47,12 @@ class Variables:
 
     Args:
         shell: evaluates them; None where there is no LAMMPS.
-        tell: is told their values, for the fingerprint.
     """
 
-    def __init__(self, shell: Shell | None, tell: Callable[[bytes], object]) -> None:
-        self._shell, self._tell = shell, tell
+    def __init__(self, shell: Shell | None) -> None:
+        self._shell = shell
+        self.values: dict[str, str] = {}
+        """What each stands for, where that is known at once."""
 
     def expanded(self, line: str, source: Path) -> str:
         """The line with values in place of ``$x``, ``${x}`` and ``$(formula)``.
@@ -93,12 +94,13 @@ class Variables:
         told = [_ascii(word) for word in words]
         try:
             self._shell.command(" ".join(map(quoted, told)))
+            self.values.pop(name, None)
             if style not in _TEXT:
                 return told
             value = self._shell.expand(f"${{{name}}}")
         except (LammpsError, ValueError) as error:
             raise ConfigError(f"{source}: {' '.join(words)!r}: LAMMPS says: {error}") from error
-        self._tell(f"{name} = {_unicode(value)}\n".encode("utf-8", "surrogateescape"))
+        self.values[name] = _unicode(value)
         return ["variable", name, "string", _ascii(value)] if style in _FIXED else told
 
 

@@ -18,7 +18,7 @@ _BARE: Final = re.compile(r"[^\s\"'#$&]+")
 def logical_lines(text: str) -> Iterator[str]:
     """The lines of a commands file, continued ones joined."""
     joined, triples = "", 0
-    for raw in text.splitlines():
+    for raw in text.split("\n"):  # of Unicode's other line ends LAMMPS knows nothing
         triples += raw.count(_TRIPLE)
         joined += raw.rstrip()
         if joined.endswith("&"):

@@ -155,6 +155,20 @@ def test_the_value_of_a_variable_is_part_of_the_fingerprint(
     assert prints[0] == prints[2] != prints[1]
 
 
+def test_where_a_variable_says_that_files_lie_does_not_count(
+    tmp_path: Path, engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers on machines with other folders hold the same model."""
+    text = "variable home getenv PLACE\nvariable d string ${home}/pot\n"
+    text += SNAP.replace("Si.", "${d}/Si.")
+    prints = set()
+    for name in ("one", "two"):
+        with_snap(tmp_path / name / "pot")
+        monkeypatch.setenv("PLACE", str(tmp_path / name))
+        prints.add(engine(tmp_path, text).card.fingerprint)
+    assert len(prints) == 1
+
+
 def test_a_variable_of_the_command_line_counts(folder: Path, engine: Make) -> None:
     text = "variable z index 14\npair_style zbl 3 4\npair_coeff 1 1 $z $z\nlabelmap atom 1 Si\n"
     plain, other = engine(folder, text), engine(folder, text, lmp_args=["-var", "z", "6"])

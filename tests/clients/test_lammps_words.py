@@ -54,6 +54,8 @@ def test_a_quoted_word_is_the_same_to_lammps(lammps) -> None:  # type: ignore[no
         "variable wo&\nrd string two",
         "# a comment that goes on &\nvariable word string hidden\nvariable word string seen",
         "variable word string back\\slash",
+        "variable word string dos\r\n# end\r\n",
+        "# a separator\u2028variable word string hidden\nvariable word string seen",
     ],
 )
 def test_lines_are_joined_and_split_as_lammps_does(lammps, text: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
