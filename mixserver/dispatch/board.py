@@ -278,7 +278,8 @@ class Board:
             late = now - place.due
             if late > 0.0 and not place.overdue and not place.silent:
                 place.overdue = True
-                reason = f"job {place.job} not done within {policy.job_timeout_s:g} s"
+                limit = f"{policy.job_timeout_s:g} s, which is workers.job_timeout_s"
+                reason = f"job {place.job} not done within {limit}"
                 self._last_loss[place.role] = f"{worker}: {reason}"
                 if place.job in self._open:
                     yield Overdue(worker, place.job)

@@ -231,6 +231,32 @@ def test_a_killed_worker_changes_nothing(case: Path) -> None:
     assert "starting it again" in output
 
 
+@pytest.mark.physics
+def test_a_role_that_dies_whole_and_a_server_that_stands_still_change_nothing(case: Path) -> None:
+    with (case / "mix.toml").open("a") as file:
+        file.write("\n[workers]\npatience_s = 2.0\nheartbeat_s = 0.5\nfailures = 2\n")
+    _edit(case / "mix.toml", "[[local]]", "[[local]]\ncount = 3\nrestarts = 6")
+    assert _mixserver("run", case, "--quiet").returncode == 0
+    running = Running(case)
+    for evaluations, role in ((15, "expensive"), (40, "cheap"), (65, "expensive")):
+        running.until(evaluations)
+        started = map(json.loads, (running.run / "server.log").read_text().splitlines())
+        pids = [e["pid"] for e in started if e["event"] == "started"]
+        words = [(Path(f"/proc/{pid}/cmdline"), pid) for pid in pids]
+        mine = [pid for file, pid in words if file.exists() and role in file.read_text()]
+        assert len(mine) == 3
+        for pid in mine:
+            os.kill(pid, signal.SIGKILL)
+        running.until(evaluations + 10)
+        running.process.send_signal(signal.SIGSTOP)
+        time.sleep(5.0)  # twice its patience, and the workers'
+        running.process.send_signal(signal.SIGCONT)
+    code, output = running.end()
+    assert code == 0, output
+    first, second = ((case / f"runs/{run}/simulation.out").read_text() for run in ("0001", "0002"))
+    assert first == second
+
+
 def test_nobody_left_stops_the_run_if_asked_to(long_case: Path) -> None:
     text = (long_case / "mix.toml").read_text()
     text = text.replace('role = "expensive"', 'role = "expensive"\nrestarts = 0')
