@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -37,28 +35,14 @@ from mixserver.dispatch.actions import (
 from mixserver.dispatch.batch import Batch, Reply
 from mixserver.dispatch.board import Board, Stimulus
 from mixserver.dispatch.events import Answered, Door, Event, Failed, Joined
+from mixserver.dispatch.numbers import job_numbers
 from mixserver.dispatch.policy import Policy
 from mixserver.dispatch.telling import Teller
+from mixserver.dispatch.views import WorkerView, view
 from mixserver.errors import BadInput, NoWorkerError
 from mixserver.wire.worker import Evaluate, ModelCard, Role
 
 log = structlog.get_logger(__name__)
-
-_GUESSES: Final = 10**9
-"""Job numbers that are as likely as the one that is given."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerView:
-    """One worker, for people to look at."""
-
-    name: str
-    role: Role
-    model: str
-    state: Literal["idle", "busy", "overdue", "silent"]
-    job: int | None
-    heard_s: float
-    """Seconds since it was last heard."""
 
 
 @dataclass(slots=True)
@@ -96,8 +80,7 @@ class Dispatcher:
         self._joins: tuple[str, Door] | None = None
         """Who wants to join just now, and by which door."""
         self._questions: dict[int, _Question] = {}
-        self._numbers = itertools.count(1)
-        self._secrets = _secrets()
+        self._numbers = job_numbers()
         self._todo: deque[Stimulus] = deque()
         self._busy = False
         self._joining: dict[Role, set[asyncio.Future[ModelCard]]] = {r: set() for r in policy.roles}
@@ -185,8 +168,7 @@ class Dispatcher:
     def _submit(self, role: Role, evaluate: Evaluate, batch: Batch) -> int:
         asked = self._time()
         self._known(role)
-        # nobody can send the answers of jobs ahead that it has not been given
-        number = next(self._numbers) * _GUESSES + next(self._secrets)
+        number = next(self._numbers)
         numbered = msgspec.structs.replace(evaluate, job=number)
         self._questions[number] = _Question(role, numbered, batch, asked)
         self._feed(Submitted(number, role, evaluate.stream))
@@ -222,23 +204,7 @@ class Dispatcher:
     def workers(self) -> list[WorkerView]:
         """Every worker there is, for a display."""
         now = self._time()
-        return [
-            WorkerView(
-                name=name,
-                role=place.role,
-                model=place.card.name,
-                state="silent"
-                if place.silent
-                else "overdue"
-                if place.overdue
-                else "idle"
-                if place.job is None
-                else "busy",
-                job=place.job,
-                heard_s=now - place.heard,
-            )
-            for name, place in self._board.places.items()
-        ]
+        return [view(name, place, now) for name, place in self._board.places.items()]
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -346,13 +312,6 @@ class Dispatcher:
         if not stock:
             return own
         return f"{own}, or a stock i-PI client at {' or '.join(stock)} (LAMMPS: fix ipi)"
-
-
-def _secrets() -> Iterator[int]:
-    """Numbers below `_GUESSES` that nobody can foresee; the system is asked for many at once."""
-    while True:
-        block = memoryview(secrets.token_bytes(8 * 256)).cast("Q")
-        yield from (number % _GUESSES for number in block)
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

@@ -1,0 +1,24 @@
+"""Numbers of jobs: each is used once, and nobody can foresee the next."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Iterator
+from typing import Final
+
+_GUESSES: Final = 10**9
+"""Numbers that are as likely as the one that is given; their last nine digits are random."""
+
+
+def job_numbers() -> Iterator[int]:
+    """Rising numbers of which whoever knows some cannot guess another.
+
+    So nobody can send answers of jobs ahead that it has not been given, and a server that was
+    restarted takes no job of its predecessor for one of its own.
+    """
+    numbers = itertools.count(1)
+    while True:
+        block = memoryview(secrets.token_bytes(8 * 256)).cast("Q")  # the system is asked seldom
+        for number in block:
+            yield next(numbers) * _GUESSES + number % _GUESSES
