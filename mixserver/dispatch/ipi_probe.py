@@ -109,6 +109,30 @@ def holds_no_more(asked: Question, first: Reply) -> Probe:
     )
 
 
+def takes_images(asked: Question, pbc: tuple[bool, bool, bool], first: Reply) -> Probe:
+    """Find out whether it is all the same to a client which image of an atom it is sent.
+
+    Args:
+        asked: what was asked first.
+        pbc: along which lattice vectors the system repeats.
+        first: the answer to it.
+    """
+    steps = np.random.default_rng(2).integers(-1, 2, asked.positions.shape) * np.asarray(pbc)
+    if not steps.any():
+        return ""
+    moved = yield Question(asked.positions + steps @ asked.cell, asked.cell)
+    apart = abs(moved.energy - first.energy)
+    if apart <= _PART * abs(first.energy) + _EV:
+        return ""
+    return (
+        f"its energy changes by {apart:.3g} eV when atoms are moved by whole lattice vectors: it "
+        "needs molecules in one piece, or is not periodic. With a [region], atoms are wrapped into "
+        "the cell one by one, so it would compute torn molecules: use a potential that takes the "
+        "nearest images, or this one without a region. If its energies are random on purpose, set "
+        "workers.clients_probe = false"
+    )
+
+
 def keeps_order(asked: Question, numbers: Numbers, first: Reply) -> Probe:
     """Find out whether a client has the elements in the order of the structure.
 

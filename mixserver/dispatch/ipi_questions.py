@@ -20,6 +20,7 @@ from mixserver.dispatch.ipi_probe import (
     holds_no_more,
     keeps_order,
     reads_any_cell,
+    takes_images,
 )
 from mixserver.wire.ipi import Reply
 from mixserver.wire.ipi_server import ipi_virial
@@ -101,6 +102,9 @@ class Questions:
         if not self._tested:
             if why := (yield from self._test(asked, job, reply)):
                 return Unfit("worker", why)
+            wrapped = self._terms.geometry == "standard" and self._terms.test_order
+            if wrapped and (why := (yield from takes_images(asked, job.pbc, reply))):
+                return Unfit("input", why)
             self._tested = True
         if self._terms.geometry == "as_sent":
             return reply

@@ -378,7 +378,7 @@ SPREAD = np.random.default_rng(8).uniform(0, 4, (6, 3))
 FAR = np.vstack([SPREAD[:5], [400.0, 0.0, 0.0]])
 
 
-@pytest.mark.parametrize("settings", [{"test_order": True}])
+@pytest.mark.parametrize("settings", [{"test_order": True, "geometry": "as_sent"}])
 @pytest.mark.parametrize(
     ("answer", "positions", "numbers", "wrong"),
     [
@@ -421,6 +421,26 @@ async def test_a_client_is_asked_what_it_has(
             door.send(joined.worker, msgspec.structs.replace(asked, job=number + 1))
         await events.next(Answered)
         assert len(client.seen) == before + 1  # it is asked once
+    door.drop(joined.worker, "enough")
+    assert await served == "EXIT"
+
+
+@pytest.mark.parametrize("settings", [{"test_order": True}])
+@pytest.mark.parametrize("periodic", [True, False])
+async def test_a_client_that_needs_whole_molecules_is_not_sent_wrapped_atoms(
+    door, events, connect, settings, periodic
+):
+    answer = nine_numbers if periodic else lambda cell, positions: pairs(positions)
+    client = connect(status="NEEDINIT", answer=answer)
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 20))
+    joined = await events.next(Joined)
+    door.send(joined.worker, job())
+    if periodic:
+        await events.next(Answered)
+    else:
+        failed = await events.next(Failed)
+        assert failed.blame == "input"
+        assert "needs molecules in one piece" in failed.message
     door.drop(joined.worker, "enough")
     assert await served == "EXIT"
 
