@@ -14,7 +14,7 @@ import click
 )
 @click.option("--alone", is_flag=True, help="Without the runs that RUN goes on from.")
 def plot(run: Path, output: Path | None, alone: bool) -> None:
-    """Draw RUN, a folder like CASE/runs/latest, and the runs it goes on from, into a PNG.
+    """Draw RUN, and the runs it goes on from, into a PNG.
 
     Times per evaluation, sizes of the regions, how far the models are apart, temperature.
     """

@@ -22,7 +22,7 @@ import click
     help="A file with the atoms in i-PI's order, instead of what i-PI's input starts from.",
 )
 def reorder(case: Path, output: Path, like: Path | None) -> None:
-    """Write CASE's structure with its atoms in the order in which i-PI has them.
+    """Write CASE's structure with its atoms in i-PI's order.
 
     Atoms are matched by element and place, after the best common shift; positions and cell stay
     those of the structure. Prints what mix.toml must say then, seeds in their new numbers too.
