@@ -106,7 +106,7 @@ def _roots(file: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _fields(parser: Any, node: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(tag, i-PI's object, XML) of all that is said inside a node; a system of a RESTART is not."""
+    """(tag, i-PI's object, XML) of everything inside a node; a system of a RESTART is not."""
     if any(name == "beads" for name, _ in node.fields):
         return
     extras: dict[str, list[Any]] = {}

@@ -191,6 +191,24 @@ def test_memory_needs_beads_that_can_be_told_apart(
 
 
 @pytest.mark.parametrize(("announced", "fine"), [("ignored", False), ("announced", True)])
+@pytest.mark.parametrize("region", [CRITERION, f"{ATOMS}\n{HYSTERESIS}"])
+@pytest.mark.parametrize("template", [True, False])
+def test_replicas_need_memories_of_their_own(
+    tmp_path: Path, region: str, announced: str, *, template: bool, fine: bool
+) -> None:
+    one = SYSTEM.format(beads=1, mode="xyz", file="init.xyz", forces="mix")
+    made = (
+        "<system_template><labels> [ NAME ] </labels><instance> [ a ] </instance>"
+        "<instance> [ b ] </instance><instance> [ c ] </instance>"
+        "<template>" + one.replace("<system>", "<system prefix='NAME'>") + "</template>"
+        "</system_template>"
+    )
+    said = _said(tmp_path, region=region, beads=announced, systems=made if template else 3 * one)
+    assert (said == []) == fine
+    assert all("forces on 3 beads (of all systems" in words for words in said)
+
+
+@pytest.mark.parametrize(("announced", "fine"), [("ignored", False), ("announced", True)])
 def test_several_addresses_share_bead_0_unless_it_is_announced(
     tmp_path: Path, announced: str, *, fine: bool
 ) -> None:

@@ -33,7 +33,7 @@ def motion_findings(case: Case, ipi: IpiInput) -> list[Finding]:
     """A sentence for each way in which i-PI moves atoms or compares systems.
 
     Args:
-        case: the case; without a region nothing is mixed, so nothing is said.
+        case: the case; without a region nothing is mixed, and there is nothing to say.
         ipi: the input.
     """
     region = case.config.region

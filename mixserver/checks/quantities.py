@@ -1,4 +1,4 @@
-"""Numbers in i-PI's input that are not what they look like: no unit, or a size nobody means."""
+"""Numbers in i-PI's input that are not what they look like: no unit, or a size that is a slip."""
 
 from __future__ import annotations
 
