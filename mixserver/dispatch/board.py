@@ -135,9 +135,10 @@ class Board:
             return
         if before is not None and not again:
             silence = now - before.heard
-            if not before.silent and silence <= self._policy.patience_s:
+            if not before.silent and silence <= 2.0 * self._policy.heartbeat_s:
                 yield TurnAway(worker, taken(event, before.process, silence))
-                return
+            if not before.silent:
+                return  # unanswered, it asks again soon: then it is known whether that one lives
             yield from self._lose(worker, "another worker took its name", "gone", now)
         elif before is not None and before.job != event.job:
             yield from self._lose(worker, "joined again", None, now)

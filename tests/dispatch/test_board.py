@@ -385,6 +385,15 @@ def test_a_second_worker_of_a_name_is_turned_away_while_the_first_lives() -> Non
     assert on(Submitted(1, "cheap", 0)) == [Assign("a", 1)]
 
 
+def test_where_it_is_not_known_whether_the_first_lives_the_second_asks_again() -> None:
+    on = Bench()
+    on.join("a")
+    newcomer = Joined("a", "cheap", CARD, "elsewhere:7")
+    assert on(newcomer, after=3.0) == []
+    on(Tick(), after=2.5)
+    assert of(TakeIn, on(newcomer)) == [TakeIn("a", "cheap", CARD)]
+
+
 def test_a_worker_of_a_taken_name_that_does_not_fit_harms_nobody() -> None:
     on = Bench()
     on.join("a")
