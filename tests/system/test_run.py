@@ -519,7 +519,7 @@ def test_check_says_which_model_it_cannot_ask(case: Path) -> None:
     (case / "mix.toml").write_text(text[: text.rindex("[[local]]")])
     done = _mixserver("check", case)
     assert done.returncode == 1
-    assert "no [[local]] worker is expensive" in done.stdout
+    assert 'no [[local]] table with role = "expensive"' in done.stdout
 
 
 def test_check_measures_what_a_thin_buffer_costs(case: Path) -> None:
