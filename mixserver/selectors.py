@@ -52,7 +52,7 @@ def build_selector(config: Config, start: Frame) -> Selecting:
     """
     table = config.region
     if table is None:
-        raise ConfigError("there is no [region], so nobody is expensive")
+        raise ConfigError("there is no [region], so no atom is expensive")
     seeds = _seeds(table, start)
     by_energy = config.mixing.kind == "energy"
     if by_energy and table.follow:
@@ -134,12 +134,12 @@ def remember(selector: Selecting, file: Path) -> None:
 
 
 def recall(selector: Selecting, file: Path) -> None:
-    """Take back what `remember` wrote; without it regions start anew, and that is logged.
+    """Take back what `remember` wrote; without it regions begin with nothing, and that is logged.
 
     Raises:
         ConfigError: the file is something else, or of other atoms.
     """
-    cure = f"delete {file}, and regions start anew"
+    cure = f"delete {file}, and regions begin with nothing"
     try:
         state = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except FileNotFoundError:

@@ -137,7 +137,7 @@ def _work_of(run: Path, steps: Scalars, last: int) -> Scalars:
             "be told step by step; that takes one bead and one force component"
         )
     found: Scalars = np.interp(steps, values[:, 0], values[:, 1], right=np.nan)
-    return found  # where a run was killed before it could record an evaluation, nobody knows
+    return found  # unknown where a run was killed before it recorded an evaluation
 
 
 def _gap(numbers: Scalars) -> float:

@@ -190,7 +190,7 @@ class Past:
                 best -= len(part.asked)
         steps = _lengths(np.diff(sums, axis=0))
         longest = float(steps.max(initial=0.0))
-        # with one frame alone nobody knows how long steps are
+        # one frame alone does not say how long steps are
         near = longest <= mark.rounding or distances[-1] <= _ONE_STEP * longest
         last = next((part.memory(None) for part in parts[::-1] if part.states), None)
         return Nearest(len(asked), least, last, goes_on=bool(near) and not self.damage)

@@ -161,7 +161,7 @@ def _places(listed: tuple[str, ...]) -> dict[str, tuple[int, str]]:
         name = _NAME.match(what)
         size = known.get(name[1], {}).get("size", 1) if name else None
         if not isinstance(size, int):
-            break  # nobody knows where the next one is
+            break  # its width is unknown, so the places of all after it are
         _note(found, what, at)
         at += size
     return found

@@ -147,7 +147,7 @@ def new_run_folder(parent: Path) -> Path:
 def occupied(folder: Path) -> Iterator[None]:
     """Let others see, inside this context, that a run is still going on in its folder."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # no locks on this file system: nobody can see then
+        with contextlib.suppress(OSError):  # this file system has no locks
             handle = stack.enter_context((folder / _LOCK).open("w", encoding="ascii"))
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:

@@ -1,4 +1,4 @@
-"""What the rest of mixserver asks of whoever divides frames, whatever it goes by."""
+"""What the rest of mixserver asks of an object that divides frames, whatever it goes by."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Selector:
     region is empty and everything is cheap until it finds some.
 
     Where lambda is *held*, as energy mixing needs it, atoms that move keep theirs: what it goes
-    towards is found only when seeds are chosen, and what changes it is said in `Region.before`.
+    towards is found only when seeds are chosen; `Region.before` has lambda before a change.
 
     Args:
         seeds: where the region starts.
@@ -45,7 +45,7 @@ class Selector:
         profile: "linear", "cubic" or "quintic".
         measure_from: see above.
         hysteresis: evaluations in which lambda rises and falls; None for no memory.
-        held: lambda belongs to the atoms until the criterion chooses anew.
+        held: lambda belongs to the atoms until the criterion chooses again.
         atoms: how many there are, where that is known: `restore` then takes no memory of others.
 
     Raises:
@@ -97,8 +97,8 @@ class Selector:
         """Begin an evaluation of the frame's bead; it counts once, however often it is asked for.
 
         If the bead's last evaluation was not `done`, or was of the very same positions and cell,
-        its region is chosen anew from what was remembered before: i-PI asks again when a connection
-        was lost.
+        its region is chosen again from what was remembered before: i-PI asks again when it lost a
+        connection.
         """
         if not self.remembers:
             return
@@ -176,7 +176,7 @@ class Selector:
         return Region(expensive, seeds.atoms(frame), before=before)
 
     def connected(self) -> None:
-        """Whether upstream went back is found out by whoever keeps what was remembered before."""
+        """Nothing: `Remembering` finds out whether upstream went back."""
 
     def close(self) -> None:
         """Nothing is held open."""

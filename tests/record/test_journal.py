@@ -85,8 +85,8 @@ def test_of_equal_frames_the_last_counts_and_beads_are_apart(tmp_path: Path) -> 
     assert isinstance(other, Found)
     assert (found.memory.evaluations, found.later) == (4, 1)
     assert other.memory.evaluations == 34
-    nobody = _found(tmp_path, 1.0, bead=1)
-    assert nobody == Nearest(0, np.inf, None, goes_on=False)
+    unknown = _found(tmp_path, 1.0, bead=1)
+    assert unknown == Nearest(0, np.inf, None, goes_on=False)
 
 
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
