@@ -21,8 +21,11 @@ def logical_lines(text: str) -> Iterator[str]:
     for raw in text.split("\n"):  # of Unicode's other line ends LAMMPS knows nothing
         triples += raw.count(_TRIPLE)
         joined += raw.rstrip()
+        before = uncommented(joined).rstrip()
         if joined.endswith("&"):
             joined = joined[:-1]
+        elif before.endswith("&"):  # LAMMPS would take this & for a word, and refuse it
+            joined = before[:-1]
         elif triples % 2:
             joined += "\n"
         else:

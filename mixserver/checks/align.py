@@ -67,7 +67,10 @@ async def align_case(case: Case) -> Alignment:
     try:
         state.write(file)
     except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigError(
+            f"{file} cannot be written: {error.strerror}. Without it every run finds zeros and "
+            "dead loads itself, and keeps them in its own folder"
+        ) from error
     return _told(file, state, table, preparation.moves)
 
 

@@ -68,6 +68,12 @@ def test_lines_are_joined_and_split_as_lammps_does(lammps, text: str, tmp_path) 
     assert [words[3] for words in commands if words][-1] == expected
 
 
+def test_a_comment_may_follow_the_sign_that_a_line_goes_on() -> None:
+    """LAMMPS refuses such a line, so nothing else can be meant by it."""
+    lines = list(logical_lines("a & # goes on\n b\nc # ends &\nhidden\nd"))
+    assert [words_of(uncommented(line)) for line in lines] == [["a", "b"], ["c"], ["d"]]
+
+
 @pytest.mark.parametrize("line", ["a 'b", 'a """b" c', "a 'b'c"])
 def test_bad_quotations_are_errors(line: str) -> None:
     with pytest.raises(ValueError, match="quotation"):
