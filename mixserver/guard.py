@@ -136,7 +136,7 @@ class GuardedStep:
     async def _explained(self, error: BadInput | WorkerFault, frame: Frame) -> Exception:
         """Whose fault it is that no worker could evaluate a frame."""
         if places := wrong_places(frame):
-            return Implausible(f"{places}. {_EXPLODED}. What came of it: {error}")
+            return Implausible(f"{places}. {_EXPLODED} What came of it: {error}")
         seen = await asyncio.to_thread(crowding, frame)
         if not _odd(seen):
             if moved := self._moved(frame, _STRIDE):
