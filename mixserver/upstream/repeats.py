@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -45,9 +44,11 @@ class Work:
     """The evaluation of one request."""
 
     request: Request
-    task: asyncio.Future[Reply]
     link: Link
     """Which connection asked for it last."""
+    task: asyncio.Future[None] | None = None
+    outcome: Reply | BaseException | None = None
+    """Its answer, or why there is none; None while it is under way."""
     began: float = field(default_factory=time.monotonic)
     waited_s: float = 0.0
     """For how long it was waited for, by all connections one after the other."""
@@ -91,7 +92,7 @@ class Repeats:
         self._works: list[Work] = []
         self._asks: dict[Link, _Ask] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._ending: set[asyncio.Future[Reply]] = set()
+        self._ending: set[asyncio.Future[None]] = set()
         self._impatient = 0
         """How often i-PI did not wait."""
 
@@ -169,35 +170,50 @@ class Repeats:
                 log.info(
                     "i-PI asks again for what is under way",
                     since_s=round(time.monotonic() - work.began, 1),
-                    done=work.task.done(),
+                    done=work.outcome is not None,
                 )
                 work.left_at, work.link = None, link
                 return work
         return None
 
     def _begin(self, request: Request, link: Link) -> Work:
-        work = Work(request, asyncio.ensure_future(self._answer(request)), link)
-        work.task.add_done_callback(partial(self._done, work))
+        work = Work(request, link)
+        work.task = asyncio.ensure_future(self._run(work))
         self._works.append(work)
         return work
 
-    def _done(self, work: Work, task: asyncio.Future[Reply]) -> None:
-        _failed(task)  # whoever asks again is told
+    async def _run(self, work: Work) -> None:
+        """Evaluate, and deliver at once: another turn of the event loop would take as long."""
+        try:
+            work.outcome = await self._answer(work.request)
+        except Exception as error:
+            work.outcome = error  # whoever asks again is told
+        except BaseException as error:
+            work.outcome = error
+            raise
+        try:
+            self._done(work)
+        except Exception as error:
+            asyncio.get_running_loop().call_soon(_raise, error)  # a bug; it ends the run
+
+    def _done(self, work: Work) -> None:
         ask = self._asks.get(work.link)
         if ask is not None and any(work is one for one in ask.works):
             self._settle(ask)
 
     def _settle(self, ask: _Ask) -> None:
         """Deliver what was asked for, if it is there or cannot be had."""
-        failed = [w for w in ask.works if w.task.done() and _failed(w.task)]
-        if not failed and not all(work.task.done() for work in ask.works):
+        outcomes = [work.outcome for work in ask.works if work.outcome is not None]
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        replies = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        if not failed and len(replies) < len(ask.works):
             return
         self._end(ask)
         self._drop(ask.works)
-        if failed and not failed[0].task.cancelled():
-            ask.deliver(failed[0].task.exception() or RuntimeError("it did not fail"))
-        elif not failed:
-            ask.deliver([work.task.result() for work in ask.works])
+        if not failed:
+            ask.deliver(replies)
+        elif not isinstance(failed[0], asyncio.CancelledError):
+            ask.deliver(failed[0])
 
     def _late(self, ask: _Ask) -> None:
         """It was waited for as long as one connection may wait."""
@@ -232,7 +248,7 @@ class Repeats:
             others = [w for w in self._works if w is not work and w.left_at is None]
             if any(_same(work.request, other.request) for other in others):
                 self._drop([work])  # i-PI gave it to another connection before this one was lost
-            elif work.task.done() and _failed(work.task):
+            elif isinstance(work.outcome, BaseException):
                 self._drop([work])
             else:
                 work.left_at = now
@@ -241,7 +257,8 @@ class Repeats:
         for work in works:
             with contextlib.suppress(ValueError):
                 self._works.remove(work)
-            if work.task.cancel():  # it may take a moment to tidy up
+            # it may take a moment to tidy up
+            if work.outcome is None and work.task is not None and work.task.cancel():
                 self._ending.add(work.task)
                 work.task.add_done_callback(self._ending.discard)
 
@@ -276,6 +293,5 @@ def _same(one: Request, other: Request) -> bool:
     )
 
 
-def _failed(task: asyncio.Future[Reply]) -> bool:
-    """Whether a work that is done failed; asking marks its error as seen."""
-    return task.cancelled() or task.exception() is not None
+def _raise(error: Exception) -> None:
+    raise error
