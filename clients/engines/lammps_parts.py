@@ -92,7 +92,7 @@ def parts_of(after_box: Sequence[str], kinds: int, is_style: Callable[[str], boo
     """Take the potential apart.
 
     Args:
-        after_box: the user's commands.
+        after_box: the user's commands, with values in the place of variables.
         kinds: the number of atom types.
         is_style: whether a word names a pair style of this LAMMPS.
 

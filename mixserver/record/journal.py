@@ -44,6 +44,11 @@ _TYPES: Final = {
 }
 _ONE_STEP: Final = 1.5
 """Times the longest step so far: where the next frame may be, but hardly the one after that."""
+_FIRST_STEPS: Final = 3.5
+"""The same where few steps are known. The length of one is known to 25 % from the eight sums of a
+mark, so one step may seem this much longer than another of the same length (one in a thousand)."""
+_FEW: Final = 8
+""""Few" steps."""
 _NAMES: Final = tuple(one.name for one in fields(Memory))
 
 
@@ -191,7 +196,8 @@ class Past:
         steps = _lengths(np.diff(sums, axis=0))
         longest = float(steps.max(initial=0.0))
         # one frame alone does not say how long steps are
-        near = longest <= mark.rounding or distances[-1] <= _ONE_STEP * longest
+        reach = (_ONE_STEP if len(steps) >= _FEW else _FIRST_STEPS) * longest
+        near = longest <= mark.rounding or distances[-1] <= reach
         last = next((part.memory(None) for part in parts[::-1] if part.states), None)
         return Nearest(len(asked), least, last, goes_on=bool(near) and not self.damage)
 

@@ -17,7 +17,7 @@ def is_style(word: str) -> bool:
 TUNGSTEN = (
     "variable inner equal 4",
     "labelmap atom 1 W 2 He",
-    "pair_style hybrid/overlay zbl ${inner} 4.8 snap table spline 1000 table linear 10 zero 6",
+    "pair_style hybrid/overlay zbl 4 4.8 snap table spline 1000 table linear 10 zero 6",
     "pair_coeff 1 1 zbl 74 74",
     'pair_coeff * * snap "/my files/w.snapcoeff" /w.snapparam W NULL',
     "pair_coeff 2 2 table 1 he.table HeHe",
@@ -38,7 +38,7 @@ def test_snap_and_pairs_are_separated() -> None:
     assert parts.pairwise == (
         "variable inner equal 4",
         "labelmap atom 1 W 2 He",
-        "pair_style hybrid/overlay zbl ${inner} 4.8 table spline 1000 table linear 10 zero 0.5",
+        "pair_style hybrid/overlay zbl 4 4.8 table spline 1000 table linear 10 zero 0.5",
         "pair_coeff * * zero",
         "pair_coeff 1 1 zbl 74 74",
         "pair_coeff 2 2 table 1 he.table HeHe",

@@ -232,7 +232,7 @@ def test_contraction_is_what_ipi_makes_of_the_models_themselves(tmp_path: Path) 
 def test_expensive_jobs_of_beads_are_in_flight_together(
     tmp_path: Path, batch: int, connections: int
 ) -> None:
-    seconds, steps, together = 0.1, 4, batch * connections
+    seconds, steps, together = 0.3, 2, batch * connections
     run = _mix(
         tmp_path / "case",
         ["cheap", "correction"],
@@ -253,5 +253,6 @@ def test_expensive_jobs_of_beads_are_in_flight_together(
     # the last of them waits for both workers' queues, into which all of them came at once
     assert max(r.ms_waiting for r in reports) >= 1e3 * seconds * (together / 2 - 0.1)
     for first in range(0, len(reports), together):
-        began = [r.time_s - 1e-3 * r.ms_total for r in reports[first : first + together]]
-        assert max(began) - min(began) < 0.9 * seconds
+        these = reports[first : first + together]
+        began = [r.time_s - 1e-3 * r.ms_total for r in these]
+        assert max(began) < min(r.time_s for r in these)  # the last began before the first ended
