@@ -33,7 +33,7 @@ class Upstream(_Table, frozen=True):
     """"unix:NAME" (the file is sockets_prefix + NAME) or "HOST:PORT"; several are served. May be
     left out if a channel has one."""
     labels: dict[str, str] = {}
-    """Label of an atom -> element symbol, for labels that are no elements: { OW = "O" }. Isotopes
+    """Label of an atom -> element symbol, for labels that are not elements: { OW = "O" }. Isotopes
     (D, T, C13 ...) are known."""
     periodic: bool | tuple[bool, bool, bool] | None = None
     """Whether the system repeats along the lattice vectors, for all three or each. Default: yes, or
@@ -41,7 +41,7 @@ class Upstream(_Table, frozen=True):
     channels: Channels = Channels()
     mismatch: Literal["refuse", "warn"] = "refuse"
     """What to do if the first positions cannot be the structure's system: another cell or unit,
-    atoms in another order. "warn": go on, this start is meant."""
+    atoms in another order. "warn": continue, this start is intended."""
     sockets_prefix: str = "/tmp/ipi_"  # noqa: S108 - i-PI's own default
     """What i-PI puts before a unix socket's name."""
     connections: int = 1
@@ -54,8 +54,8 @@ class Upstream(_Table, frozen=True):
     first_contact_s: float = 0.0
     """Give up if i-PI has not appeared after this; 0 waits for ever."""
     later_contact_s: float = 3600.0
-    """Give up if i-PI has gone without EXIT (killed, crashed; ASE never says it) and nobody has
-    come in its place after this; 0 waits for ever."""
+    """Give up if i-PI left without EXIT (killed, crashed; ASE never sends it) and has not come back
+    after this; 0 waits for ever."""
 
 
 class AtomSeeds(_Table, frozen=True, tag_field="kind", tag="atoms"):
@@ -110,7 +110,7 @@ class CriterionSeeds(_Table, frozen=True, tag_field="kind", tag="criterion"):
     high: float = float("inf")
     """Seeds have low <= value <= high, both in the compute's own unit."""
     every: int = 10
-    """Choose seeds anew every so many evaluations."""
+    """Evaluations between two choices of seeds."""
     sample_every: int = 1
     """Distance between the samples of the time average, in evaluations."""
     samples: int = 1
@@ -209,9 +209,9 @@ class Workers(_Table, frozen=True):
     wrapped into the cell, and the cell turned so that a is along x and b in the xy plane, as LAMMPS
     needs it. Default: "as_sent" without a [region], always "standard" with one."""
     clients_probe: bool | None = None
-    """Ask a stock client more before its first answer counts: whether it has as many atoms as the
-    structure (if forces are exactly zero), and the elements in its order (one evaluation more).
-    Default: the first always, the second with a [region]."""
+    """Test a stock client before its first answer counts: whether atoms without force are there at
+    all, whether it has others, and the elements in the structure's order (an evaluation or two
+    more). Default: the first always, the others with a [region]."""
     patience_s: float = 5.0
     """Silence after which a worker counts as dead."""
     heartbeat_s: float = 1.0
