@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from mixserver.plausible import (
     wrong_places,
     wrong_pressure,
 )
+from mixserver.sites import wrapped
 from mixserver.step import Step
 from mixserver.wire.ipi import Reply, Request
 
@@ -36,6 +38,9 @@ _STRIDE: Final = 0.5
 """Å that atoms hardly move between two evaluations, if these are steps of one replica."""
 _SELDOM: Final = 200.0
 """The distances between all atoms are looked at again after this many times what that takes."""
+_KEPT: Final = 256
+_KEPT_BYTES: Final = 1 << 24
+"""Of evaluations before, to tell how far atoms have moved: as many as beads, if they are small."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +66,9 @@ class GuardedStep:
         self._mixed = mixed
         self._first: dict[Channel, float] = {}
         """eV, the first energy of each channel."""
-        self._before: Vectors | None = None
-        """Positions of the evaluation before."""
+        kept = max(1, min(_KEPT, _KEPT_BYTES // (24 * max(1, len(topology)))))
+        self._before: deque[Vectors] = deque(maxlen=kept)
+        """Positions of the evaluations before, of all beads and systems."""
         self._due = -math.inf
         """When to look at distances again, on the clock of `time.monotonic`."""
         self._warned = False
@@ -88,7 +94,7 @@ class GuardedStep:
             raise explained from error
         if self._mixed and (wrong := self._wrong(frame, reply, channel)):
             raise Implausible(await self._told(wrong, frame))
-        self._before = request.positions
+        self._before.append(request.positions)
         return reply
 
     async def _look(self, frame: Frame) -> None:
@@ -99,16 +105,19 @@ class GuardedStep:
             raise Implausible(f"{wrong}. {_EXPLODED}")
         began = time.monotonic()
         self._due = math.inf  # until this look is over
-        seen = await asyncio.to_thread(crowding, frame)
-        refuse_crowding(frame, seen, self._limits, "what i-PI sent")
+        took = 0.0  # refused, or given up because i-PI went: the next frame is looked at
+        try:
+            seen = await asyncio.to_thread(crowding, frame)
+            refuse_crowding(frame, seen, self._limits, "what i-PI sent")
+            took = time.monotonic() - began
+        finally:
+            self._due = time.monotonic() + _SELDOM * took
         if seen.closest is not None and seen.closest.fraction < CLOSE and not self._warned:
             self._warned = True
             log.warning(
                 "two atoms are closer than models are made for, unless they have a repulsive core",
                 atoms=str(seen.closest),
             )
-        now = time.monotonic()
-        self._due = now + _SELDOM * (now - began)
 
     def _wrong(self, frame: Frame, reply: Reply, channel: Channel) -> str:
         """What is wrong with an answer, or ""."""
@@ -130,7 +139,7 @@ class GuardedStep:
             return f"{wrong}, and {places}. {_EXPLODED}"
         seen = await asyncio.to_thread(crowding, frame)
         pair = f". The closest atoms: {seen.closest}" if seen.closest is not None else ""
-        cause = _SOUND if not _odd(seen) else _AT_START if self._before is None else _LATER
+        cause = _SOUND if not _odd(seen) else _LATER if self._before else _AT_START
         return f"{wrong}{pair}. {self._moved(frame)}{cause}"
 
     async def _explained(self, error: BadInput | WorkerFault, frame: Frame) -> Exception:
@@ -140,22 +149,27 @@ class GuardedStep:
         seen = await asyncio.to_thread(crowding, frame)
         if not _odd(seen):
             if moved := self._moved(frame, _STRIDE):
-                error.args = (f"{str(error).rstrip('.')}. {moved}{_LATER}", *error.args[1:])
+                error.args = (f"{str(error).rstrip('.')}. {moved}{_FAST}", *error.args[1:])
             return error
-        cause = _AT_START if self._before is None else _LATER
+        cause = _LATER if self._before else _AT_START
         return Implausible(
             f"the structure is to blame, not the workers: {seen.closest}. {self._moved(frame)}"
             f"{cause}. What came of it: {error}"
         )
 
     def _moved(self, frame: Frame, least: float = 0.0) -> str:
-        """How far atoms have moved, in a sentence; "" if that is less than `least` (Å)."""
-        if self._before is None:
-            return ""
-        moved = float(np.linalg.norm(frame.positions - self._before, axis=1).max())
+        """How far atoms have moved, in a sentence; "" if that is less than `least` (Å).
+
+        Nothing says which evaluations were of the same bead and system: the nearest is taken.
+        """
+        apart = [
+            wrapped((frame.positions - old) @ frame.inverse, frame.topology.pbc) @ frame.cell
+            for old in self._before
+        ]
+        moved = min((float(np.linalg.norm(one, axis=1).max()) for one in apart), default=-1.0)
         if moved < least:
             return ""
-        return f"An atom has moved by {moved:.3g} Å since the evaluation before. "
+        return f"An atom has moved by {moved:.3g} Å since the nearest evaluation before. "
 
 
 def _odd(seen: Crowding) -> bool:
@@ -171,6 +185,9 @@ _AT_START: Final = (
 _LATER: Final = (
     "Atoms have run into each other: the time step may be too long, or a model attracts where it "
     "was not fitted"
+)
+_FAST: Final = (
+    "That is far for one step: the time step may be too long, or i-PI has gone to another structure"
 )
 _SOUND: Final = (
     "The distances look sound, so a model is far outside of what it was fitted to, or mixing.zeros "

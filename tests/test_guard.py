@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from cells import silicon
@@ -145,3 +147,42 @@ async def test_what_makes_no_sense_is_told_by_the_step() -> None:
         await guarded.answer(Request(FRAME.positions[1:], FRAME.cell))
     with pytest.raises(UpstreamError, match="not finite"):
         await guarded.answer(_moved(0, (np.nan, 0.0, 0.0)))
+
+
+async def test_another_replica_is_no_measure_of_how_far_atoms_have_moved() -> None:
+    """Replicas ask in turn, and nothing says which is which."""
+    off = Limits(energy_change=np.inf, force=np.inf, pressure=np.inf)
+
+    class Tired(Springs):
+        async def answer(self, request: Request, channel: Channel = "mixed") -> Reply:
+            if self.asked == 4:
+                raise BadInput("no memory left on the GPU")
+            return await super().answer(request, channel)
+
+    async def failure(last: Request) -> str:
+        guarded = _guarded(Tired(), limits=off)
+        for far in (0.0, 2.71, 0.01, 2.72):
+            await guarded.answer(_moved(7, (far, 0.0, 0.0)))
+        with pytest.raises(BadInput, match="no memory") as caught:
+            await guarded.answer(last)
+        return str(caught.value)
+
+    assert await failure(_moved(7, (0.02, 0.0, 0.0))) == "no memory left on the GPU"
+    wrapped = _moved(7, (2.73 - FRAME.cell[0, 0], 0.0, 0.0))
+    assert await failure(wrapped) == "no memory left on the GPU"
+    assert "moved by 1.2 Å" in await failure(_moved(7, (3.92, 0.0, 0.0)))
+
+
+async def test_a_look_that_was_cut_short_is_made_up_for() -> None:
+    """i-PI went while all distances were looked at; it comes back with atoms that overlap."""
+    step = Springs()
+    guarded = _guarded(step)
+    first = asyncio.create_task(guarded.answer(_moved()))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    for _ in range(2):  # and a refusal is no look that was passed
+        with pytest.raises(Implausible, match="overlap"):
+            await guarded.answer(_onto_its_neighbour(0.01))
+    assert step.asked == 0
