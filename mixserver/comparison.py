@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 from ase.data import chemical_symbols
 
-from mixserver.arrays import Matrix, Vectors
+from mixserver.arrays import Matrix, Scalars, Vectors
 from mixserver.errors import UpstreamError
 from mixserver.frame import Frame
 from mixserver.placement import SCALES, Placement, compare, vectors
@@ -45,6 +45,8 @@ _STEP: Final = 1.0
 """Å, root of the summed squares of what these move in a step."""
 _STRAIN: Final = 0.02
 """What a cell strains in a step."""
+_SWAPPED: Final = 4
+"""Watched atoms that may have jumped: the two of an exchange taken back, and of the next one."""
 _MOST: Final = 1024
 """Replicas that are told apart."""
 _TOLD: Final = 32
@@ -61,6 +63,8 @@ class Uses:
     """Which of several equal atoms is which: a lambda or seeds by index."""
     bodies: bool = False
     """Bodies fixed in space choose the region at every frame."""
+    swaps: bool = False
+    """i-PI may exchange atoms (atomswap): the energy knows their positions alone."""
 
 
 def objection(placement: Placement, reference: Frame, frame: Frame, uses: Uses) -> str:
@@ -173,8 +177,9 @@ class Comparison:
         now = next((one for one in reversed(self._tracks) if one.goes_on(places, frame)), None)
         if now is None:
             self._compare(frame)
-            now = _Track(places, frame.cell)
-            del self._tracks[: len(self._tracks) + 1 - _MOST]
+            now = _Track(places, frame.cell, _SWAPPED if self._uses.swaps else 0)
+            if len(self._tracks) >= _MOST:
+                del self._tracks[0]
             self._tracks.append(now)
         if last is not None:
             last.followed = now
@@ -220,12 +225,13 @@ class Comparison:
 class _Track:
     """Where some atoms of a replica were last."""
 
-    __slots__ = ("_metric", "_near", "_places", "_raw", "_slack", "followed")
+    __slots__ = ("_jumping", "_metric", "_near", "_places", "_raw", "_slack", "followed")
 
-    def __init__(self, places: Vectors, cell: Matrix) -> None:
+    def __init__(self, places: Vectors, cell: Matrix, jumping: int = 0) -> None:
         self.followed = self
         """Who came after this one the last time: replicas come in turn."""
         self._places = places
+        self._jumping = min(jumping, len(places) // 4)
         self._raw = cell.tobytes()
         self._metric = cell @ cell.T
         size = np.sqrt(np.diag(self._metric))
@@ -237,7 +243,7 @@ class _Track:
         moved = (places - self._places).ravel()
         if not moved.dot(moved) < self._near:
             moved -= np.rint(moved)  # wrapped, as some upstreams do in between
-            if not moved.dot(moved) < self._near:
+            if not moved.dot(moved) < self._near and not self._jumped(moved):
                 return False
         raw = frame.cell.tobytes()
         if raw != self._raw:
@@ -247,3 +253,10 @@ class _Track:
             self._raw, self._metric = raw, metric
         self._places = places
         return True
+
+    def _jumped(self, moved: Scalars) -> bool:
+        """Whether all but the few atoms that may jump are a step away."""
+        if not self._jumping:
+            return False
+        squares = (moved * moved).reshape(-1, 3).sum(axis=1)
+        return bool(np.sort(squares)[: -self._jumping].sum() < self._near)

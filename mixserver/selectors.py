@@ -95,6 +95,7 @@ def uses(config: Config) -> Uses:
         places=by_energy or body or by_index,
         order=frozen or by_index,
         bodies=body and not by_energy,
+        swaps=by_energy and table.follow,
     )
 
 

@@ -345,3 +345,37 @@ def test_a_structure_search_that_jumps_stays_quick_and_is_never_refused() -> Non
                 comparison.check(_frame(positions))
     assert comparison.compared == 40
     assert [entry["log_level"] for entry in logs] == ["info"] * 32 + ["debug"] * 8
+
+
+def _swapping(comparison: Comparison, swaps: int) -> None:
+    """Exchanges of two elements that are tried one after the other, every other one taken back."""
+    reference = _two_elements()
+    numbers = reference.topology.numbers
+    rng, positions = np.random.default_rng(13), reference.positions.copy()
+    for step in range(swaps):
+        tried = positions + rng.normal(0.0, 0.02, positions.shape)
+        i, j = (rng.choice(np.flatnonzero(numbers == z)) for z in (6, 14))
+        tried[[i, j]] = tried[[j, i]]
+        comparison.check(reference.topology.frame(tried, reference.cell))
+        positions = tried if step % 2 else positions
+
+
+def test_atoms_that_monte_carlo_exchanges_pass_where_that_is_allowed() -> None:
+    comparison = Comparison(_two_elements(), Uses(order=False, swaps=True))
+    _swapping(comparison, 2 * COUNT)
+    assert comparison.compared == 1
+    with pytest.raises(UpstreamError, match="another order"):  # all of them at once
+        comparison.check(_two_elements().topology.frame(ORDERS["random"], REFERENCE.cell))
+    with pytest.raises(UpstreamError, match="another order"):
+        _swapping(Comparison(_two_elements(), Uses(order=False)), 2 * COUNT)
+
+
+def test_a_thousand_replicas_are_told_apart() -> None:
+    cell = np.eye(3) * 20.0
+    reference = frame_of(np.array([[0.0, 0, 0], [2.0, 2.0, 0], [2.0, 0, 2.0]]), cell)
+    comparison = Comparison(reference, Uses(places=False, order=False))
+    starts = np.random.default_rng(12).random((1000, 3, 3)) @ cell
+    for step in range(3):
+        for start in starts:
+            comparison.check(frame_of(start + 0.01 * step, cell))
+    assert comparison.compared == 1000
