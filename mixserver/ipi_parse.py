@@ -64,10 +64,17 @@ def expanded(template: Any, folder: Path) -> Iterator[tuple[Any, Any]]:
         ConfigError: an <instance> has another length than <labels>, or what comes of it is no
             system.
     """
+    yield from _expanded(template, folder)
+
+
+@lru_cache(maxsize=4)
+def _expanded(template: Any, folder: Path) -> tuple[tuple[Any, Any], ...]:
+    """The systems of a template; each takes i-PI a tenth of a second, and all look at each."""
     from ipi.inputs.system import InputSystem  # noqa: PLC0415 - heavy
     from ipi.utils.io.inputs.io_xml import xml_parse_string  # noqa: PLC0415
 
     text, labels = template.template.fetch(), template.labels.fetch()
+    found = []
     for name, instance in template.extra:
         if name != "instance":
             continue
@@ -75,7 +82,8 @@ def expanded(template: Any, folder: Path) -> Iterator[tuple[Any, Any]]:
             node = xml_parse_string(substituted(text, labels, instance.fetch())).fields[0][1]
             system = InputSystem()
             system.parse(node)
-        yield node, system
+        found.append((node, system))
+    return tuple(found)
 
 
 def substituted(text: str, labels: Any, values: Any) -> str:

@@ -13,7 +13,7 @@ from ipi.engine.simulation import Simulation
 
 from mixserver.errors import ConfigError
 from mixserver.ipi_input import read_input
-from mixserver.ipi_parse import parsed
+from mixserver.ipi_parse import expanded, parsed
 from mixserver.ipi_values import quantities, wrong_values
 
 INPUTS = Path(__file__).parents[1] / "inputs"
@@ -221,3 +221,12 @@ def test_a_restart_has_no_numbers_without_units(tmp_path: Path) -> None:
     file = written(tmp_path, f"{SOCKET}<system>{state}{FORCES}{motion}</system>")
     assert quantities(file) == ()
     assert wrong_values(file) == []
+
+
+def test_the_systems_of_a_template_are_made_once(tmp_path: Path) -> None:
+    """i-PI takes a tenth of a second for each, and each is looked at several times."""
+    file = written(tmp_path, ACCEPTED["replicas of a template"])
+    (template,) = [one for name, one in parsed(file).extra if name == "system_template"]
+    first, again = (list(expanded(template, tmp_path)) for _ in range(2))
+    assert len(first) == 2
+    assert all(one is other for one, other in zip(first, again, strict=True))
