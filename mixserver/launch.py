@@ -28,7 +28,7 @@ from mixserver.errors import ConfigError, NoWorkerError, UpstreamError
 from mixserver.inherited import LOCAL_LAUNCHERS
 from mixserver.ipi_input import IpiInput, read_input
 from mixserver.keeping import WORKER_GRACE_S, Keeper, Worker
-from mixserver.layout import lay_out, own_prefix
+from mixserver.layout import lay_out, own_prefix, publish
 from mixserver.private import private_folder
 from mixserver.record.runs import CONTINUED, Origin
 from mixserver.reference import read_reference
@@ -261,7 +261,7 @@ async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event)
     failure = (await asyncio.gather(serving, return_exceptions=True))[0]
     for future in (ending, stopping):
         future.cancel()
-    _publish(run, prefix)
+    publish(run.folder, prefix, run.case.config.upstream.sockets_prefix)
     if isinstance(failure, BaseException):
         raise failure
     if code != 0 and not stop.is_set():
@@ -305,16 +305,6 @@ async def _start_worker(
         log_stays=log_stays,
         batch=not here,
     )
-
-
-def _publish(run: Run, prefix: str) -> None:
-    """Make what i-PI left behind of use without this run: its sockets were in a private folder."""
-    usual = run.case.config.upstream.sockets_prefix
-    for file in run.folder.iterdir():
-        if file.is_symlink() or not (file.name == "RESTART" or ".chk" in file.name):
-            continue
-        text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace(f"'{prefix}'", f"'{usual}'"), encoding="utf-8")
 
 
 def install_stop(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:

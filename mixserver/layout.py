@@ -22,6 +22,7 @@ from mixserver.prepare import STATE
 from mixserver.record.recorder import COLUMN_FILE, REGIONS, REPORTS
 from mixserver.record.runs import ABOUT, CONTINUED
 from mixserver.selectors import MEMORY
+from mixserver.whole import write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,33 @@ def lay_out(case: Case, folder: Path, source: Path, name: str, steps: int | None
             f"the run's folder {folder} cannot be filled: {error.filename}: {error.strerror}"
         ) from error
     return folder / name
+
+
+def publish(folder: Path, private: str, usual: str) -> None:
+    """Make what i-PI left to go on from of use without the run, whose sockets were private.
+
+    A file that cannot be written stays as it was; its age, by which the newest is found, stays too.
+
+    Args:
+        folder: the run's.
+        private: the prefix of the run's sockets.
+        usual: the one to put in its place.
+    """
+    before, after = (f"'{prefix}'".encode() for prefix in (private, usual))
+    for file in folder.iterdir():
+        if file.is_symlink() or not (file.name == "RESTART" or ".chk" in file.name):
+            continue
+        try:
+            text, times = file.read_bytes(), file.stat()
+            if before in text:
+                write_whole(file, text.replace(before, after))
+                os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        except OSError as problem:
+            log.warning(
+                "this file still names the private sockets of its run",
+                file=str(file),
+                error=str(problem),
+            )
 
 
 def _link(case: Case, folder: Path, source: Path, name: str, text: bytes) -> None:

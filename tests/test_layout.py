@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from mixserver.config import Case, load_case
 from mixserver.errors import ConfigError
-from mixserver.layout import lay_out, own_prefix
+from mixserver.layout import lay_out, own_prefix, publish
 
 INPUTS = Path(__file__).parents[1] / "inputs"
 
@@ -116,3 +117,20 @@ def test_what_ipi_would_write_is_never_the_cases_own(case: Case) -> None:
 def test_a_broken_input_is_told(case: Case) -> None:
     with pytest.raises(ConfigError, match="not valid XML"):
         laid(case, ("</simulation>", "</simulatio>"))
+
+
+def test_what_a_run_leaves_names_no_private_sockets_and_keeps_its_age(tmp_path: Path) -> None:
+    """The newest checkpoint is what a killed run is gone on from."""
+    text = "<simulation sockets_prefix='{}'><!-- ä --></simulation>"
+    names = ["x.chk_9", "x.chk_10", "x.chk_2", "RESTART", "x.chk_1"]
+    for age, name in enumerate(names):
+        (tmp_path / name).write_text(text.format("/tmp/one/"), encoding="latin-1")
+        os.utime(tmp_path / name, ns=(age, age))
+    (tmp_path / "simulation.out").write_text(text.format("/tmp/one/"))
+    (tmp_path / "case.chk").symlink_to("simulation.out")
+    publish(tmp_path, "/tmp/one/", "/tmp/ipi_")
+    for age, name in enumerate(names):
+        file = tmp_path / name
+        assert file.read_text(encoding="latin-1") == text.format("/tmp/ipi_")
+        assert file.stat().st_mtime_ns == age
+    assert (tmp_path / "case.chk").read_text() == text.format("/tmp/one/")
