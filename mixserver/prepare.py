@@ -207,11 +207,12 @@ class Preparation:
             if state.settings != settings:
                 raise ConfigError(
                     f"{known} is of other models, or of other [region] or [mixing] settings: the "
-                    "potential would change in the middle of a run. Set them back, or start anew"
+                    "potential would change in the middle of a run. Set them back, or start a "
+                    "fresh run"
                 )
             return state
         if known is not None:
-            log.warning("zeros and dead loads are determined anew", missing=str(known))
+            log.warning("zeros and dead loads are determined again", missing=str(known))
         if kept is not None and kept.exists():
             state = read_state(kept, topology)
             if (state.settings, state.structure) == (settings, structure_digest(self.start)):

@@ -271,7 +271,7 @@ async def test_a_run_that_goes_on_with_another_potential_is_refused(
     async with _prepared() as (preparation, _):
         await preparation.mixer(tmp_path)
     async with _prepared(**changed) as (preparation, door):
-        with pytest.raises(ConfigError, match=r"other models, or of other.*start anew"):
+        with pytest.raises(ConfigError, match=r"other models, or of other.*start a fresh run"):
             await preparation.mixer(tmp_path, tmp_path / STATE)
         assert not door.asked
 

@@ -156,7 +156,7 @@ class SlabSeeds:
 class CriterionSeeds:
     """Seeds are the atoms for which a time-averaged per-atom value lies within bounds.
 
-    Chosen anew every `every` evaluations, from the mean of `samples` samples that lie
+    Chosen again every `every` evaluations, from the mean of `samples` samples that lie
     `sample_every` evaluations apart and end with the choice. The first evaluation chooses from
     itself alone, unless `initial` names the first seeds: then the first choice comes `every`
     evaluations later. So nothing ever has to be all-expensive for want of a choice.
