@@ -87,7 +87,7 @@ class Link:
         self._closing = False
         self._ended = False
         self._membership = 0
-        """Counts memberships: a job of an earlier one that is not begun is nobody's any more."""
+        """Counts memberships: a job of an earlier one that is not begun is dropped."""
         self._member = False
         self._lock = threading.Lock()
         """Held to begin a job, to put down its answer, and to say Hello with what is held."""

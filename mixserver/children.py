@@ -44,7 +44,7 @@ class Child:
     """One process, in a session of its own so that Ctrl-C in the terminal does not reach it.
 
     A thread waits for its end and clears away what it leaves behind, before its process id is given
-    back: afterwards the same id may be somebody else's.
+    back: afterwards the same id may be another process's.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ _STRAIN: Final = 0.02
 _SWAPPED: Final = 4
 """Watched atoms that may have jumped: the two of an exchange taken back, and of the next one."""
 _MOST: Final = 1024
-"""Replicas that are told apart."""
+"""Replicas that are followed."""
 _TOLD: Final = 32
 """Comparisons that are logged; an optimiser may jump in every step."""
 

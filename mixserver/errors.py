@@ -8,7 +8,7 @@
         * `NoAnswer`        it took too long; it goes on, so asking again may help
         * `BadInput`        the job is at fault: it is never tried again
         * `WorkerFault`     the worker is at fault: another worker tries
-        * `NoWorkerError`   nobody is left to ask
+        * `NoWorkerError`   no worker is left to ask
         * `Implausible`     no structure and no pair of models can mean this: it is not sent
     * `UpstreamError`       i-PI sent what cannot be answered, or died
     * `MissingPackage`      an optional dependency is not installed
@@ -53,7 +53,7 @@ class WorkerFault(EvaluationError):
 
 
 class NoWorkerError(EvaluationError):
-    """Nobody is left who could evaluate the job."""
+    """No worker is left that could evaluate the job."""
 
 
 class Implausible(EvaluationError):

@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 class GuardedStep:
     """A step that refuses what is beyond the limits; see `step.Step`.
 
-    The distances between all atoms are looked at before the first evaluation is asked of anybody,
+    The distances between all atoms are looked at before the first evaluation is begun,
     again whenever half a percent of the time has gone into it, and where an answer is refused.
     Energy, pressure, forces and places are looked at every time.
 

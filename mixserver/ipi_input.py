@@ -205,7 +205,7 @@ def _expanded(node: ET.Element, file: Path) -> list[ET.Element]:
             made.append(ET.fromstring(filled))  # noqa: S314 - the user's own file
         except ET.ParseError as error:
             raise ConfigError(
-                f"{file}: an <instance> of the <system_template> makes no XML: {error}"
+                f"{file}: an <instance> of the <system_template> is not valid XML: {error}"
             ) from error
     return made
 

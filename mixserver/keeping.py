@@ -30,7 +30,7 @@ WORKER_GRACE_S: Final = 5.0
 _EARLY: Final = "a worker of this machine ended before it could join"
 _LOOK_S: Final = 0.5
 _SAY_S: Final = 60.0
-"""A worker that takes longer to join is told of, and again after twice as long each time."""
+"""A worker that takes longer to join is reported, and again after twice as long each time."""
 _WORDS: Final = 6
 """Lines quoted of the log of a worker that does not join."""
 
@@ -43,7 +43,7 @@ class Worker:
     name: str
     """Of the process, e.g. "expensive-1-0"."""
     start: Callable[[str], Awaitable[Child]]
-    """Starts its process, which shall join under this name."""
+    """Starts its process, which must join under this name."""
     child: Child | None = None
     starts: int = 0
     began: float = 0.0
@@ -97,7 +97,7 @@ class Keeper:
         dispatcher: whose workers they are.
         workers: all of them, started.
         join_s: how long one may take to join; 0 for ever.
-        lost: told of the last worker of a role, if no other can come in its place.
+        lost: called with the last worker of a role, if no other can come in its place.
     """
 
     dispatcher: Dispatcher

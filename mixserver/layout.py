@@ -30,7 +30,7 @@ _WRITTEN: Final = frozenset(
     {ABOUT, COLUMN_FILE, CONTINUED, MEMORY, REGIONS, REPORTS, STATE, "failed.xyz", "i-pi.log"}
     | {"server.log", "temperature.out", "EXIT", "RESTART"}
 )
-"""What a run writes itself, and how i-PI is told to end: never taken from the case."""
+"""What a run writes itself, and the file that ends i-PI: never taken from the case."""
 _FILES: Final = frozenset(
     {"file", "positions", "velocities", "momenta", "masses", "labels", "cell", "gle", "A", "C"}
     | {"intraj", "pes_path", "init_file", "plumed_dat", "plumeddat", "hessian", "modes"}

@@ -80,7 +80,7 @@ def _usual() -> str:
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:
-        return os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - it is tried, and told of
+        return os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - it is tried, and reported
 
 
 def sweep(place: Path) -> list[Path]:

@@ -261,7 +261,7 @@ def _same_unit(made: Reference, start: Start, theirs: str, file: Path) -> None:
             raise ConfigError(
                 f"the {what} in structure {file} are {ratio.mean():.4f} times those that i-PI "
                 f"starts from ({theirs}): the ratio of Å and bohr, so one of the two is read in "
-                "the wrong unit (i-PI means bohr where nothing is said). Write "
+                "the wrong unit (i-PI takes bohr where no unit is given). Write "
                 "positions{angstrom} cell{angstrom} into the comment of i-PI's file, or units= "
                 "and cell_units= into its <file>, or name one file in both places"
             )

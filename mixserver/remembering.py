@@ -57,7 +57,7 @@ class Remembering:
         """Begin an evaluation, with what was remembered then if the frame is an earlier one.
 
         Raises:
-            UpstreamError: a run shall go on, but not from a frame it was ever at.
+            UpstreamError: the run continues an earlier one, but from a frame that this never had.
             ConfigError: the earlier run's journal cannot be read.
         """
         bead, where = frame.bead, mark(frame)
@@ -114,7 +114,7 @@ class Remembering:
             case Found(memory, later):
                 self._selector.take(bead, memory)
                 log.info(
-                    "regions go on with what they remembered",
+                    "regions continue with what they remembered",
                     bead=bead,
                     evaluation=memory.evaluations,
                     evaluations_after_it=later,
@@ -123,7 +123,7 @@ class Remembering:
             case Nearest(last=memory, goes_on=True) if memory is not None:
                 self._selector.take(bead, memory)
                 log.warning(
-                    "i-PI goes on behind the last evaluation that is remembered; regions do so too",
+                    "i-PI continues beyond the last remembered evaluation; regions do so too",
                     bead=bead,
                     evaluation=memory.evaluations,
                     run=str(run),
@@ -165,8 +165,8 @@ class Remembering:
                     )
             case Nearest(asked, distance, goes_on=False) if asked:
                 log.warning(
-                    "i-PI goes on from a frame that is none of the earlier ones, nor near the "
-                    "last; regions go on with what they remember. Start mixserver again for "
+                    "i-PI continues from a frame that is none of the earlier ones, and not near "
+                    "the last; regions keep what they remember. Start mixserver again for "
                     "another trajectory",
                     bead=bead,
                     nearest_A=f"{distance:.3g}",
@@ -178,7 +178,7 @@ def _unknown(bead: int, asked: int, distance: float, earlier: Path, damage: str)
     if not asked:
         return (
             f"i-PI asks for bead {bead}, but the regions of {earlier} remember nothing of it"
-            f"{f' ({damage})' if damage else ''}; go on with the beads that run had, or start a "
+            f"{f' ({damage})' if damage else ''}; continue with the beads of that run, or start a "
             "fresh run"
         )
     return (

@@ -60,17 +60,17 @@ def restart_file(runs: Path, before: Path | None = None) -> Path:
         if is_occupied(run):
             raise ConfigError(
                 f"{run} is still going on; end it first (Ctrl-C, SIGTERM), so that it leaves its "
-                "RESTART, or name what to go on from: --from FILE"
+                "RESTART, or name what to continue from: --from FILE"
             )
         file = _left(run)
         if file is not None:
             return file
         without.append(run.name)
     if not without:
-        raise ConfigError(f"there are no runs in {runs}, so there is nothing to go on from")
+        raise ConfigError(f"there are no runs in {runs}, so there is nothing to continue")
     raise ConfigError(
         f"no run in {runs} made a step and left a RESTART or a checkpoint ({', '.join(without[:5])}"
-        f"{', ...' if len(without) > 5 else ''}), so there is nothing to go on from; start a fresh "
+        f"{', ...' if len(without) > 5 else ''}), so there is nothing to continue; start a fresh "
         "run without --restart"
     )
 
@@ -94,7 +94,7 @@ def refuse_other_settings(earlier: Path, config: Config) -> None:
 
     Args:
         earlier: the earlier run's folder.
-        config: what shall be run now.
+        config: what is to be run now.
 
     Raises:
         ConfigError: they differ; every key is named with its value then and now.
@@ -181,7 +181,7 @@ def _other(earlier: Path, different: Sequence[str]) -> str:
 
 
 def _left(run: Path) -> Path | None:
-    """What a run that made any step can be gone on from: its RESTART, or its newest checkpoint."""
+    """What a run that made any step can be continued from: RESTART, or its newest checkpoint."""
     begun, restart = _begun(run), run / _RESTART
     _await_restart(run)
     checkpoints = [f for f in run.iterdir() if ".chk" in f.name and not f.name.startswith("#")]

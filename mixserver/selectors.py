@@ -160,13 +160,13 @@ def _forgotten(selector: Selecting, file: Path) -> None:
     if not selector.remembers:
         if selector.state():  # a frozen lambda; one that follows is a matter of the frame alone
             log.warning(
-                "lambda was not saved by the run that goes on; it is chosen from the structure "
+                "lambda was not saved by the earlier run; it is chosen from the structure "
                 "again, and must come out the same",
                 missing=str(file),
             )
         return
     log.warning(
-        "what regions remember was not saved by the run that goes on: they begin with nothing, so "
+        "what regions remember was not saved by the earlier run: they begin with nothing, so "
         "lambda and work may jump here. Start a fresh run if that must not be",
         missing=str(file),
     )

@@ -63,7 +63,7 @@ class Service:
         """Answer upstream until i-PI says EXIT or `stop` is called.
 
         An evaluation that fails ends this, unless it only took too long: i-PI gives a request
-        that failed to whoever connects next, so it would come back for ever. The frame is kept.
+        that failed to the next driver that connects, for ever. The frame is kept.
 
         Raises:
             MixserverError: an evaluation failed in a way that trying again cannot cure.
@@ -110,7 +110,7 @@ class Service:
         self._stop.set()
 
     def _timers_died(self, error: MixserverError) -> None:
-        """Nothing can be relied on any more: end `serve`, or whoever asks without it."""
+        """Nothing can be relied on any more: end `serve`, or what asks without it."""
         self.stop(error)
         if not self.upstreams:
             self._closing = asyncio.ensure_future(self.parts.dispatcher.close(str(error)))

@@ -6,8 +6,8 @@ from mixserver.config import Case, Workers
 
 
 def unsupplied(case: Case) -> list[str]:
-    """Models that nobody can evaluate in `mixserver run`: it starts [[local]] workers, and its door
-    is private unless mix.toml names one.
+    """Models that no worker can evaluate in `mixserver run`: it starts [[local]] workers, and its
+    door is private unless mix.toml names one.
 
     Returns:
         One message per model, with its cure; empty if a run may begin.

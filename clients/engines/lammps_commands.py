@@ -85,7 +85,7 @@ def read_commands(
         elements: element of atom type 1, 2, ...; None reads them from a ``labelmap atom``
             command or from the end of ``pair_coeff * *``.
         shell: a LAMMPS without a box, which evaluates variables; None refuses them.
-        spoken: how LAMMPS is told a path.
+        spoken: a path in a form that LAMMPS can read.
 
     Raises:
         ConfigError: the file is missing, has a command that is not allowed here, another unit

@@ -1,4 +1,4 @@
-"""The files a LAMMPS potential is made of: where they lie, what they hold, how LAMMPS is told.
+"""The files a LAMMPS potential is made of: their places, contents and names for LAMMPS.
 
 Knows files; knows neither commands nor LAMMPS.
 """
@@ -151,7 +151,7 @@ def _number(word: str) -> bool:
 
 
 class Spoken:
-    """Paths as LAMMPS can be told them.
+    """Paths in a form that LAMMPS can read.
 
     Its parser drops or replaces what is not ASCII, and knows no escapes. A path with such
     characters gets a link in a folder of this process; everything else keeps its name.

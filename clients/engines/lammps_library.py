@@ -38,7 +38,7 @@ class LammpsAbort(LammpsError):
 
 
 def load_mpi() -> None:
-    """Load libmpi of the mpich wheel, so that nobody needs to set LD_LIBRARY_PATH.
+    """Load libmpi of the mpich wheel, so that LD_LIBRARY_PATH need not be set.
 
     A process that is not one of several ranks starts MPI for itself alone: what a batch system's
     launcher told it of ranks is forgotten, or MPI would call that launcher and wait.

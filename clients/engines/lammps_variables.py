@@ -74,7 +74,7 @@ class Variables:
             ) from error
 
     def define(self, words: Sequence[str], source: Path) -> Sequence[str]:
-        """Define a variable, and give the command that later instances of LAMMPS are told.
+        """Define a variable, and give the command for later instances of LAMMPS.
 
         Args:
             words: of the command, values of other variables put in.

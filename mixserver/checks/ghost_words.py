@@ -181,7 +181,7 @@ def _spread(preparation: Preparation, state: State, moved: Ghosts) -> Finding:
 
 
 def _sane(value: float, bound: float) -> Level:
-    """A value is told as "ok" up to a bound that two models of one material keep."""
+    """A value is reported as "ok" up to a bound that two models of one material keep."""
     return "ok" if value <= bound else "warning"
 
 

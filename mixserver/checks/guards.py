@@ -47,7 +47,7 @@ def _distances(case: Case, start: Frame) -> list[Finding]:
         level: Level = "error" if pair.fraction < CLOSE and not meant else "warning"
         words = f"{pair}, in {file}: closer than in materials at rest. Do atoms overlap? {IN_BOHR}"
         if level == "error":
-            words += ". If a collision is meant, say limits.shortest_pair = 0"
+            words += ". If a collision is meant, set limits.shortest_pair = 0"
         return [Finding(level, "distances", words, pair.distance)]
     if seen.density > _DENSE:
         words = (

@@ -15,7 +15,7 @@ _LONG_FS: Final = 20.0
 to 0.25 fs, argon 10."""
 _HOT_K: Final = 1e5
 _NEED_UNITS: Final = frozenset({"time", "temperature", "pressure"})
-"""Hardly anybody means atomic units there; tolerances and shifts are often written in them."""
+"""Atomic units are hardly ever meant there; tolerances and shifts are often written in them."""
 
 
 def quantity_findings(ipi: IpiInput) -> list[Finding]:

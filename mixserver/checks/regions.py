@@ -119,7 +119,7 @@ def prepared(parts: Parts) -> Preparation:
         ConfigError: it has none.
     """
     if parts.preparation is None:
-        raise ConfigError("there is no [region], so nobody is expensive")
+        raise ConfigError("there is no [region], so no atom is expensive")
     return parts.preparation
 
 

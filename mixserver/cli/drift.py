@@ -17,14 +17,14 @@ import click
 @click.option(
     "--skip", type=click.FloatRange(min=0.0), default=0.0, help="Picoseconds to leave out."
 )
-@click.option("--alone", is_flag=True, help="Without the runs that RUNS go on from.")
+@click.option("--alone", is_flag=True, help="Without the runs that RUNS continue.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
 def drift(runs: tuple[Path, ...], skip: float, alone: bool, as_json: bool) -> None:
     """Measure how well RUNS conserved i-PI's conserved quantity.
 
-    RUNS are folders like CASE/runs/0001. A run that goes on from others is joined with them, up to
-    the steps it goes on from. Drift in µeV/atom/ps, from a line through it, and the fluctuation
-    about that line in µeV/atom. Work that updates of lambda did is taken off.
+    RUNS are folders like CASE/runs/0001. A run that continues others is joined with them, up to
+    the step at which it continues. Drift in µeV/atom/ps, from a line through it, and the
+    fluctuation about that line in µeV/atom. Work that updates of lambda did is taken off.
     """
     import msgspec
 

@@ -12,9 +12,9 @@ import click
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="PNG file; default RUN/mixserver.png"
 )
-@click.option("--alone", is_flag=True, help="Without the runs that RUN goes on from.")
+@click.option("--alone", is_flag=True, help="Without the runs that RUN continues.")
 def plot(run: Path, output: Path | None, alone: bool) -> None:
-    """Draw RUN, and the runs it goes on from, into a PNG.
+    """Draw RUN, and the runs it continues, into a PNG.
 
     Times per evaluation, sizes of the regions, how far the models are apart, temperature.
     """

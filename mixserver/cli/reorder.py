@@ -25,7 +25,7 @@ def reorder(case: Path, output: Path, like: Path | None) -> None:
     """Write CASE's structure with its atoms in i-PI's order.
 
     Atoms are matched by element and place, after the best common shift; positions and cell stay
-    those of the structure. Prints what mix.toml must say then, seeds in their new numbers too.
+    those of the structure. Prints what to set in mix.toml then, with the new indices of seeds.
 
     \b
     Examples:

@@ -9,12 +9,12 @@ import click
 
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
-@click.option("--restart", is_flag=True, help="Go on from the newest run that made any step.")
+@click.option("--restart", is_flag=True, help="Continue the newest run that made any step.")
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Go on from this RESTART or checkpoint, in its run's folder.",
+    help="Continue from this RESTART or checkpoint, in its run's folder.",
 )
 @click.option(
     "--steps",
@@ -38,10 +38,9 @@ def run(
 ) -> None:
     """Run CASE, a folder or its mix.toml, from beginning to end.
 
-    Starts i-PI, the server and the workers of [[local]], shows how far it is, and stops all of
-    them on Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN or DIR/NNNN. A
-    restart goes by its RESTART: input.xml is not read again. Its models, [region] and [mixing] must
-    be the same.
+    Starts i-PI, the server and the workers of [[local]], shows progress, and stops all of them on
+    Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN or DIR/NNNN. A restart
+    reads RESTART in place of input.xml; models, [region] and [mixing] must be the same.
 
     \b
     Examples:
@@ -60,7 +59,7 @@ def run(
     from mixserver.restarting import restart_file
 
     if restart and source is not None:
-        raise ConfigError("--restart finds the file to go on from, --from names it: give one")
+        raise ConfigError("--restart finds the file to continue from, --from names it: give one")
     loaded = load_case(case).with_runs(runs)
     records = loaded.runs
     if restart:
@@ -85,14 +84,14 @@ def run(
         if restart:  # again: another run may have begun meanwhile
             source = restart_file(records, before=folder)
         if source is not None and not quiet:
-            say(f"going on from {source}")
+            say(f"continuing from {source}")
         stopped = asyncio.run(job())
     if stopped:
         if (folder / "RESTART").exists():
             again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
             say(f"stopped; i-PI's RESTART is in {folder}: {again}")
         else:
-            say("stopped before i-PI had anything to go on from")
+            say("stopped before i-PI had written a RESTART")
         raise SystemExit(130)
     if not quiet:
         say(f"done; results in {folder}: mixserver plot {folder}")

@@ -9,7 +9,7 @@ import click
 
 
 def say(text: str) -> None:
-    """Print a line, if anybody still reads; that nobody does makes no run a failure."""
+    """Print a line; a closed pipe or terminal makes no run a failure."""
     try:
         click.echo(text)
     except OSError:

@@ -14,7 +14,7 @@ import click
     "earlier",
     metavar="RUN",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Go on from an earlier run's folder: with its models and settings, and what it remembers.",
+    help="Continue the run in this folder: with its models and settings, and what it remembers.",
 )
 @click.option(
     "--runs",

@@ -15,7 +15,7 @@ def stock_warning(config: Config) -> str:
         return ""
     return (
         "workers.clients_role = 'expensive': the number of atoms in a cluster changes, but a "
-        "process of a stock client takes one number only. i-PI's own drivers are told EXIT at each "
+        "process of a stock client takes one number only. i-PI's own drivers get EXIT at each "
         "change: start them in a loop (while i-pi-driver-py ...; do :; done). LAMMPS and ASE have "
         "atoms of their own and end the run: use mixserver-worker lammps or ase, which take any "
         "number and need no restart"

@@ -34,8 +34,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The server itself stood still (stopped, suspended, swapped out): it heard nobody, and that
-    is held against no worker.
+    """The server itself stood still (stopped, suspended, swapped out): it heard no worker, and that
+    is held against none.
     """  # noqa: D205 - one sentence
 
     seconds: float

@@ -124,7 +124,7 @@ class Board:
                         yield from self._told(event, now)
 
     def _joined(self, event: Joined, now: float) -> Iterator[Action]:
-        """Take a worker in, or turn it away; whoever has its name already is in no danger by it."""
+        """Take a worker in, or turn it away; one that has its name already is not affected."""
         worker, role = event.worker, event.role
         before = self._places.get(worker)
         again = before is not None and before.process == event.process
@@ -295,7 +295,7 @@ class Board:
                     yield from self._lose(worker, reason, "late", now)
 
     def _make_up_for(self, seconds: float, now: float) -> None:
-        """Nobody was heard and nothing was given out for a while, through no fault of theirs."""
+        """No worker was heard or given a job for a while, through no fault of theirs."""
         for place in self._places.values():
             place.heard = min(now, place.heard + seconds)
             place.due += seconds

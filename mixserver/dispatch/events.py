@@ -22,7 +22,7 @@ class Joined:
     role: Role
     card: ModelCard
     process: str = ""
-    """"HOST:PID", by which a worker that lost its connection is told from another of its name."""
+    """"HOST:PID", which tells a worker that lost its connection from another of its name."""
     job: int | None = None
     """The job it holds from before, if it has joined before; it will say how that went."""
 

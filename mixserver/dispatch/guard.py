@@ -19,8 +19,8 @@ def end_on_loop_error(
     """From now on an exception in a timer or a callback of an event loop ends the run.
 
     asyncio prints such an exception and goes on: a heartbeat or a clock that died that way would
-    stay dead without anybody noticing. What never ran in a callback, such as an exception of a
-    task that nobody awaited, is logged alone.
+    stay dead unnoticed. What never ran in a callback, such as an exception of a
+    task that was never awaited, is logged alone.
 
     Args:
         loop: the event loop.

@@ -96,7 +96,7 @@ class History:
         )
 
     def refused(self, number: int) -> str:
-        """What is said by those who call the job faulty, in a sentence."""
+        """What the workers that call the job faulty say, in a sentence."""
         said = {who: why.removeprefix(f"job {number}: ") for who, why in self.refusals.items()}
         if len(said) == 1:
             ((who, why),) = said.items()

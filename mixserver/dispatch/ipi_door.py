@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 16
 _GOODBYE_S: Final = 10.0
-"""How long a client that is told to leave is waited for, if it only has to say that it is ready."""
+"""How long to wait for a client that has to leave, if it only has to say that it is ready."""
 _BUSY_S: Final = 2.0
 """The same, if it computes, or has never said anything."""
 
@@ -225,10 +225,10 @@ class IpiDoor:
 
 
 def bind(address: Address) -> socket.socket:
-    """Listen at an address, clearing away the file of a unix socket that nobody listens on.
+    """Listen at an address, clearing away the file of a unix socket that no program listens on.
 
     Raises:
-        ConfigError: somebody listens there already, or it cannot be bound.
+        ConfigError: another program listens there already, or it cannot be bound.
     """
     if address.unix:
         _clear(address)
@@ -273,8 +273,8 @@ def _clear(address: Address) -> None:
             os.unlink(address.path)
             return
         except OSError:
-            pass  # its backlog is full: somebody is there
+            pass  # its backlog is full: a program is there
     raise ConfigError(
-        f"somebody listens at {address} already (another mixserver or i-PI); choose another "
+        f"another program listens at {address} already (mixserver or i-PI); choose another "
         "workers.clients"
     )

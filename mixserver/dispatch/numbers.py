@@ -1,4 +1,4 @@
-"""Numbers of jobs: each is used once, and nobody can foresee the next."""
+"""Numbers of jobs: each is used once, and the next cannot be foreseen."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _GUESSES: Final = 10**9
 
 
 def job_numbers() -> Iterator[int]:
-    """Rising numbers of which whoever knows some cannot guess another.
+    """Rising numbers, none of which can be guessed from the others.
 
-    So nobody can send answers of jobs ahead that it has not been given, and a server that was
-    restarted takes no job of its predecessor for one of its own.
+    So a worker cannot answer jobs that it has not been given, and a server that was restarted takes
+    no job of its predecessor for one of its own.
     """
     numbers = itertools.count(1)
     while True:

@@ -33,7 +33,7 @@ class Hush:
 
     Args:
         clock: seconds that never go backwards.
-        sources: so many are told apart; beyond that all have one line together.
+        sources: so many are counted apart; beyond that all have one line together.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, sources: int = 20) -> None:
@@ -84,7 +84,7 @@ class Teller:
                     more = {"more_like_it": held} if held else {}
                     log.warning("worker turned away", worker=worker, reason=reason, **more)
             case GiveUp(job, _, reason):
-                log.info("job given up", job=job, reason=reason)  # whoever asked gets the error
+                log.info("job given up", job=job, reason=reason)  # the error goes with its result
             case Back(worker):
                 log.info("worker is back", worker=worker)
             case Served(role):

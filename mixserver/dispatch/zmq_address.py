@@ -37,7 +37,7 @@ class SocketFile:
         return cls(path, (seen.st_dev, seen.st_ino))
 
     def remove(self) -> None:
-        """Remove it, unless it is gone or somebody else's by now."""
+        """Remove it, unless it is gone or another program's by now."""
         if self.path is None:
             return
         with contextlib.suppress(OSError):

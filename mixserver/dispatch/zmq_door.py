@@ -135,7 +135,7 @@ class ZmqDoor:
         self._beat()
 
     def welcome(self, worker: str) -> None:
-        """Tell a worker that it is in; a worker that had its name until now is told to end."""
+        """Tell a worker that it is in; a worker that had its name until now has to end."""
         if (newcomer := self._taken_up(worker)) is not None:
             before = self._peers.get(worker)
             if before is not None and before.identity != newcomer.identity:
@@ -291,7 +291,7 @@ class ZmqDoor:
                 self._breach(identity, worker, f"{type(message).__name__} is not for servers")
 
     def _meet(self, identity: bytes, hello: Hello) -> None:
-        """Consider one that wants to join; whoever has its name keeps it until it is taken in."""
+        """Consider one that wants to join; one that has its name keeps it until then."""
         worker = hello.name
         if wrong := misspoken(hello):
             self._refuse(identity, wrong)
@@ -325,7 +325,7 @@ class ZmqDoor:
             self._report(Left(worker, f"broke the protocol: {reason}"))
 
     def _refuse(self, identity: bytes, reason: str, **more: Any) -> None:
-        """Turn a peer away before it is considered; however often it comes, it is told slowly."""
+        """Turn a peer away before it is considered; one that keeps coming is answered slowly."""
         held = self._hush(identity)
         if held is not None:
             if held:

@@ -96,7 +96,7 @@ class Deformation:
 
 @functools.lru_cache(maxsize=256)
 def _between(reference: bytes, cell: bytes) -> Deformation:
-    if reference == cell:  # exactly nothing, lest rounding turn what has not turned
+    if reference == cell:  # exactly nothing: rounding must not turn what has not turned
         return Deformation(np.eye(3), np.eye(3), 0.5 * np.eye(3))
     now = np.frombuffer(cell, np.float64).reshape(3, 3)
     left, stretches, right = np.linalg.svd(_inverse(reference) @ now)

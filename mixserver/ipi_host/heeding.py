@@ -17,7 +17,7 @@ from typing import Any, Final
 _AGAIN_S: Final = 0.5
 """How long a poke may take to wake the main thread before it is poked again."""
 _POKE: Final = signal.SIGURG
-"""Wakes the main thread and means nothing else; ignored where nobody asked for it."""
+"""Wakes the main thread and means nothing else; ignored unless it was asked for."""
 
 Handler = Callable[[int, Any], None]
 

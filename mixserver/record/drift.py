@@ -134,7 +134,7 @@ def _work_of(run: Path, steps: Scalars, last: int) -> Scalars:
     if made > last + slack or made < 0.5 * last - slack:
         raise ConfigError(
             f"{run} has {made:.0f} evaluations in {last} steps, so the work of updates cannot "
-            "be told step by step; that takes one bead and one force component"
+            "be assigned to steps; that needs one bead and one force component"
         )
     found: Scalars = np.interp(steps, values[:, 0], values[:, 1], right=np.nan)
     return found  # unknown where a run was killed before it recorded an evaluation

@@ -304,7 +304,7 @@ def _memory(plain: dict[str, Any]) -> Memory:
     """A memory of plain values.
 
     Raises:
-        ConfigError: they are none of a memory.
+        ConfigError: they are not those of a memory.
     """
     try:
         values: dict[str, Any] = {

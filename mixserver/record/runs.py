@@ -99,14 +99,13 @@ def chain(folder: Path) -> list[Path]:
         before = found[-1] / about.restarted_from.run
         if not before.is_dir():
             raise ConfigError(
-                f"{found[-1]} goes on from {before}, which is not there any more; put it back, or "
-                f"say null for restarted_from in {found[-1] / ABOUT}, and it stands for itself "
-                "(`drift` and `plot` take --alone)"
+                f"{found[-1]} continues {before}, which is not there any more; put it back, or set "
+                f"restarted_from to null in {found[-1] / ABOUT} (`drift` and `plot` take --alone)"
             )
         if not any((before / name).exists() for name in (ABOUT, _RECORDS)):
             break  # i-PI was started from a copy that lies elsewhere
         if before.resolve() in seen or len(found) > _LONGEST_CHAIN:
-            raise ConfigError(f"{found[-1] / ABOUT}: the runs go on from each other in a circle")
+            raise ConfigError(f"{found[-1] / ABOUT}: the runs continue each other in a circle")
         seen.add(before.resolve())
         found.append(before)
     return found[::-1]

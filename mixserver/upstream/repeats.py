@@ -53,7 +53,7 @@ class Work:
     waited_s: float = 0.0
     """For how long it was waited for, by all connections one after the other."""
     left_at: float | None = None
-    """time.time() when its connection was lost; None while somebody waits."""
+    """time.time() when its connection was lost; None while a connection waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class _Ask:
     since: float = field(default_factory=time.monotonic)
 
     def end(self) -> None:
-        """Nobody waits any more."""
+        """Stop waiting."""
         if self.timer is not None:
             self.timer.cancel()
         for work in self.works:
@@ -187,7 +187,7 @@ class Repeats:
         try:
             work.outcome = await self._answer(work.request)
         except Exception as error:
-            work.outcome = error  # whoever asks again is told
+            work.outcome = error  # for the case that i-PI asks again
         except BaseException as error:
             work.outcome = error
             raise
@@ -223,8 +223,8 @@ class Repeats:
             self._leave(ask.works)
             ask.deliver(
                 NoAnswer(
-                    f"no answer after {self._longest_s:g} s (upstream.force_timeout_s); i-PI is "
-                    "told, and asks again"
+                    f"no answer after {self._longest_s:g} s (upstream.force_timeout_s); i-PI "
+                    "gets an error, and asks again"
                 )
             )
             return

@@ -102,7 +102,7 @@ class Upstream:
         connection was lost answers the same request if i-PI comes back with it.
 
         Raises:
-            UpstreamError: nobody listened within `first_contact_s`, or again within
+            UpstreamError: i-PI did not listen within `first_contact_s`, or again within
                 `later_contact_s`.
             MixserverError: an answer failed in a way that asking again does not cure, or several
                 did in a row; the last one's error.
@@ -167,7 +167,7 @@ class Upstream:
                 await self._contact.wait()
         except TimeoutError:
             raise UpstreamError(
-                f"nobody listens at {self.address} after {self._first_contact_s:g} s "
+                f"no program listens at {self.address} after {self._first_contact_s:g} s "
                 "(upstream.first_contact_s). Is i-PI running, and does its <ffsocket> have this "
                 "address and mode?"
             ) from None
@@ -181,7 +181,7 @@ class Upstream:
             away = 0.0 if self.connected else away + every
             if away > limit:
                 raise UpstreamError(
-                    f"i-PI at {self.address} has gone without saying EXIT and has not come back "
+                    f"i-PI at {self.address} left without sending EXIT and has not come back "
                     f"for {limit:g} s (upstream.later_contact_s; 0 waits for ever). See why it "
                     "ended; start this server again together with it"
                 )

@@ -21,7 +21,7 @@ def clean(text: str, longest: int = QUOTED) -> str:
         text: anything a peer sent.
         longest: characters that are kept.
     """
-    cut = text[: 4 * longest]  # a long text is not looked through for what nobody reads
+    cut = text[: 4 * longest]  # a long text is not looked through: its end is not read
     line = "".join(c if c.isprintable() else _escape(c) for c in " ".join(cut.split()))
     if len(line) <= longest and len(cut) == len(text):
         return line

@@ -67,7 +67,7 @@ class ModelCard(_Message, frozen=True, eq=False):
     dtype: str = "float64"
     """Precision it computes in."""
     units: str = UNITS
-    """What its lengths and energies are in, said so that nobody has to believe it."""
+    """Units of its lengths and energies, stated so that the server can check them."""
 
 
 # Without its defaults, a server of another version still reads it and can say which it wants.
@@ -116,7 +116,7 @@ class Evaluate(_Message, frozen=True, eq=False, tag="evaluate"):
     r"""Server to worker: evaluate :math:`E = \sum_i w_i e_i` and its gradient on all atoms sent."""
 
     job: int
-    """Used once by a server, and not to be guessed: whoever answers it was given it."""
+    """Used once by a server, and not to be guessed: a worker that answers it was given it."""
     stream: int
     """Jobs of one stream follow one trajectory: the same atoms, moved a little. A hint only."""
     positions: NDArray[np.float64]

@@ -567,7 +567,7 @@ async def test_a_stale_socket_is_replaced_and_a_live_one_is_not(events):
     door = IpiDoor(f"unix:{name}", "cheap", card=CARD)
     await door.open(events.report)
     try:
-        with pytest.raises(ConfigError, match="somebody listens at"):
+        with pytest.raises(ConfigError, match="another program listens at"):
             await IpiDoor(f"unix:{name}", "cheap", card=CARD).open(events.report)
     finally:
         await door.close("over")
