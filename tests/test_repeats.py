@@ -11,7 +11,7 @@ from fake_ipi import POSITIONS, FakeIpi, at_once, play, spring
 from limits import HANG_S
 
 from mixserver.errors import EvaluationError, NoAnswer, UpstreamError, WorkerFault
-from mixserver.upstream import Upstream, too_long
+from mixserver.upstream import Upstream, repeats, too_long
 
 
 @pytest.fixture
@@ -251,6 +251,54 @@ async def test_an_evaluation_beyond_the_longest_wait_goes_on_and_serves_the_next
     await play(upstream, scene)
     assert len(model.asked) == 1
     assert upstream.failures == 1
+
+
+async def test_connections_that_wait_too_long_at_one_time_are_not_failures_in_a_row(ipi):
+    """Beads that start at one place, each on a connection of its own, all slow."""
+    model, beads = Model(), 6
+
+    def scene():
+        ipi.listen(beads)
+        for again in (False, True):
+            peers = [ipi.accept() for _ in range(beads)]
+            for peer in peers:
+                peer.ready()
+                peer.ask(POSITIONS)
+            for peer in peers:
+                if again:
+                    peer.forces(2)
+                else:
+                    assert peer.read(12) == b"ERR:EVALUATE"
+            model.let()
+            for peer in peers:
+                peer.exit() if again else peer.close()
+
+    upstream = Upstream(
+        ipi.address, model.answer, connections=beads, force_timeout_s=0.5, again=too_long
+    )
+    await play(upstream, scene)
+    assert len(model.asked) == beads
+    assert not model.withdrawn
+    assert upstream.failures == beads
+
+
+async def test_what_took_too_long_ends_if_ipi_does_not_come_back(ipi, monkeypatch):
+    monkeypatch.setattr(repeats, "_KEPT_FOR_IMPATIENT_S", 0.3)
+    model = Model()
+
+    def scene():
+        ipi.listen()
+        peer = ipi.accept()
+        peer.ready()
+        peer.ask(POSITIONS)
+        assert peer.read(12) == b"ERR:EVALUATE"
+        ipi.listener.close()
+        peer.close()
+        waits(model.ended)
+
+    upstream = Upstream(ipi.address, model.answer, force_timeout_s=0.3, again=too_long)
+    await play(upstream, scene, ends=False)
+    assert len(model.withdrawn) == 1
 
 
 async def test_what_nobody_can_wait_for_ends(ipi):

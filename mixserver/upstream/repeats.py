@@ -27,7 +27,8 @@ _MOST: Final = 6
 _KEPT_S: Final = 2.0
 """How long an evaluation goes on for an i-PI that hung up and says nothing any more."""
 _KEPT_FOR_IMPATIENT_S: Final = 15.0
-"""The same if it hung up because of its <timeout>: it comes back once its other requests let it."""
+"""The same if it hung up because of its <timeout>, or was refused because it had waited too long: it
+comes back once its other requests let it."""
 
 _IMPATIENT: Final = (
     "it ended, or its <timeout> is shorter than an evaluation: then it asks for the same again, "
@@ -141,11 +142,12 @@ class Repeats:
         if ask is None:
             return
         ask.end()
-        self._leave(ask.works)
-        kept_s = _KEPT_FOR_IMPATIENT_S if impatient else _KEPT_S
-        watch = asyncio.ensure_future(self._watch(ask.works, kept_s))
-        self._watches.add(watch)
-        watch.add_done_callback(self._watches.discard)
+        others = [w for w in self._works if w.left_at is None and w not in ask.works]
+        # what i-PI gave to another connection before this one was lost is evaluated there
+        twice = [w for w in ask.works if any(_same(w.request, o.request) for o in others)]
+        self._drop(twice)
+        left = [w for w in ask.works if w not in twice]
+        self._leave(left, _KEPT_FOR_IMPATIENT_S if impatient else _KEPT_S)
 
     def abandon(self, link: Link) -> None:
         """A connection is over for good; end what it asked for."""
@@ -220,11 +222,11 @@ class Repeats:
         self._end(ask)
         waited_s = max(work.waited_s for work in ask.works)
         if waited_s < _MOST * self._longest_s:
-            self._leave(ask.works)
+            self._leave(ask.works, _KEPT_FOR_IMPATIENT_S)
             ask.deliver(
                 NoAnswer(
-                    f"no answer after {self._longest_s:g} s (upstream.force_timeout_s); i-PI "
-                    "gets an error, and asks again"
+                    f"no answer after {self._longest_s:g} s (upstream.force_timeout_s). Raise that "
+                    "if an evaluation may take so long, or look at what the workers are doing"
                 )
             )
             return
@@ -233,7 +235,7 @@ class Repeats:
             EvaluationError(
                 f"no answer after {waited_s:.4g} s in all, though i-PI asked again and again: "
                 f"{_MOST} times upstream.force_timeout_s = {self._longest_s:g} s. Raise that if "
-                "an evaluation may take so long, or look what the workers are doing"
+                "an evaluation may take so long, or look at what the workers are doing"
             )
         )
 
@@ -242,16 +244,17 @@ class Repeats:
         if self._asks.get(ask.link) is ask:
             del self._asks[ask.link]
 
-    def _leave(self, works: Sequence[Work]) -> None:
+    def _leave(self, works: Sequence[Work], kept_s: float) -> None:
+        """Keep works that have no connection for a while: i-PI may ask for them again."""
         now = time.time()
         for work in works:
-            others = [w for w in self._works if w is not work and w.left_at is None]
-            if any(_same(work.request, other.request) for other in others):
-                self._drop([work])  # i-PI gave it to another connection before this one was lost
-            elif isinstance(work.outcome, BaseException):
+            if isinstance(work.outcome, BaseException):
                 self._drop([work])
             else:
                 work.left_at = now
+        watch = asyncio.ensure_future(self._watch(works, kept_s))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
 
     def _drop(self, works: Sequence[Work]) -> None:
         for work in works:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import structlog
 
-from mixserver.errors import ConfigError, MixserverError, UpstreamError
+from mixserver.errors import ConfigError, MixserverError, NoAnswer, UpstreamError
 from mixserver.upstream.link import Link
 from mixserver.upstream.notices import Contact, Ended, Lost, Notice, Wanted
 from mixserver.upstream.repeats import Repeats
@@ -214,18 +214,22 @@ class Upstream:
         if isinstance(outcome, list):
             desk.link.reply(serial, outcome + outcome[-1:] * (slots - len(outcome)))
             self.requests += slots
-            self._failures_in_a_row = 0
+            self._failures_in_a_row = desk.late_in_a_row = 0
             return
         if not isinstance(outcome, MixserverError):
             desk.fail(outcome)
             return
         desk.link.refuse(serial, outcome)
         self.failures += 1
-        self._failures_in_a_row += 1
+        if isinstance(outcome, NoAnswer):  # slow beads are late together: each has its own count
+            desk.late_in_a_row += 1
+        else:
+            self._failures_in_a_row += 1
+        in_a_row = max(self._failures_in_a_row, desk.late_in_a_row)
         log.error(  # the traceback of a told error says nothing
             "evaluation failed", kind=type(outcome).__name__, error=str(outcome), slots=slots
         )
-        if not self._again(outcome) or self._failures_in_a_row >= _MOST_FAILURES:
+        if not self._again(outcome) or in_a_row >= _MOST_FAILURES:
             desk.fail(outcome)
 
     async def _answer_one(self, request: Request) -> Reply:
@@ -251,6 +255,8 @@ class _Desk:
     ) -> None:
         self.over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Whether i-PI said EXIT, once the link's thread is done; or why it cannot go on."""
+        self.late_in_a_row = 0
+        """How often its requests took too long since one was answered."""
         self.ended = asyncio.Event()
         self.ended.set()
         self._evaluate = evaluate
