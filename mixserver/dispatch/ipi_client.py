@@ -22,6 +22,8 @@ from mixserver.wire.ipi_server import Client, Forces, Free
 from mixserver.wire.worker import Evaluate, Result
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_LOOKS: Final = 5
+"""How often a client is looked at within the patience."""
 _BATCH: Final = re.compile(r"\s*,?\s*batch_size\s*:\s*\d+\s*$")
 """What i-PI adds to its parameters for drivers that take several configurations at once."""
 
@@ -58,6 +60,7 @@ class Connection:
         self._script: Generator[Question, Reply, Reply | Unfit] | None = None
         self._question: Question | None = None
         self._started = 0.0
+        self._received = 0
         self._atoms: int | None = None
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -67,11 +70,13 @@ class Connection:
         self._outbox.put_nowait(self._client.greeting())
         writer = asyncio.create_task(self._write())
         reader = asyncio.create_task(self._read())
+        watch = asyncio.create_task(self._watch())
         left = asyncio.create_task(self._left.wait())
         try:
-            await asyncio.wait({reader, left}, return_when=asyncio.FIRST_COMPLETED)
-            if reader.done():
-                reader.result()
+            await asyncio.wait({reader, watch, left}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (reader, watch):
+                if task.done():
+                    task.result()
         except PeerGone as gone:
             return f"{gone}{self._questions.hint}"
         except ProtocolError as error:
@@ -81,9 +86,9 @@ class Connection:
         else:
             return "it was told EXIT"
         finally:
-            for task in (writer, reader, left):
+            for task in (writer, reader, watch, left):
                 task.cancel()
-            await asyncio.gather(writer, reader, left, return_exceptions=True)
+            await asyncio.gather(writer, reader, watch, left, return_exceptions=True)
             self.close()
 
     @property
@@ -176,18 +181,26 @@ class Connection:
                 # Clients that send in small pieces without TCP_NODELAY (ASE) wait 44 ms for each
                 # delayed acknowledgement; the kernel forgets this setting, so it is made each time.
                 self._connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            patience = self._terms.patience_s if self._client.midway else None
-            try:
-                async with asyncio.timeout(patience):
-                    n = await loop.sock_recv_into(self._connection, self._client.want())
-            except TimeoutError:
-                raise PeerGone(
-                    f"it stopped in the middle of a message for {patience:g} s (workers.patience_s)"
-                ) from None
+            n = await loop.sock_recv_into(self._connection, self._client.want())
             if n == 0:
                 raise PeerGone("it hung up")
+            self._received += n
             for event in self._client.filled(n):
                 self._handle(event)
+
+    async def _watch(self) -> NoReturn:
+        """Give up a client that stops in the middle of a message.
+
+        Its silence is counted in looks: a server that stood still itself has looked once only.
+        """
+        patience, seen, silent = self._terms.patience_s, 0, 0
+        while silent < _LOOKS:
+            await asyncio.sleep(patience / _LOOKS)
+            silent = silent + 1 if self._client.midway and self._received == seen else 0
+            seen = self._received
+        raise PeerGone(
+            f"it stopped in the middle of a message for {patience:g} s (workers.patience_s)"
+        )
 
     def _handle(self, event: object) -> None:
         match event:

@@ -357,6 +357,24 @@ async def test_a_client_that_stops_in_the_middle_of_its_answer_has_left(
     assert "stopped in the middle of a message" in (await events.next(Left)).reason
 
 
+@pytest.mark.parametrize("settings", [{"patience_s": 0.5}])
+async def test_a_server_that_stood_still_in_the_middle_of_an_answer_blames_no_client(
+    door, events, connect, settings
+):
+    client = connect()
+    served = asyncio.create_task(asyncio.to_thread(client.serve, 0))
+    joined = await events.next(Joined)
+    asked = job()
+    door.send(joined.worker, asked)
+    assert await served == "POSDATA"
+    energy, forces, virial = pairs(asked.positions)
+    client.connection.sendall(b"FORCEREADY  " + struct.pack("<di", energy, 3))
+    await asyncio.sleep(0.2)  # that much has been read
+    client.connection.sendall(forces.tobytes() + virial.T.tobytes() + struct.pack("<i", 0))
+    time.sleep(2.0)  # noqa: ASYNC251 - all of it has come by now, and nothing was read
+    assert (await events.next(Answered)).worker == joined.worker
+
+
 def springs(count, *, kinds=None, frozen=(), more=()):
     """What a client answers that has `count` atoms: pairs of Gaussians, in hartree and bohr."""
     strength = np.ones(count + len(more)) if kinds is None else np.asarray(kinds, float)
