@@ -148,12 +148,23 @@ def _others(group: int) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            state, _, its_group = (
-                (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[:3]
-            )
+            state, _, its_group = stat_of(entry)[:3]
             if int(its_group) == group and int(entry.name) != group and state != "Z":
                 found.append(int(entry.name))
     return found
+
+
+def stat_of(process: Path) -> list[str]:
+    """What `stat` says of a process or thread behind its name, which may hold blanks.
+
+    Args:
+        process: its folder in /proc.
+
+    Raises:
+        OSError: it is gone.
+    """
+    text = (process / "stat").read_text(encoding="utf-8", errors="replace")
+    return text.rsplit(")", 1)[1].split()
 
 
 def _unlink_shared(pid: int) -> None:

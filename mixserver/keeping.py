@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-from mixserver.children import Child
+from mixserver.children import Child, stat_of
 from mixserver.config import Local
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.errors import InternalError, MixserverError, NoWorkerError, WorkerFault
@@ -275,16 +275,10 @@ def look(session: int) -> Seen | None:
     ticks, states = 0, set[str]()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = _fields(process)
+            fields = stat_of(process)
             if int(fields[3]) == session:
                 ticks += int(fields[11]) + int(fields[12])
-                states |= {_fields(thread)[0] for thread in (process / "task").iterdir()}
+                states |= {stat_of(thread)[0] for thread in (process / "task").iterdir()}
     if not states:
         return None
     return Seen(ticks / os.sysconf("SC_CLK_TCK"), frozenset(states))
-
-
-def _fields(process: Path) -> list[str]:
-    """What `stat` says of a process or thread behind its name, which may hold blanks."""
-    text = (process / "stat").read_text(encoding="utf-8", errors="replace")
-    return text.rsplit(")", 1)[1].split()

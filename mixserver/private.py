@@ -26,6 +26,7 @@ _BOUND: Final = Path("/proc/net/unix")
 _LONGEST: Final = 107
 """Bytes of a unix socket's path."""
 _PLAIN: Final = re.compile(r"[ !%()*+,\-./0-9:;<=>?@A-Z\[\]^_a-z{|}~]+")
+"""Paths that LAMMPS's parser keeps as they are, in double quotes."""
 _OTHERWISE: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a private folder is made in it
 """Where folders are made if not in TMPDIR."""
 
@@ -62,7 +63,7 @@ def _made(room: int) -> str:
         size = len(os.fsencode(place)) + len(f"/{_PREFIX}12345678/") + room
         if size > _LONGEST:
             why.append(f"{place} makes paths of {size} bytes, a socket takes {_LONGEST}")
-        elif not _PLAIN.fullmatch(place):
+        elif not is_plain(place):
             why.append(f"{place} has characters that LAMMPS cannot read")
         else:
             sweep(Path(place))
@@ -74,6 +75,11 @@ def _made(room: int) -> str:
         f"there is no place for sockets and passing files ({'; '.join(why)}); set TMPDIR to a "
         "short folder that can be written"
     )
+
+
+def is_plain(path: str) -> bool:
+    """Whether LAMMPS can be given a path as it is."""
+    return _PLAIN.fullmatch(path) is not None
 
 
 def _usual() -> str:

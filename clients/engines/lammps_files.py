@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from mixserver.errors import ConfigError
-from mixserver.private import private_folder
+from mixserver.private import is_plain, private_folder
 
-_SPEAKABLE: Final = re.compile(r"[ !%()*+,\-./0-9:;<=>?@A-Z\[\]^_a-z{|}~]+")
-"""Paths that LAMMPS's parser keeps as they are, in double quotes."""
 _NAME: Final = re.compile(r"[\w.+\-/@]*[A-Za-z_][\w.+\-/@]*")
 _MOST_TO_SEARCH: Final = 8 * 2**20
 """Bytes. Larger files are tables of numbers and name no others."""
@@ -168,7 +166,7 @@ class Spoken:
         Raises:
             ConfigError: no folder for links can be made.
         """
-        if _SPEAKABLE.fullmatch(str(path)):
+        if is_plain(str(path)):
             return str(path)
         if path not in self._links:
             if not self._place:

@@ -27,8 +27,8 @@ _MOST: Final = 6
 _KEPT_S: Final = 2.0
 """How long an evaluation goes on for an i-PI that hung up and says nothing any more."""
 _KEPT_FOR_IMPATIENT_S: Final = 15.0
-"""The same if it hung up because of its <timeout>, or was refused because it had waited too long: it
-comes back once its other requests let it."""
+"""The same if it hung up because of its <timeout>, or got an error because it had waited too long:
+it comes back once its other requests let it."""
 
 _IMPATIENT: Final = (
     "it ended, or its <timeout> is shorter than an evaluation: then it asks for the same again, "
