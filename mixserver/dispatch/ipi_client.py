@@ -74,9 +74,9 @@ class Connection:
         left = asyncio.create_task(self._left.wait())
         try:
             await asyncio.wait({reader, watch, left}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reader, watch):
-                if task.done():
-                    task.result()
+            for ended in (reader, watch):
+                if ended.done():
+                    ended.result()
         except PeerGone as gone:
             return f"{gone}{self._questions.hint}"
         except ProtocolError as error:
