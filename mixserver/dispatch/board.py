@@ -159,7 +159,7 @@ class Board:
         place.job, place.due = number, now + self._policy.job_timeout_s
         if job is None or worker not in job.history.given:
             return
-        place.stream = job.stream
+        place.stream, place.due = job.stream, job.history.given[worker]
         if job.at is None:
             self._waiting[job.role].remove(number)
             job.at = worker
@@ -336,5 +336,5 @@ class Board:
                 place.job, place.stream, place.overdue = number, job.stream, False
                 place.due, place.hung = now + self._policy.job_timeout_s, False
                 job.at = worker
-                job.history.given.add(worker)
+                job.history.given[worker] = place.due
                 yield Assign(worker, number)

@@ -27,8 +27,8 @@ class _Loss:
 class History:
     """The story of one job."""
 
-    given: set[str] = field(default_factory=set)
-    """Workers it was handed to."""
+    given: dict[str, float] = field(default_factory=dict)
+    """Workers it was handed to, and when each should be done with it."""
     refusals: dict[str, str] = field(default_factory=dict)
     """Workers that call it faulty, and why."""
     _losses: list[_Loss] = field(default_factory=list)
@@ -45,6 +45,7 @@ class History:
     def later(self, seconds: float) -> None:
         """Count so many seconds as if they had not been."""
         self._losses = [replace(loss, at=loss.at + seconds) for loss in self._losses]
+        self.given = {worker: due + seconds for worker, due in self.given.items()}
 
     @property
     def troubled(self) -> bool:

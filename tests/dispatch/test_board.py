@@ -248,6 +248,27 @@ def test_a_worker_that_joins_again_without_its_job_is_given_it_again() -> None:
     ]
 
 
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_worker_that_joins_again_and_again_has_no_more_time_for_its_job(noticed: bool) -> None:
+    on = Bench()
+    on.join("a")
+    on(Submitted(1, "cheap", 0))
+    for _ in range(3):  # after 30, 60 and 90 s
+        on.now += 30.0
+        if noticed:
+            on(Left("a", "its connection is gone"))
+        on.rejoin("a", 1)
+    assert on(Tick(), after=4.0) == []
+    on(Paused(10.0), after=6.0)
+    assert on.hear("a") == []
+    assert on(Tick(), after=4.0) == []
+    on.hear("a", after=4.0)
+    assert of(Overdue, on(Tick(), after=3.0)) == [Overdue("a", 1)]
+    on.rejoin("a", 1, after=90.0)
+    on.hear("a", after=15.0)
+    assert [hung.worker for hung in of(Hung, on(Tick()))] == ["a"]
+
+
 def test_a_worker_that_joins_again_with_its_job_keeps_it() -> None:
     on = Bench()
     on.join("a", "b")
