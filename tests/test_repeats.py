@@ -206,6 +206,34 @@ async def test_beads_at_one_place_are_each_evaluated(ipi):
     assert len(model.asked) == 2
 
 
+async def test_of_beads_at_one_place_that_ipi_drops_the_first_begun_goes_on(ipi):
+    model = Model()
+
+    def scene():
+        ipi.listen()
+        one, two = ipi.accept(), ipi.accept()
+        for peer in (one, two):
+            peer.ready()
+            peer.ask(POSITIONS)
+            waits(model.begun)
+        one.exit()
+        waits(model.ended)  # one evaluation is enough for the connection that still waits
+        two.exit()
+        one, two = ipi.accept(), ipi.accept()
+        for peer in (one, two):
+            peer.ready()
+            peer.ask(POSITIONS)
+        waits(model.begun)  # for the second bead
+        model.let()
+        for peer in (one, two):
+            peer.forces(2)
+            peer.exit()
+
+    await play(Upstream(ipi.address, model.answer, connections=2), scene)
+    assert len(model.asked) == 3
+    assert [request is model.asked[1] for request in model.withdrawn] == [True]
+
+
 async def test_a_batch_that_is_asked_again_is_evaluated_once(ipi):
     model = Model()
     frames = np.stack([POSITIONS, POSITIONS + 1.0]).reshape(-1, 3)

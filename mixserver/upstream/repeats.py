@@ -62,7 +62,7 @@ class _Ask:
     """What a connection waits for."""
 
     link: Link
-    works: Sequence[Work]
+    works: list[Work]
     deliver: Deliver
     timer: asyncio.TimerHandle | None = None
     since: float = field(default_factory=time.monotonic)
@@ -142,11 +142,7 @@ class Repeats:
         if ask is None:
             return
         ask.end()
-        others = [w for w in self._works if w.left_at is None and w not in ask.works]
-        # what i-PI gave to another connection before this one was lost is evaluated there
-        twice = [w for w in ask.works if any(_same(w.request, o.request) for o in others)]
-        self._drop(twice)
-        left = [w for w in ask.works if w not in twice]
+        left = [work for work in ask.works if not self._hand_over(work, ask)]
         self._leave(left, _KEPT_FOR_IMPATIENT_S if impatient else _KEPT_S)
 
     def abandon(self, link: Link) -> None:
@@ -243,6 +239,28 @@ class Repeats:
         ask.end()
         if self._asks.get(ask.link) is ask:
             del self._asks[ask.link]
+
+    def _hand_over(self, work: Work, lost: _Ask) -> bool:
+        """Whether another connection waits for the same as one that was lost.
+
+        i-PI gave it to that before, or beads are at one place. What is further goes on there: if it
+        were withdrawn, beads that i-PI is impatient with would be begun again and again.
+        """
+        for ask in list(self._asks.values()):
+            for at, twin in enumerate(ask.works):
+                if not _same(work.request, twin.request):
+                    continue
+                further = work.outcome is not None or work.began < twin.began
+                if twin.outcome is not None or isinstance(work.outcome, BaseException):
+                    further = False
+                self._drop([twin if further else work])
+                if further:
+                    ask.works[at], work.link = work, ask.link
+                    # what both waited for it together counts once
+                    work.waited_s -= time.monotonic() - max(lost.since, ask.since)
+                    self._settle(ask)
+                return True
+        return False
 
     def _leave(self, works: Sequence[Work], kept_s: float) -> None:
         """Keep works that have no connection for a while: i-PI may ask for them again."""
