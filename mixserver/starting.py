@@ -13,15 +13,18 @@ import numpy as np
 from mixserver.agreement import systems_asked
 from mixserver.comparison import CURE, objection
 from mixserver.config import Case
-from mixserver.errors import ConfigError
+from mixserver.errors import ConfigError, Implausible
 from mixserver.frame import Frame
 from mixserver.ipi_input import IpiInput
 from mixserver.ipi_start import read_start
 from mixserver.placement import Placement, compare
+from mixserver.plausible import crowding, refuse_crowding
 from mixserver.selectors import uses
 
 _BEADS: Final = 64
 """Beads that are looked at; those of a path differ."""
+_SAME: Final = 1e-3
+"""Å. What differs by less from the structure is looked at with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Compared:
     placement: Placement
     objection: str
     """Why it cannot be a start of the reference's system; "" if it can."""
+    crowded: str = ""
+    """Why no model could evaluate it: its atoms are too close; "" if they are not."""
 
     def __str__(self) -> str:
         placement = self.placement
@@ -80,18 +85,32 @@ def compared_starts(case: Case, ipi: IpiInput, reference: Frame) -> list[Compare
             frame = reference.topology.frame(np.ascontiguousarray(positions), start.cell)
             placement = compare(reference, frame)
             words = objection(placement, reference, frame, used)
-            found.append(Compared(name, placement, words))
+            same = placement.largest < _SAME and np.abs(start.cell - reference.cell).max() < _SAME
+            crowded = "" if words or same else _crowded(case, frame)
+            found.append(Compared(name, placement, words, crowded))
     return found
+
+
+def _crowded(case: Case, frame: Frame) -> str:
+    """What is wrong with the distances of a start; a bead between two others may overlap."""
+    try:
+        refuse_crowding(frame, crowding(frame), case.config.limits, "what i-PI starts from")
+    except Implausible as error:
+        return str(error)
+    return ""
 
 
 def refuse_other_start(case: Case, ipi: IpiInput, reference: Frame) -> None:
     """Refuse an input whose start cannot be the reference's system, unless it is meant.
 
     Raises:
-        ConfigError: it starts from another cell or unit, or has its atoms in another order.
+        ConfigError: it starts from another cell or unit, has its atoms in another order, or some
+            of them too close to each other.
     """
-    if case.config.region is None or case.config.upstream.mismatch == "warn":
+    if case.config.region is None:
         return
     for start in compared_starts(case, ipi, reference):
-        if start.objection:
+        if start.crowded:
+            raise ConfigError(f"{start.where}: {start.crowded}")
+        if start.objection and case.config.upstream.mismatch != "warn":
             raise ConfigError(f"{start.where}: {start.objection}. {CURE}")

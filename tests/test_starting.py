@@ -147,3 +147,20 @@ def test_a_start_that_cannot_be_read_or_counted_is_left_to_other_checks(tmp_path
     ipi = input_of(case)
     assert ipi is not None
     assert compared_starts(case, ipi, reference) == []
+
+
+@pytest.mark.parametrize("mismatch", ["", 'mismatch = "warn"'])
+def test_an_image_of_a_path_in_which_atoms_overlap_is_an_error(
+    tmp_path: Path, mismatch: str
+) -> None:
+    """Two atoms exchange places on straight lines: they meet half-way."""
+    path = [CRYSTAL.copy() for _ in range(3)]
+    apart = CRYSTAL.positions[1] - CRYSTAL.positions[0]
+    for image, part in zip(path, (0.0, 0.5, 1.0), strict=True):
+        image.positions[0] += part * apart
+        image.positions[1] -= part * apart
+    first, second, third = _case(tmp_path, *path, mismatch=mismatch)
+    assert (first.level, third.level) == ("ok", "ok")
+    assert second.level == "error"
+    assert "bead 1: atoms overlap" in second.message
+    assert "limits.shortest_pair" in second.message

@@ -190,6 +190,8 @@ def _starts(case: Case, ipi: IpiInput, reference: Frame) -> list[Finding]:
 
 
 def _start(case: Case, start: Compared) -> Finding:
+    if start.crowded:
+        return Finding("error", "start", f"{start.where}: {start.crowded}")
     if start.objection:
         level: Literal["error", "warning"] = (
             "error" if case.config.upstream.mismatch == "refuse" else "warning"
