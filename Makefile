@@ -12,9 +12,11 @@ CASE   ?= inputs/silicon_vacancy
 run: $(STAMP)
 	$(BIN)/mixserver run $(CASE)
 
-# tests of one file share a process, and those of two files nothing
+# tests of one file share a process, and those of two files nothing; one process more than cores,
+# for many of them wait
+WORKERS ?= $(shell expr `nproc 2>/dev/null || echo 1` + 1)
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 physics: $(STAMP)
 	$(BIN)/python -m pytest -m physics --timeout 3600

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from mixserver.arrays import Matrix, Numbers, Scalars, Vectors
 from mixserver.errors import MissingPackage
 
+_FORWARDED_S = 0.5
+"""Before all ranks are aborted: mpiexec drops what it has not yet forwarded of their last words."""
 _SPIN_S = 2e-3
 """How long a waiting rank spins before it starts to sleep between looks."""
 _NAP_S = 1e-4
@@ -162,8 +164,9 @@ class Ranks:
     def abort(self, error: BaseException) -> None:
         """End all ranks at once, because they can no longer be brought together again."""
         if self.size > 1:
-            traceback.print_exception(error)
+            sys.stderr.write("".join(traceback.format_exception(error)))
             sys.stderr.flush()
+            time.sleep(_FORWARDED_S)
             self.comm.Abort(1)
 
     def _header(self, header: NDArray[np.int64]) -> None:

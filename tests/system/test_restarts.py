@@ -53,7 +53,7 @@ def ran(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", ["energy", "force"])
+@pytest.mark.parametrize("kind", [pytest.param("energy", marks=pytest.mark.physics), "force"])
 def test_another_potential_is_refused_every_time_and_the_right_one_goes_on(
     case: Path, kind: str
 ) -> None:
