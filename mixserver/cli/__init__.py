@@ -10,15 +10,17 @@ from mixserver.cli.bench import bench
 from mixserver.cli.check import check
 from mixserver.cli.distill import distill
 from mixserver.cli.drift import drift
-from mixserver.cli.errors import Group
+from mixserver.cli.keys import keys
 from mixserver.cli.plot import plot
 from mixserver.cli.region import region
 from mixserver.cli.reorder import reorder
 from mixserver.cli.run import run
 from mixserver.cli.serve import serve
+from mixserver.cli.status import status
+from mixserver.core.command_group import CommandGroup
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 @click.version_option(__version__, prog_name="mixserver")
 @click.option("--traceback", is_flag=True, help="On an error, show where in the code it arose.")
 def main(traceback: bool) -> None:
@@ -30,7 +32,8 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (run, serve, check, align, region, reorder, plot, drift, distill, bench):
+_COMMANDS = (run, serve, status, keys, check, align, region, reorder, plot, drift, distill, bench)
+for command in _COMMANDS:
     main.add_command(command)
 
 __all__ = ["main"]

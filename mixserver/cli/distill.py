@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("recipe", type=click.Path(exists=True, path_type=Path))
 @click.option("--sweep", is_flag=True, help="Compare the recipe's resolutions and cutoffs too.")
-@click.option("--quiet", is_flag=True, help="No progress, only errors.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
 def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
-    """Distil a cheap potential from the expensive model of RECIPE.
+    """Distill a cheap potential from the expensive model of RECIPE.
 
     RECIPE is a distill.toml or its folder. Relaxes the crystal, lets i-PI move it at the recipe's
     temperatures, has the expensive model label it, and fits a SNAP and a pair potential under hard
     constraints. Leaves NAME.in for a lammps worker and report.html in the recipe's folder. Started
-    again, it goes on where it was.
-    Ends with status 1, and says why, if what was made is not fit to mix with.
+    again, it continues where it stopped.
+    Exits with status 1 and the reasons if the verdict is fail.
 
     \b
     Examples:
@@ -33,22 +33,22 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
 
     from mixserver.cli.logs import configure
     from mixserver.cli.steps import shown
-    from mixserver.distill.distil import Written, distil
-    from mixserver.distill.reading import load_order
+    from mixserver.core.errors import ConfigError
+    from mixserver.distill.config.load import load_project
+    from mixserver.distill.pipeline import DistillationOutput, distill
     from mixserver.distill.report.verdict import verdict
-    from mixserver.errors import ConfigError
-    from mixserver.launch import install_stop
+    from mixserver.server.launch import on_stop_signals
 
-    order = load_order(recipe)
-    order.folder.mkdir(parents=True, exist_ok=True)
-    configure(order.folder / "distill.log")
+    project = load_project(recipe)
+    project.folder.mkdir(parents=True, exist_ok=True)
+    configure(project.folder / "distill.log")
 
-    async def job() -> Written | None:
+    async def job() -> DistillationOutput | None:
         with shown(quiet=quiet) as show:
-            work = asyncio.ensure_future(distil(order, show, sweep=sweep))
+            work = asyncio.ensure_future(distill(project, show, sweep=sweep))
             # once: a second one would disturb the orderly end of i-PI
             stop = asyncio.Event()
-            install_stop(asyncio.get_running_loop(), stop.set)
+            on_stop_signals(asyncio.get_running_loop(), stop.set)
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -60,25 +60,35 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
 
     written = asyncio.run(job())
     if written is None:
-        click.echo(f"stopped; to go on: mixserver distill {recipe}")
+        click.echo(f"stopped; to continue: mixserver distill {recipe}")
         raise SystemExit(130)
-    worth, (head, *why) = verdict(written.result)
+    grade, (head, *why) = verdict(written.result)
     files = f"potential: {written.potential}\nreport: {written.report}"
     if not quiet:
         click.echo(_table(written.result))
         click.echo(files)
-    if worth == "bad":
-        raise ConfigError(" ".join([head, *why, "What was made is kept, to be looked at."]))
+    if grade == "fail":
+        raise ConfigError(" ".join([head, *why, "The files are kept for inspection."]))
     if not quiet:
         click.echo("\n".join([head, *(f"  * {sentence}" for sentence in why)]))
 
 
 def _table(result: Result) -> str:
-    """What the candidates are worth, in a few columns."""
+    """Cost, errors and bulk properties of the candidates."""
+    from mixserver.cli.tables import text_table
+    from mixserver.distill.results import JUDGED_BLEND
+
     kinds = {errors.of for one in result.candidates for errors in one.errors}
     hot = sorted((of for of in kinds if of.startswith("hot")), key=lambda of: (len(of), of))
-    head = ["", "µs/atom", *(f"F {of}" for of in hot), "V (Å³)", "C11 C12 C44 (GPa)", "ghost 4 Å"]
-    seen = result.portrait
+    head = [
+        "",
+        "µs/atom",
+        *(f"F {of}" for of in hot),
+        "V (Å³)",
+        "C11 C12 C44 (GPa)",
+        f"ghost {JUDGED_BLEND:g} Å",
+    ]
+    seen = result.bulk
     rows = [
         [
             f"expensive: {result.expensive}",
@@ -90,25 +100,18 @@ def _table(result: Result) -> str:
         ]
     ]
     for one in (*result.candidates, *result.sweep):
-        portrait, ghost = one.portrait, one.ghost(4.0)
+        bulk, ghost = one.bulk, one.ghost(JUDGED_BLEND)
         forces = [one.forces(of) for of in hot]
         rows.append(
             [
                 one.label + (" (recommended)" if one.label == result.recommended else ""),
                 "-" if one.microseconds is None else f"{one.microseconds:.1f}",
                 *("-" if force is None else f"{force:.3f}" for force in forces),
-                "-" if portrait is None else f"{portrait.volume:.4f}",
-                " ".join(f"{c:.1f}" for c in portrait.cubic)
-                if portrait is not None and portrait.cubic
+                "-" if bulk is None else f"{bulk.volume:.4f}",
+                " ".join(f"{c:.1f}" for c in bulk.cubic)
+                if bulk is not None and bulk.cubic
                 else "-",
                 "-" if ghost is None else f"{ghost.largest:.4f}",
             ]
         )
-    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at == 0 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [head, *rows]
-    )
+    return text_table(head, rows)

@@ -1,4 +1,4 @@
-"""`mixserver drift`: whether runs conserved their energy."""
+"""`mixserver drift`: drift and fluctuation of the conserved quantity of runs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def drift(runs: tuple[Path, ...], skip: float, alone: bool, as_json: bool) -> No
 
     RUNS are folders like CASE/runs/0001. A run that continues others is joined with them, up to
     the step at which it continues. Drift in µeV/atom/ps, from a line through it, and the
-    fluctuation about that line in µeV/atom. Work that updates of lambda did is taken off.
+    fluctuation about that line in µeV/atom. The work done by updates of lambda is subtracted.
     """
     import msgspec
 
+    from mixserver.analysis.drift import energy_drift
+    from mixserver.cli.tables import text_table
     from mixserver.config import load_case
-    from mixserver.record.drift import drift_of
-    from mixserver.record.runs import chain
-    from mixserver.reference import read_reference
+    from mixserver.server.reference.structure import read_reference
+    from mixserver.server.runs import run_chain
 
     found = {
-        str(run): drift_of(
-            [run] if alone else chain(run), len(read_reference(load_case(run))[0]), skip=skip
+        str(run): energy_drift(
+            [run] if alone else run_chain(run), len(read_reference(load_case(run))[0]), skip=skip
         )
         for run in runs
     }
@@ -46,12 +47,17 @@ def drift(runs: tuple[Path, ...], skip: float, alone: bool, as_json: bool) -> No
         f"{name} ({one.runs[0]} to {one.runs[-1]})" if len(one.runs) > 1 else name
         for name, one in found.items()
     ]
-    width = max(map(len, names))
-    heads = "".join(f"  {head:>9}" for head in ("drift", "error", "rms", "work"))
-    click.echo(f"{'run':<{width}}  {'ps':>7}  {'K':>6}{heads}")
-    for name, one in zip(names, found.values(), strict=True):
-        click.echo(
-            f"{name:<{width}}  {one.picoseconds:7.2f}  {one.temperature:6.0f}  {one.drift:z9.3f}  "
-            f"{one.error:9.3f}  {one.fluctuation:9.3f}  {one.work:z9.1f}"
+    rows = [
+        (
+            name,
+            f"{one.picoseconds:.2f}",
+            f"{one.temperature:.0f}",
+            f"{one.drift:z.3f}",
+            f"{one.error:.3f}",
+            f"{one.fluctuation:.3f}",
+            f"{one.work:z.1f}",
         )
+        for name, one in zip(names, found.values(), strict=True)
+    ]
+    click.echo(text_table(("run", "ps", "K", "drift", "error", "rms", "work"), rows))
     click.echo("drift, its error: µeV/atom/ps; rms about the line, work: µeV/atom")

@@ -1,4 +1,4 @@
-"""Where events go: all of them as JSON lines into a file, the serious ones to the terminal too."""
+"""Logging: all events as JSON lines to a file, warnings and errors to the terminal too."""
 
 from __future__ import annotations
 
@@ -13,48 +13,52 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 
-def configure(file: Path | None, *, verbose: bool = False) -> None:
-    """Set up logging for this process. A log that cannot be written never ends what it is about.
+def configure(file: Path | None, *, verbose: bool = False, as_json: bool = False) -> None:
+    """Set up logging for this process. A log that cannot be written does not end the run.
 
     Args:
         file: gets every event of level INFO and above as a JSON line; None for no file.
         verbose: show INFO on the terminal as well, not only warnings.
+        as_json: show every event of level INFO and above on the terminal, as JSON lines.
 
     Raises:
         OSError: the file cannot be opened.
     """
-    # not buffered: what a full disk did not take must not fail again when the file is closed
+    # unbuffered: a write that failed on a full disk must not fail again when the file is closed
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     handle = os.open(file, flags, 0o666) if file else None
-    shown = logging.INFO if verbose else logging.WARNING
-    as_json = structlog.processors.JSONRenderer(default=str)
-    as_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    terminal = _Forgiving(sys.stderr)
+    shown = logging.INFO if verbose or as_json else logging.WARNING
+    json_line = structlog.processors.JSONRenderer(default=str)
+    # 0: no padding of events; the argument's name depends on structlog's version. Tracebacks are
+    # text already, of which older versions warn unless the formatter is the plain one
+    as_text = structlog.dev.ConsoleRenderer(
+        0, colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    terminal = _UnbreakableStream(sys.stderr)
     complained = torn = False
 
     def to_file(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
         nonlocal complained, torn
         if handle is not None:
-            line = str(as_json(logger, name, dict(event))) + "\n"
+            line = str(json_line(logger, name, dict(event))) + "\n"
             data = ("\n" if torn else "").encode() + line.encode("utf-8", "backslashreplace")
-            why = "no room for more"
+            why = "no space left"
             try:
                 torn = os.write(handle, data) < len(data)
             except OSError as problem:
                 torn, why = True, problem.strerror or str(problem)
-            if torn and not complained:  # once is enough: it goes on when there is room again
-                terminal.write(f"{file} lacks lines: {why}\n")
+            if torn and not complained:  # reported once; logging continues when there is space
+                terminal.write(f"{file} is incomplete: {why}\n")
                 complained = True
         return event
 
     def to_terminal(logger: WrappedLogger, name: str, event: EventDict) -> Any:
         if logging.getLevelNamesMapping().get(name.upper(), 0) < shown:
             raise structlog.DropEvent
-        return as_text(logger, name, event)
+        return (json_line if as_json else as_text)(logger, name, event)
 
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S"),
             structlog.processors.format_exc_info,
@@ -67,7 +71,7 @@ def configure(file: Path | None, *, verbose: bool = False) -> None:
     )
 
 
-class _Forgiving:
+class _UnbreakableStream:
     """A text stream whose reader may have gone, or whose disk may be full."""
 
     def __init__(self, stream: TextIO) -> None:

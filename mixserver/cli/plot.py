@@ -1,4 +1,4 @@
-"""`mixserver plot`: pictures of a run."""
+"""`mixserver plot`: plots of a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import click
 def plot(run: Path, output: Path | None, alone: bool) -> None:
     """Draw RUN, and the runs it continues, into a PNG.
 
-    Times per evaluation, sizes of the regions, how far the models are apart, temperature.
+    Times per evaluation, sizes of the regions, differences of the models, temperature.
     """
-    from mixserver.record.plots import draw
-    from mixserver.record.runs import chain
+    from mixserver.analysis.plots import draw
+    from mixserver.server.runs import run_chain
 
-    click.echo(draw([run] if alone else chain(run), output or run / "mixserver.png"))
+    click.echo(draw([run] if alone else run_chain(run), output or run / "mixserver.png"))

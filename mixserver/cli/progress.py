@@ -1,38 +1,43 @@
-"""The progress of a run: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+import structlog
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mixserver.ipi_output import PropertiesTail
-from mixserver.launch import Run
-from mixserver.record.report import Report
+from mixserver.ipi.output import PropertiesTail
+from mixserver.server.launch import Run
+from mixserver.server.records.report import Report
+
+log = structlog.get_logger(__name__)
 
 _LINE_EVERY_S = 10.0
 
 
 class _Console(Console):
-    """A terminal that may go away: the run goes on, and its records are in files."""
+    """A terminal that may be closed: the run continues, and its records are in files."""
 
     def on_broken_pipe(self) -> None:
-        """Say nothing any more, instead of ending the program."""
+        """Print nothing more, instead of ending the program."""
         self.quiet = True
 
 
-async def show(runs: asyncio.Queue[Run], *, quiet: bool = False) -> None:
-    """Show a run as soon as there is one, until cancelled."""
+async def show(runs: asyncio.Queue[Run], *, quiet: bool = False, as_events: bool = False) -> None:
+    """Show a run as soon as it exists, until cancelled; as events of the log if asked."""
     run = await runs.get()
     if quiet:
         return
+    if as_events:
+        await _events(run, run.properties_tail())
+        return
     console = _Console(stderr=True)
-    file = run.folder / f"{run.ipi.prefix}.{run.ipi.properties}"
-    tail = PropertiesTail(file, run.ipi.columns)
+    tail = run.properties_tail()
     if console.is_terminal:
         await _bar(run, tail, console)
     else:
@@ -65,11 +70,11 @@ async def _bar(run: Run, tail: PropertiesTail, console: Console) -> None:
 
 
 async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
-    said = ("", -1.0)
+    printed = ("", -1.0)
     last = -_LINE_EVERY_S
     began = time.monotonic()
 
-    def say() -> None:
+    def print_line() -> None:
         step, words = _state(run, tail)
         console.print(
             f"{time.monotonic() - began:7.1f} s  {run.stage}  step {step:.0f}/{run.ipi.total_steps}"
@@ -82,17 +87,31 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
         while True:
             step, _ = _state(run, tail)
             now = time.monotonic()
-            if (run.stage != said[0]) or (now - last > _LINE_EVERY_S and step != said[1]):
-                say()
-                said, last = (run.stage, step), now
+            if (run.stage != printed[0]) or (now - last > _LINE_EVERY_S and step != printed[1]):
+                print_line()
+                printed, last = (run.stage, step), now
             await asyncio.sleep(0.5)
     finally:
-        if (run.stage, _state(run, tail)[0]) != said:
-            say()
+        if (run.stage, _state(run, tail)[0]) != printed:
+            print_line()
+
+
+async def _events(run: Run, tail: PropertiesTail) -> None:
+    while True:
+        step, _ = _state(run, tail)
+        evaluations = sum(run.service.parts.recorder.counts.values())
+        log.info(
+            "progress",
+            stage=run.stage,
+            step=int(step),
+            total_steps=run.ipi.total_steps,
+            evaluations=evaluations,
+        )
+        await asyncio.sleep(_LINE_EVERY_S)
 
 
 def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:
-    """The step, and what else there is to say, a line or two."""
+    """The step, and one or two lines about the state."""
     properties = tail.last()
     report = run.service.parts.recorder.latest
     evaluations = float(report.evaluation) if report else 0.0
@@ -121,5 +140,5 @@ def _words(kelvin: str, report: Report, *, mixed: bool) -> list[str]:
 
 
 def _ms(took: float | None) -> str:
-    """A time, or that the model was not asked."""
+    """A time, or "-" if the model was not evaluated."""
     return "-" if took is None else f"{took:.0f}"

@@ -1,4 +1,4 @@
-"""`mixserver region`: who would be core, blend and buffer."""
+"""`mixserver region`: preview of core, blend and buffer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import click
 @click.option(
     "--receptive-field",
     type=click.FloatRange(min=0.0),
-    help="Å of the expensive model, instead of asking a local worker.",
+    help="Å of the expensive model, in place of a local worker's own.",
 )
 def region(case: Path, output: Path, receptive_field: float | None) -> None:
     """Write the regions of CASE's structure as extxyz, for OVITO.
 
     Per atom: lambda (the expensive fraction), shell (3 core, 2 blend, 1 buffer, 0 bulk, -1 halo)
-    and seed. Starts the local workers where it must ask them: for the model's reach, and for a
-    criterion's values.
+    and seed. Starts local workers only if needed: for the model's receptive field, and for
+    values of a criterion.
 
     \b
     Example:
@@ -34,15 +34,11 @@ def region(case: Path, output: Path, receptive_field: float | None) -> None:
     """
     import asyncio
 
-    from mixserver.checks.regions import look
+    from mixserver.analysis.region_preview import preview_region
     from mixserver.cli.logs import configure
     from mixserver.config import load_case
 
     configure(None)
-    seen = asyncio.run(look(load_case(case), receptive_field=receptive_field))
+    seen = asyncio.run(preview_region(load_case(case), receptive_field=receptive_field))
     seen.write(output)
-    click.echo(
-        f"{output}: seeds {seen.seeds}, core {seen.core}, blend {seen.blend}, "
-        f"buffer {seen.buffer}, halo {seen.halo}, of {seen.atoms} atoms; "
-        f"{seen.clusters} cluster{'s' if seen.clusters != 1 else ''}"
-    )
+    click.echo(f"{output}: {seen}")

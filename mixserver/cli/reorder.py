@@ -1,4 +1,4 @@
-"""`mixserver reorder`: the structure with its atoms in i-PI's order."""
+"""`mixserver reorder`: write the structure with its atoms in i-PI's order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reorder(case: Path, output: Path, like: Path | None) -> None:
       mixserver reorder my_case -o my_case/ordered.xyz
       mixserver reorder my_case -o ordered.xyz --like other/init.xyz
     """
-    from mixserver.checks.reorder import as_text, reorder_case, write
+    from mixserver.analysis.reorder import as_text, reorder_case, write
     from mixserver.config import load_case
 
     found = reorder_case(load_case(case), like)

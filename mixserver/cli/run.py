@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from mixserver.cli.listener_options import listener_options
+
+if TYPE_CHECKING:
+    from mixserver.config import Case
 
 
 @click.command()
@@ -19,7 +26,7 @@ import click
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="Total steps, instead of what input.xml or RESTART says.",
+    help="Total steps, instead of the number in input.xml or RESTART.",
 )
 @click.option(
     "--runs",
@@ -27,14 +34,41 @@ import click
     metavar="DIR",
     help="Make this run's folder in DIR instead of CASE/runs.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the newest run if it was interrupted, else begin a new one.",
+)
+@click.option(
+    "--supervise",
+    is_flag=True,
+    help="Continue after crashes until all steps are made, and when started again.",
+)
+@click.option("--supervised", is_flag=True, hidden=True)
+@listener_options
+@click.option(
+    "--no-local", is_flag=True, help="Start no [[local]] workers; they come from elsewhere."
+)
 @click.option("--quiet", is_flag=True, help="No progress, only errors.")
+@click.option(
+    "--log-json",
+    is_flag=True,
+    help="Events on stderr as JSON lines, as in server.log, and progress as one of them.",
+)
 def run(
     case: Path,
     restart: bool,
     source: Path | None,
     steps: int | None,
     runs: Path | None,
+    resume: bool,
+    supervise: bool,
+    supervised: bool,
+    door: str | None,
+    keys: Path | None,
+    no_local: bool,
     quiet: bool,
+    log_json: bool,
 ) -> None:
     """Run CASE, a folder or its mix.toml, from beginning to end.
 
@@ -46,52 +80,122 @@ def run(
     Examples:
       mixserver run inputs/minimal
       mixserver run inputs/silicon_vacancy --restart --steps 2000
+      mixserver run inputs/silicon_vacancy --supervise
+      mixserver run inputs/silicon_vacancy --no-local --door ipc:///run/mixserver/door
     """
+    from mixserver.config import load_case
+    from mixserver.core.errors import ConfigError
+
+    if restart + resume + supervise + (source is not None) > 1:
+        raise ConfigError(
+            "--restart, --resume and --supervise find the file to continue from, --from names it: "
+            "give one"
+        )
+    loaded = load_case(case).with_runs(runs).with_workers_at(door, keys)
+    if no_local:
+        loaded = loaded.without_local_workers()
+    if supervise:
+        where = {"--runs": runs, "--door": door, "--keys": keys, "--no-local": no_local}
+        _supervise(loaded, steps, {**where, "--quiet": quiet, "--log-json": log_json})
+        return
+
+    def continued(before: Path | None = None) -> Path | None:
+        from mixserver.server.restart import restart_file, unfinished_file
+
+        if restart:
+            return restart_file(loaded.runs, before)
+        return unfinished_file(loaded.runs, steps, before) if resume else source
+
+    again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
+    if supervised:
+        again = "the supervised run continues from it"
+    try:
+        _run(loaded, continued, steps, quiet=quiet, log_json=log_json, again=again)
+    except ConfigError as error:
+        if not supervised:
+            raise
+        raise _Refused(str(error)) from error
+
+
+class _Refused(click.ClickException):
+    """Tells the supervisor that starting the run again would not help."""
+
+    exit_code = 78
+
+
+def _run(
+    case: Case,
+    continued: Callable[[Path | None], Path | None],
+    steps: int | None,
+    *,
+    quiet: bool,
+    log_json: bool,
+    again: str,
+) -> None:
+    """Run a case once; `continued` finds what it continues from, before the folder given."""
     import asyncio
 
+    from mixserver.cli.echo import echo_line
     from mixserver.cli.logs import configure
     from mixserver.cli.progress import show
-    from mixserver.cli.say import say
-    from mixserver.config import load_case
-    from mixserver.errors import ConfigError
-    from mixserver.launch import Run, install_stop, run_case
-    from mixserver.record.runs import new_run_folder, occupied
-    from mixserver.restarting import restart_file
+    from mixserver.server.launch import Run, on_stop_signals, run_case
+    from mixserver.server.restart import latest_state
+    from mixserver.server.runs import new_run_folder, run_lock
 
-    if restart and source is not None:
-        raise ConfigError("--restart finds the file to continue from, --from names it: give one")
-    loaded = load_case(case).with_runs(runs)
-    records = loaded.runs
-    if restart:
-        configure(None)
-        restart_file(records)  # refused before there is a folder
-    folder = new_run_folder(records)
-    configure(folder / "server.log")
+    configure(None, as_json=log_json)
+    continued(None)  # refused before a folder is made
+    folder = new_run_folder(case.runs)
+    configure(folder / "server.log", as_json=log_json)
 
     async def job() -> bool:
         shown: asyncio.Queue[Run] = asyncio.Queue()
         stop = asyncio.Event()
-        install_stop(asyncio.get_running_loop(), stop.set)
-        display = asyncio.create_task(show(shown, quiet=quiet))
+        on_stop_signals(asyncio.get_running_loop(), stop.set)
+        display = asyncio.create_task(show(shown, quiet=quiet, as_events=log_json))
         try:
-            await run_case(loaded, folder, stop=stop, restart=source, steps=steps, shown=shown)
+            await run_case(case, folder, stop=stop, restart=source, steps=steps, shown=shown)
         finally:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
         return stop.is_set()
 
-    with occupied(folder):
-        if restart:  # again: another run may have begun meanwhile
-            source = restart_file(records, before=folder)
+    with run_lock(folder):
+        source = continued(folder)  # again: another run may have begun in the meantime
         if source is not None and not quiet:
-            say(f"continuing from {source}")
+            echo_line(f"continuing from {source}")
         stopped = asyncio.run(job())
     if stopped:
-        if (folder / "RESTART").exists():
-            again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
-            say(f"stopped; i-PI's RESTART is in {folder}: {again}")
+        if latest_state(folder) is None:
+            echo_line("stopped before i-PI had made a step, so there is nothing to continue")
         else:
-            say("stopped before i-PI had written a RESTART")
+            echo_line(f"stopped; i-PI's RESTART is in {folder}: {again}")
         raise SystemExit(130)
     if not quiet:
-        say(f"done; results in {folder}: mixserver plot {folder}")
+        echo_line(f"done; results in {folder}: mixserver plot {folder}")
+
+
+def _supervise(case: Case, steps: int | None, given: Mapping[str, object]) -> None:
+    """Run a case with --supervise, and the other options that were given."""
+    import asyncio
+
+    from mixserver.cli.echo import echo_line
+    from mixserver.cli.logs import configure
+    from mixserver.server.launch import on_stop_signals
+    from mixserver.server.supervise import supervise
+
+    configure(None, as_json=bool(given["--log-json"]))
+    options = []
+    for name, value in given.items():
+        if value:
+            options += [name] if value is True else [name, str(value)]
+
+    async def job() -> bool:
+        stop = asyncio.Event()
+        on_stop_signals(asyncio.get_running_loop(), stop.set)
+        return await supervise(case, options, steps=steps, stop=stop)
+
+    if not asyncio.run(job()):
+        echo_line("stopped; the same command continues")
+        raise SystemExit(130)
+    if not given["--quiet"]:
+        echo_line(f"all steps are made; results in {case.runs}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mixserver.cli.listener_options import listener_options
+
 
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
@@ -14,7 +16,7 @@ import click
     "earlier",
     metavar="RUN",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Continue the run in this folder: with its models and settings, and what it remembers.",
+    help="Continue the run in this folder: with its models, settings and region state.",
 )
 @click.option(
     "--runs",
@@ -22,10 +24,21 @@ import click
     metavar="DIR",
     help="Make the folder of records in DIR instead of CASE/runs.",
 )
+@listener_options
 @click.option("--dry-run", is_flag=True, help="Read and build everything, open nothing.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
-def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, quiet: bool) -> None:
-    """Answer i-PI's force requests as CASE says, until i-PI says EXIT.
+@click.option("--log-json", is_flag=True, help="Events on stderr as JSON lines, as in server.log.")
+def serve(
+    case: Path,
+    earlier: Path | None,
+    runs: Path | None,
+    door: str | None,
+    keys: Path | None,
+    dry_run: bool,
+    quiet: bool,
+    log_json: bool,
+) -> None:
+    """Answer i-PI's force requests for CASE until i-PI sends EXIT.
 
     Start i-PI from a RESTART or checkpoint of RUN if you give one.
 
@@ -39,47 +52,49 @@ def serve(case: Path, earlier: Path | None, runs: Path | None, dry_run: bool, qu
     import shutil
     import tempfile
 
-    from mixserver.build import build
+    from mixserver.cli.echo import echo_line
     from mixserver.cli.logs import configure
-    from mixserver.cli.say import say
     from mixserver.config import load_case
-    from mixserver.launch import install_stop
-    from mixserver.record.runs import new_run_folder, occupied
-    from mixserver.restarting import origin, refuse_other_settings
-    from mixserver.service import Service
+    from mixserver.server.build import build
+    from mixserver.server.launch import on_stop_signals
+    from mixserver.server.restart import check_same_settings, restart_origin
+    from mixserver.server.runs import new_run_folder, run_lock
+    from mixserver.server.service import Service
+    from mixserver.server.status.reporting import status_available
+    from mixserver.server.status.snapshot import Snapshots
 
-    loaded = load_case(case).with_runs(runs)
+    loaded = load_case(case).with_runs(runs).with_workers_at(door, keys)
     if earlier is not None:
-        refuse_other_settings(earlier, loaded.config)
+        check_same_settings(earlier, loaded.config)
     if dry_run:
         configure(None)
-        with tempfile.TemporaryDirectory() as nowhere:
-            parts = build(loaded, Path(nowhere), earlier=earlier)
+        with tempfile.TemporaryDirectory() as scratch:
+            parts = build(loaded, Path(scratch), earlier=earlier)
             parts.recorder.close()
-        say(f"{loaded.file}: {len(parts.topology)} atoms, everything fits together")
+        echo_line(f"{loaded.file}: {len(parts.topology)} atoms, no errors found")
         return
     folder = new_run_folder(loaded.runs)
-    configure(folder / "server.log", verbose=not quiet)
-    shutil.copyfile(loaded.file, folder / "mix.toml")  # what a restart is compared with
+    configure(folder / "server.log", verbose=not quiet, as_json=log_json)
+    shutil.copyfile(loaded.file, folder / "mix.toml")  # a restart is compared with it
 
     async def job() -> None:
-        begun_with = None if earlier is None else origin(earlier, folder)
-        parts = build(loaded, folder, earlier=earlier, begun_with=begun_with)
+        restarted_from = None if earlier is None else restart_origin(earlier, folder)
+        parts = build(loaded, folder, earlier=earlier, restarted_from=restarted_from)
         parts.models.write()
         service = Service(parts)
-        async with service.doors():
-            say(f"workers connect to {parts.door.address}; records in {folder}")
+        async with service.listening(), status_available(Snapshots(service, loaded, folder)):
+            echo_line(f"workers connect to {parts.listener.address}; records in {folder}")
             await service.serve()
 
     async def stoppable() -> None:
         task = asyncio.create_task(job())
-        install_stop(asyncio.get_running_loop(), task.cancel)
+        on_stop_signals(asyncio.get_running_loop(), task.cancel)
         await task
 
     try:
-        with occupied(folder):
+        with run_lock(folder):
             asyncio.run(stoppable())
     except asyncio.CancelledError:
-        say("stopped")
+        echo_line("stopped")
         raise SystemExit(130) from None
-    say(f"i-PI said EXIT; records in {folder}")
+    echo_line(f"i-PI sent EXIT; records in {folder}")

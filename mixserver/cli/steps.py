@@ -1,4 +1,4 @@
-"""The progress of work in named steps: bars on a terminal, lines elsewhere."""
+"""Progress of work in named steps: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 Show = Callable[[str, int, int], None]
-"""Told (step, done, total); a total of 0 is not known."""
+"""Called with (step, done, total); a total of 0 is unknown."""
 
 _LINE_EVERY_S = 10.0
 
@@ -58,10 +58,9 @@ def _lines(console: Console) -> Show:
     last: dict[str, float] = {}
 
     def show(step: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if step in last and (done < total or not total) and now - last[step] < _LINE_EVERY_S:
-            return
-        if step in last and last[step] == float("inf"):
+        now, unfinished = time.monotonic(), done < total or not total
+        pause = _LINE_EVERY_S if unfinished else 0.0
+        if now < last.get(step, -pause) + pause:
             return
         last[step] = float("inf") if 0 < total <= done else now
         console.print(

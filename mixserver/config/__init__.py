@@ -1,28 +1,32 @@
-"""mix.toml: its tables as typed values (`tables`), and how they are read and checked (`load`)."""
+"""mix.toml: its tables as typed values (`schema`), and how they are read and checked (`load`)."""
 
 from mixserver.config.load import Case, Channel, load_case
-from mixserver.config.stock import stock_warning
-from mixserver.config.tables import (
+from mixserver.config.region_schema import (
     AtomSeeds,
-    Channels,
-    Config,
     CriterionSeeds,
     CylinderSeeds,
     Hysteresis,
-    Ipi,
-    Limits,
-    Local,
     Mixing,
-    Model,
-    Models,
-    Record,
     Region,
     SlabSeeds,
     SpeciesSeeds,
     SphereSeeds,
+)
+from mixserver.config.schema import (
+    Channels,
+    Config,
+    ExpensiveModel,
+    Ipi,
+    Limits,
+    Local,
+    Model,
+    Models,
+    Record,
+    Status,
     Upstream,
     Workers,
 )
+from mixserver.config.validation import stock_client_warning
 
 __all__ = [
     "AtomSeeds",
@@ -32,6 +36,7 @@ __all__ = [
     "Config",
     "CriterionSeeds",
     "CylinderSeeds",
+    "ExpensiveModel",
     "Hysteresis",
     "Ipi",
     "Limits",
@@ -44,8 +49,9 @@ __all__ = [
     "SlabSeeds",
     "SpeciesSeeds",
     "SphereSeeds",
+    "Status",
     "Upstream",
     "Workers",
     "load_case",
-    "stock_warning",
+    "stock_client_warning",
 ]

@@ -1,4 +1,4 @@
-"""Reading mix.toml: unknown keys, wrong types and contradictions are errors that name the cure."""
+"""Reads mix.toml; unknown keys, wrong types and inconsistent values are errors with their cure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from mixserver.config.contradictions import contradiction
-from mixserver.config.explain import explained
-from mixserver.config.tables import Config
-from mixserver.errors import ConfigError
+from mixserver.config.messages import explain_error
+from mixserver.config.schema import Config
+from mixserver.config.validation import validation_error
+from mixserver.core.errors import ConfigError
 
 Channel = Literal["mixed", "cheap", "correction"]
-"""What an address of i-PI is answered: the whole, or a part of it."""
+"""Which potential an address of i-PI receives: the mixed one, or a part of it."""
 
 _Root = TypeVar("_Root", bound=msgspec.Struct)
 
@@ -47,9 +47,32 @@ class Case:
         record = msgspec.structs.replace(self.config.record, folder=str(folder.absolute()))
         return replace(self, config=msgspec.structs.replace(self.config, record=record))
 
+    def with_workers_at(self, door: str | None, keys: Path | None = None) -> Case:
+        """The same case with another address for workers, or other keys; None leaves them.
+
+        Raises:
+            ConfigError: they and other settings contradict each other.
+        """
+        if door is None and keys is None:
+            return self
+        workers = self.config.workers
+        if door is not None:
+            workers = msgspec.structs.replace(workers, door=door)
+        if keys is not None:
+            workers = msgspec.structs.replace(workers, keys=str(keys.absolute()))
+        config = msgspec.structs.replace(self.config, workers=workers)
+        problem = validation_error(config)
+        if problem:
+            raise ConfigError(f"with workers at {workers.door}: {problem}")
+        return replace(self, config=config)
+
+    def without_local_workers(self) -> Case:
+        """The same case, but a run starts no workers: they come from elsewhere."""
+        return replace(self, config=msgspec.structs.replace(self.config, local=()))
+
     @property
     def channels(self) -> tuple[tuple[Channel, str], ...]:
-        """Who is answered what: every address where upstream listens, with its channel."""
+        """Every address where i-PI listens, with the channel that it receives."""
         upstream = self.config.upstream
         listed: dict[Channel, str | tuple[str, ...]] = {
             "mixed": upstream.address,
@@ -64,7 +87,7 @@ class Case:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where upstream listens, one or several."""
+        """The addresses where i-PI listens, one or several."""
         return tuple(address for _, address in self.channels)
 
 
@@ -72,19 +95,28 @@ def load_case(path: Path) -> Case:
     """Read a case: a folder that holds a mix.toml, or the file itself.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown key, a value of the wrong kind, values that
+        ConfigError: no such file, not TOML, an unknown key, a value of the wrong kind, values that
             contradict each other.
     """
-    file = path / "mix.toml" if path.is_dir() else path
+    file, text = read_settings(path, "mix.toml")
+    return Case(file.parent, file, parse(text, file.name))
+
+
+def read_settings(path: Path, name: str) -> tuple[Path, str]:
+    """A file of settings, which is given or has this name in the given folder; and its text.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = path / name if path.is_dir() else path
     try:
-        text = file.read_text(encoding="utf-8")
+        return file, file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"{file} cannot be read ({error.strerror}); give a case's folder or its mix.toml"
+            f"{file} cannot be read ({error.strerror}); give a {name} or its folder"
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text: {error}") from error
-    return Case(file.parent, file, parse(text, file.name))
 
 
 def parse(text: str, name: str = "mix.toml") -> Config:
@@ -93,14 +125,14 @@ def parse(text: str, name: str = "mix.toml") -> Config:
     Raises:
         ConfigError: as `load_case`.
     """
-    config = typed(text, name, Config)
-    problem = contradiction(config)
+    config = convert_toml(text, name, Config)
+    problem = validation_error(config)
     if problem:
         raise ConfigError(f"{name}: {problem}")
     return config
 
 
-def typed(text: str, name: str, root: type[_Root]) -> _Root:
+def convert_toml(text: str, name: str, root: type[_Root]) -> _Root:
     """Turn the text of a TOML file into the values of a root table.
 
     Args:
@@ -109,7 +141,7 @@ def typed(text: str, name: str, root: type[_Root]) -> _Root:
         root: a Struct of tables that forbid unknown fields.
 
     Raises:
-        ConfigError: no TOML, an unknown key, a value of the wrong kind.
+        ConfigError: not TOML, an unknown key, a value of the wrong kind.
     """
     try:
         tables = tomllib.loads(text)
@@ -118,4 +150,4 @@ def typed(text: str, name: str, root: type[_Root]) -> _Root:
     try:
         return msgspec.convert(tables, root)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{name}: {explained(str(error), root, tables)}") from error
+        raise ConfigError(f"{name}: {explain_error(str(error), root, tables)}") from error

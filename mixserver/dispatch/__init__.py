@@ -1,1 +1,1 @@
-"""Who is asked what: the job board, its policy, and the doors workers come in by. No physics."""
+"""Dispatch of jobs to workers: the scheduler, its policy, and the listeners. No physics."""

@@ -1,50 +1,55 @@
-"""Questions that belong together, and their answers. Knows nothing of workers or of jobs' fates."""
+"""Jobs that are submitted one by one and gathered together, each under a key of the caller's.
+
+Knows neither workers nor how a job is dispatched.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Hashable
+from typing import Any, Self
+
+import msgspec
 
 from mixserver.wire.worker import Evaluate, Result, Role
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A checked result, and how it came about."""
+class JobResult(msgspec.Struct, frozen=True):
+    """A validated result with its provenance."""
 
     result: Result
     worker: str
     waited_s: float
-    """From the question to its hand-out to this worker."""
+    """From submission to assignment to this worker."""
     took_s: float
-    """From the hand-out to the answer, on the server's clock."""
+    """From assignment to the result, on the server's clock."""
 
 
 class Batch:
-    """Questions on their way; leaving its context withdraws those that are not answered.
+    """Submitted jobs; leaving its context cancels those without a result.
 
-    Asking needs no task and no turn of the event loop: a job leaves within `ask` if a worker is
-    free, so whoever asks can go on with something else meanwhile.
+    Submitting needs no task and no turn of the event loop: a job is sent within `submit` if a
+    worker is idle, so the caller can go on with other work meanwhile.
 
     Args:
-        submit: takes a question for this batch and gives its number.
-        withdraw: takes a question back, by its number.
+        submit: takes a job for this batch and returns its number.
+        cancel: cancels a job by its number.
     """
 
     def __init__(
         self,
         submit: Callable[[Role, Evaluate, Batch], int],
-        withdraw: Callable[[int], None],
+        cancel: Callable[[int], None],
     ) -> None:
-        self.last_answer = 0.0
-        """When the newest reply came in, on the event loop's clock."""
+        self.last_result = 0.0
+        """When the latest result arrived, on the event loop's clock."""
+        self.spot_checks: dict[Role, bool] = {}
+        """Whether the jobs of a role are checked; kept by the dispatcher."""
         self._submit = submit
-        self._withdraw = withdraw
-        self._numbers: list[int] = []
-        self._missing = 0
-        self._replies: dict[int, Reply] = {}
+        self._cancel = cancel
+        self._numbers: dict[Hashable, int] = {}
+        self._pending = 0
+        self._results: dict[int, JobResult] = {}
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -52,50 +57,53 @@ class Batch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in self._numbers:
-            if number not in self._replies:
-                self._withdraw(number)
+        for number in self._numbers.values():
+            if number not in self._results:
+                self._cancel(number)
 
-    def ask(self, role: Role, evaluate: Evaluate) -> None:
-        """Ask a question; its job number is given here.
+    def submit(self, key: Hashable, role: Role, evaluate: Evaluate) -> None:
+        """Submit a job under a key; its job number is assigned here.
 
-        Its arrays are not copied and must not change until it is answered or withdrawn.
+        Its arrays are not copied and must not change until its result is there or it is cancelled.
 
         Raises:
-            NoWorkerError: there is no such role, or nothing is evaluated any more.
+            ValueError: a job with this key has been submitted and not gathered yet.
+            NoWorkerError: the role is not configured, or the dispatcher is closed.
         """
-        self._missing += 1  # the answer may come before `submit` returns
+        if key in self._numbers:
+            raise ValueError(f"the batch has a job with the key {key!r} already")
+        self._pending += 1  # the result may arrive before `submit` returns
         try:
-            self._numbers.append(self._submit(role, evaluate, self))
+            self._numbers[key] = self._submit(role, evaluate, self)
         except BaseException:
-            self._missing -= 1
+            self._pending -= 1
             raise
 
-    async def answers(self) -> list[Reply]:
-        """Wait for all that was asked since the last call; in the order of asking.
+    async def gather(self) -> dict[Any, JobResult]:
+        """Wait for all jobs submitted since the last call; results by key, in submission order.
 
         Raises:
-            BadInput: a question is at fault.
-            NoWorkerError: nobody is left for one (only under "stop"), or the dispatcher closed.
+            BadInput: a job is at fault.
+            NoWorkerError: no worker is left for one (only under "stop"), or the dispatcher closed.
         """
-        if self._missing and self._error is None:
+        if self._pending and self._error is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         if self._error is not None:
             raise self._error
-        numbers, self._numbers = self._numbers, []
-        return [self._replies.pop(number) for number in numbers]
+        numbers, self._numbers = self._numbers, {}
+        return {key: self._results.pop(number) for key, number in numbers.items()}
 
-    def answered(self, number: int, reply: Reply, now: float) -> None:
-        """Take in a reply."""
-        self._replies[number] = reply
-        self._missing -= 1
-        self.last_answer = now
-        if not self._missing:
+    def complete(self, number: int, result: JobResult, now: float) -> None:
+        """Called by the dispatcher: a job has its result."""
+        self._results[number] = result
+        self._pending -= 1
+        self.last_result = now
+        if not self._pending:
             self._wake()
 
-    def failed(self, error: Exception) -> None:
-        """Take in that a question will not be answered; the first error counts."""
+    def fail(self, error: Exception) -> None:
+        """Called by the dispatcher: a job will have no result. The first error counts."""
         if self._error is None:
             self._error = error
             self._wake()

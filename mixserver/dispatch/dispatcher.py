@@ -1,131 +1,124 @@
-"""The asyncio shell around the board: asks workers, checks what they say, keeps the time.
+"""The asyncio shell around the scheduler: sends jobs to workers, validates results, keeps time.
 
-Knows doors only by their protocol, and decides nothing: the board does.
+Decides nothing: the scheduler does. Knows listeners by their protocol only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import msgspec
 import structlog
 
-from mixserver.dispatch import check
-from mixserver.dispatch.actions import (
-    Action,
-    Assign,
-    Drop,
-    Finish,
-    GiveUp,
-    Hung,
-    Lost,
-    Paused,
-    Submitted,
-    TakeIn,
-    Tick,
-    TurnAway,
-    Withdrawn,
-)
-from mixserver.dispatch.batch import Batch, Reply
-from mixserver.dispatch.board import Board, Stimulus
-from mixserver.dispatch.events import Answered, Door, Event, Failed, Joined
-from mixserver.dispatch.numbers import job_numbers
+from mixserver.core.errors import NoWorkerError
+from mixserver.dispatch.batch import Batch, JobResult
+from mixserver.dispatch.combined_jobs import HOLD_S, HeldJobs
+from mixserver.dispatch.event_log import EventLogger
+from mixserver.dispatch.listener_group import ListenerGroup
+from mixserver.dispatch.model_cards import ModelCards
 from mixserver.dispatch.policy import Policy
-from mixserver.dispatch.telling import Teller
-from mixserver.dispatch.views import WorkerView, view
-from mixserver.errors import BadInput, NoWorkerError
-from mixserver.wire.worker import Evaluate, ModelCard, Role
+from mixserver.dispatch.scheduling.actions import (
+    AcceptWorker,
+    Action,
+    AssignJob,
+    CompleteJob,
+    DropWorker,
+    FailJob,
+    JobCancelled,
+    RejectWorker,
+    ServerPaused,
+    Tick,
+    WorkerHung,
+    WorkerLost,
+)
+from mixserver.dispatch.scheduling.assignment import idle_workers
+from mixserver.dispatch.scheduling.events import (
+    FailureReceived,
+    Listener,
+    ResultReceived,
+    WorkerEvent,
+)
+from mixserver.dispatch.scheduling.scheduler import Scheduler, SchedulerEvent
+from mixserver.dispatch.submitted_jobs import SubmittedJob, SubmittedJobs
+from mixserver.dispatch.tally import Tally
+from mixserver.dispatch.transition_log import PER_JOB, Transition, TransitionLog
+from mixserver.dispatch.validation import result_error, strongest_force_error
+from mixserver.dispatch.views import DispatchView, JobView, WorkerView, dispatch_view
+from mixserver.wire.worker import STOCK_CLIENT, Evaluate, ModelCard, Role
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Question:
-    role: Role
-    evaluate: Evaluate
-    batch: Batch
-    asked: float
-    handed: dict[str, float] = field(default_factory=dict)
-    """When it was handed to which worker."""
-
-
 class Dispatcher:
-    """Has questions answered by whichever workers are there.
+    """Evaluates jobs on the workers that are connected.
 
     Args:
         policy: the rules.
-        doors: where workers come in; opened and closed with the dispatcher.
+        listeners: where workers connect; opened and closed with the dispatcher.
         clock: seconds that never go backwards; the event loop's by default.
     """
 
     def __init__(
         self,
         policy: Policy,
-        doors: Sequence[Door],
+        listeners: Sequence[Listener],
         *,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.on_hung: Callable[[str, str], None] | None = None
-        """Called with a worker's name and process ("HOST:PID") once it will never answer."""
+        """Called with the name and process ("HOST:PID") of a worker that will never return."""
         self._policy = policy
-        self._doors = tuple(doors)
-        self._board = Board(policy)
-        self._door_of: dict[str, Door] = {}
-        self._joins: tuple[str, Door] | None = None
-        """Who wants to join just now, and by which door."""
-        self._questions: dict[int, _Question] = {}
-        self._numbers = job_numbers()
-        self._todo: deque[Stimulus] = deque()
-        self._busy = False
-        self._joining: dict[Role, set[asyncio.Future[ModelCard]]] = {r: set() for r in policy.roles}
+        self._listeners = ListenerGroup(listeners)
+        self._scheduler = Scheduler(policy)
+        self._jobs = SubmittedJobs(policy.audit)
+        self._held = HeldJobs(policy.batch_sites)
+        self._holding: asyncio.TimerHandle | None = None
+        self._cards = ModelCards()
+        self._pending: deque[SchedulerEvent] = deque()
+        self._handling = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended = "the dispatcher is not open"
-        self._now = clock
+        self._closed = "the dispatcher is not open"
+        """Why nothing can be submitted, while there is no loop."""
+        self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._looked = 0.0
-        self._teller = Teller(policy, self._cure)
+        self._tick_s, self._last_tick = policy.tick_s, 0.0
+        self._transitions = TransitionLog()
+        self._tally = Tally()
+        self._logger = EventLogger(policy, self._listeners.start_command)
 
     async def open(self) -> None:
-        """Open the doors.
+        """Open the listeners.
 
         Raises:
-            ConfigError: an address is in use or none; nothing is left open.
+            ConfigError: an address is malformed or in use; no listener is left open.
         """
         self._loop = asyncio.get_running_loop()
-        self._now = self._now or self._loop.time
-        self._looked = self._now()
-        async with contextlib.AsyncExitStack() as opened:
-            for door in self._doors:
-                await door.open(self._report)
-                opened.push_async_callback(door.close, "another door could not be opened")
-            opened.pop_all()
+        self._clock = self._clock or self._loop.time
+        self._last_tick = self._clock()
+        await self._listeners.open(self._report)
         self._tick()
-        log.info("doors open", addresses=[door.address for door in self._doors])
+        log.info("listening for workers", addresses=self._listeners.addresses)
 
     async def close(self, reason: str) -> None:
-        """Say goodbye to every worker; whoever waits for an answer gets `NoWorkerError`."""
+        """Say goodbye to every worker; pending batches raise `NoWorkerError`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
         error = NoWorkerError(f"nothing is evaluated any more: {reason}")
-        for number in list(self._questions):
-            question = self._questions.pop(number)
-            self._feed(Withdrawn(number))
-            question.batch.failed(error)
-        for futures in self._joining.values():
-            for future in futures:
-                _fail(future, error)
+        for number, job in self._jobs.take_all():
+            self._feed(JobCancelled(number))
+            if job.batch is not None:
+                job.batch.fail(error)
+        self._cards.fail(error)
         self._loop = None
-        self._ended = str(error)
-        async with contextlib.AsyncExitStack() as closing:  # each, though another fails
-            for door in reversed(self._doors):
-                closing.push_async_callback(door.close, reason)
+        self._closed = str(error)
+        await self._listeners.close(reason)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -139,181 +132,196 @@ class Dispatcher:
     ) -> None:
         await self.close("the server ends" if error is None else f"the server ends: {error}")
 
-    async def run(self, questions: Sequence[tuple[Role, Evaluate]]) -> list[Reply]:
-        """Have questions answered, all at once.
+    async def run(self, jobs: Sequence[tuple[Role, Evaluate]]) -> list[JobResult]:
+        """Evaluate jobs, all at once.
 
         Args:
-            questions: who is to evaluate what. Job numbers are given here; arrays are not copied
-                and must not change until this returns.
+            jobs: what is evaluated by which role. Job numbers are assigned here; arrays are not
+                copied and must not change until this returns.
 
         Returns:
-            One reply per question, in the same order.
+            One result per job, in the same order.
 
         Raises:
-            BadInput: a question is at fault; the others are withdrawn.
-            NoWorkerError: nobody is left for one (only under "stop"), or the dispatcher closed.
+            BadInput: a job is at fault; the others are cancelled.
+            NoWorkerError: no worker is left for one (only under "stop"), or the dispatcher closed.
         """
-        for role, _ in questions:
-            self._known(role)
+        for role, _ in jobs:
+            self._check_role(role)
         with self.batch() as batch:
-            for role, evaluate in questions:
-                batch.ask(role, evaluate)
-            return await batch.answers()
+            for index, (role, evaluate) in enumerate(jobs):
+                batch.submit(index, role, evaluate)
+            return list((await batch.gather()).values())
 
     def batch(self) -> Batch:
-        """Questions that are asked one after the other and answered together; see `Batch`."""
-        self._running()
-        return Batch(self._submit, self._withdraw)
-
-    def _submit(self, role: Role, evaluate: Evaluate, batch: Batch) -> int:
-        asked = self._time()
-        self._known(role)
-        number = next(self._numbers)
-        numbered = msgspec.structs.replace(evaluate, job=number)
-        self._questions[number] = _Question(role, numbered, batch, asked)
-        self._feed(Submitted(number, role, evaluate.stream))
-        return number
-
-    def _withdraw(self, number: int) -> None:
-        if self._questions.pop(number, None) is not None:
-            self._feed(Withdrawn(number))
+        """Jobs that are submitted one by one and gathered together; see `Batch`."""
+        self._check_open()
+        return Batch(self._submit, self._cancel)
 
     async def card(self, role: Role) -> ModelCard:
-        """What the model of a role says of itself; waits for the first worker of the role.
-
-        The card outlives its worker: all workers of a role have the same model.
+        """The model card of a role; waits for the first worker of the role.
 
         Raises:
-            NoWorkerError: none came (only under "stop"), or the dispatcher closed.
+            NoWorkerError: none joined (only under "stop"), or the dispatcher closed.
         """
-        loop = self._running()
-        self._known(role)
-        if (card := self._board.card(role)) is not None:
-            return card
-        future: asyncio.Future[ModelCard] = loop.create_future()
-        self._joining[role].add(future)
+        self._check_open()
+        self._check_role(role)
+        stop = self._policy.when_none == "stop"
         try:
-            stop = self._policy.when_none == "stop"
-            async with asyncio.timeout(self._policy.first_worker_s if stop else None):
-                return await future
+            return await self._cards.wait(role, self._policy.first_worker_s if stop else None)
         except TimeoutError:
-            raise self._nobody(self._board.nobody(role), role) from None
-        finally:
-            self._joining[role].discard(future)
+            raise self._no_worker(self._scheduler.no_worker_message(role), role) from None
 
     def workers(self) -> list[WorkerView]:
-        """Every worker there is, for a display."""
-        now = self._time()
-        return [view(name, place, now) for name, place in self._board.places.items()]
+        """Every accepted worker, for a display."""
+        return list(self.view().workers)
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def view(self) -> DispatchView:
+        """All workers and roles, for a display."""
+        return dispatch_view(self._scheduler, self._tally, self._doing, self._now())
+
+    def transitions(self, *, worker: str | None = None, job: int | None = None) -> list[Transition]:
+        """The latest decisions about a worker or a job, or all, oldest first."""
+        return self._transitions.select(worker=worker, job=job)
+
+    def check_deadlines(self) -> None:
+        """Look for silent and overdue workers; happens regularly by itself."""
+        self._feed(Tick())
+
+    def _doing(self, worker: str, number: int | None) -> JobView | None:
+        job = None if number is None else self._jobs.get(number)
+        if job is None or worker not in job.assigned:
+            return None
+        busy_s = self._now() - job.assigned[worker]
+        return JobView(len(job.evaluate.positions), job.evaluate.stream, busy_s)
+
+    def _submit(self, role: Role, evaluate: Evaluate, batch: Batch) -> int:
+        now = self._now()
+        self._check_role(role)
+        event = self._jobs.submit(role, evaluate, batch, now)
+        checked = self._jobs[event.job].check is not None
+        if checked or not self._held.hold(role, evaluate, event.job, self._cards.get(role)):
+            self._feed(event)
+        elif self._holding is None and self._loop is not None:
+            self._holding = self._loop.call_later(HOLD_S, self._submit_held)
+        return event.job
+
+    def _submit_held(self) -> None:
+        """Submit the jobs that have waited for others."""
+        self._holding = None
+        idle = len(idle_workers("expensive", self._scheduler.workers))
+        for numbers in self._held.take(idle):
+            event = self._jobs.combine(numbers, self._now())
+            if event is not None:
+                self._feed(event)
+
+    def _cancel(self, number: int) -> None:
+        if (unwanted := self._jobs.cancel(number)) is not None:
+            self._feed(JobCancelled(unwanted))
+
+    def _check_open(self) -> None:
         if self._loop is None:
-            raise NoWorkerError(self._ended)
-        return self._loop
+            raise NoWorkerError(self._closed)
 
-    def _known(self, role: Role) -> None:
+    def _check_role(self, role: Role) -> None:
         if role not in self._policy.roles:
             raise NoWorkerError(f"no {role} model is configured; mix.toml lacks [models.{role}]")
 
-    def _time(self) -> float:
-        self._running()
-        return self._now() if self._now is not None else 0.0
+    def _now(self) -> float:
+        self._check_open()
+        return self._clock() if self._clock is not None else 0.0
 
     def _tick(self) -> None:
-        # first of all: whatever goes wrong below, the clock goes on
-        self._timer = self._running().call_later(self._policy.tick_s, self._tick)
-        self.look_round()
+        if self._loop is not None:
+            # rescheduled first: whatever fails below, the timer goes on
+            self._timer = self._loop.call_later(self._tick_s, self._tick)
+            self.check_deadlines()
 
-    def look_round(self) -> None:
-        """Notice who is silent and who is late; the dispatcher does so by itself all the time."""
-        self._feed(Tick())
-
-    def _report(self, door: Door, event: Event) -> None:
-        """What the doors call."""
-        if isinstance(event, Joined):
-            self._joins = event.worker, door
-        elif self._door_of.get(event.worker) is not door:
+    def _report(self, listener: Listener, event: WorkerEvent) -> None:
+        """Called by the listeners."""
+        if not self._listeners.admits(listener, event):
             return
-        elif isinstance(event, Answered):
-            question = self._questions.get(event.result.job)
-            if question is not None and (wrong := check.fault(question.evaluate, event.result)):
-                wrong = f"worker {event.worker} {wrong} for job {event.result.job}"
-                event = Failed(event.worker, event.result.job, "worker", wrong)
+        if isinstance(event, ResultReceived):
+            job = self._jobs.get(event.result.job)
+            if job is not None:
+                event = self._validated(event, job)
         self._feed(event)
 
-    def _door_of_newcomer(self, worker: str) -> Door:
-        if self._joins is not None and self._joins[0] == worker:
-            return self._joins[1]
-        return self._door_of[worker]
+    def _validated(
+        self, event: ResultReceived, job: SubmittedJob
+    ) -> ResultReceived | FailureReceived:
+        """The event, or what is wrong with its result."""
+        worker, result = event.worker, event.result
+        state = self._scheduler.workers.get(worker)
+        symmetric = state is not None and state.card.engine != STOCK_CLIENT
+        if error := result_error(job.evaluate, result, symmetric=symmetric):
+            error = f"worker {worker} {error} for job {result.job}"
+            return FailureReceived(worker, result.job, "worker", error)
+        if error := strongest_force_error(result):
+            return FailureReceived(worker, result.job, "input", f"it {error}", result)
+        return event
 
-    def _feed(self, event: Stimulus) -> None:
-        """Tell the board, and do what it says. Doors may report while that is being done."""
-        self._todo.append(event)
-        if self._busy or self._loop is None:
+    def _feed(self, event: SchedulerEvent) -> None:
+        """Pass an event to the scheduler. Listeners may report more while it is handled."""
+        self._pending.append(event)
+        if self._handling or self._loop is None:
             return
-        self._busy = True
+        self._handling = True
         try:
-            while self._todo:
-                now, event = self._time(), self._todo.popleft()
-                late = now - self._looked - self._policy.tick_s
-                if late > self._policy.tick_s:  # this process stood still: judge no worker by it
-                    self._looked = now
-                    self._handle(Paused(late), now)
+            while self._pending:
+                now, event = self._now(), self._pending.popleft()
+                late = now - self._last_tick - self._tick_s
+                if late > self._tick_s:  # this process did not run: no worker's fault
+                    self._last_tick = now
+                    self._handle(ServerPaused(late), now)
                 if isinstance(event, Tick):
-                    self._looked = now
+                    self._last_tick = now
                 self._handle(event, now)
         finally:
-            self._busy = False
+            self._handling = False
 
-    def _handle(self, event: Stimulus, now: float) -> None:
-        for action in self._board.handle(event, now):
-            self._do(action, now)
-            if not isinstance(action, Assign | Finish):  # these come with every evaluation
-                self._teller.tell(action)
+    def _handle(self, event: SchedulerEvent, now: float) -> None:
+        for action in self._scheduler.handle(event, now):
+            self._carry_out(action, now)
+            if type(action) not in PER_JOB:
+                self._transitions.record(action, now)
+                self._tally.count(action)
+                self._logger.log(action)
 
-    def _do(self, action: Action, now: float) -> None:
+    def _carry_out(self, action: Action, now: float) -> None:
         match action:
-            case Assign(worker, job):
-                question = self._questions[job]
-                question.handed[worker] = now
-                self._door_of[worker].send(worker, question.evaluate)
-            case Finish(job, worker, result):
-                question = self._questions.pop(job)
-                handed = question.handed[worker]
-                reply = Reply(result, worker, handed - question.asked, now - handed)
-                question.batch.answered(job, reply, now)
-            case GiveUp(job, kind, reason):
-                question = self._questions.pop(job)
-                question.batch.failed(
-                    BadInput(reason) if kind == "input" else self._nobody(reason, question.role)
-                )
-            case TakeIn(worker, role, card):
-                self._door_of[worker] = self._door_of_newcomer(worker)
-                self._door_of[worker].welcome(worker)
-                for future in self._joining[role]:
-                    if not future.done():
-                        future.set_result(card)
-            case TurnAway(worker, reason):
-                self._door_of_newcomer(worker).drop(worker, reason)
-            case Drop(worker, reason):
-                self._door_of[worker].drop(worker, f"{reason}. Restart the worker to have it back.")
-            case Lost(worker) if worker not in self._board.places:
-                self._door_of.pop(worker, None)
-            case Hung(worker, process) if self.on_hung is not None:
+            case AssignJob(worker, number):
+                job = self._jobs[number]
+                job.assigned[worker] = now
+                self._transitions.append((now, "AssignJob", worker, number, ""))
+                self._listeners.send(worker, job.evaluate)
+            case CompleteJob(number, worker, result):
+                card = self._cards.get(self._jobs[number].role)
+                dtype = card.dtype if card is not None else ""
+                done, second = self._jobs.complete(number, worker, result, dtype, now)
+                self._tally.complete(worker, done.took_s)
+                self._transitions.append((now, "CompleteJob", worker, number, ""))
+                if second is not None:
+                    self._feed(second)
+            case FailJob(number, "no_worker", reason):
+                error = self._no_worker(reason, self._jobs[number].role)
+                self._jobs.give_up(number, reason, error, now)
+            case FailJob(number, _, reason):
+                history = self._transitions.describe(number)
+                for event in self._jobs.fail(number, reason, history, now):
+                    self._feed(event)
+            case AcceptWorker(worker, role, card):
+                self._listeners.accept(worker)
+                self._cards.add(role, card)
+            case RejectWorker(worker, reason):
+                self._listeners.reject(worker, reason)
+            case DropWorker(worker, reason):
+                self._listeners.drop(worker, f"{reason}. Restart the worker to have it back.")
+            case WorkerLost(worker) if worker not in self._scheduler.workers:
+                self._listeners.forget(worker)
+                self._tally.forget(worker)
+            case WorkerHung(worker, process) if self.on_hung is not None:
                 self.on_hung(worker, process)
 
-    def _nobody(self, reason: str, role: Role) -> NoWorkerError:
-        return NoWorkerError(f"{reason}. Start one with: {self._cure(role)}")
-
-    def _cure(self, role: Role) -> str:
-        addresses = " or ".join(d.address for d in self._doors if "://" in d.address) or "ADDRESS"
-        own = f"mixserver-worker ENGINE --server {addresses} --role {role}"
-        stock = [d.address for d in self._doors if getattr(d, "role", None) == role]
-        if not stock:
-            return own
-        return f"{own}, or a stock i-PI client at {' or '.join(stock)} (LAMMPS: fix ipi)"
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+    def _no_worker(self, reason: str, role: Role) -> NoWorkerError:
+        return NoWorkerError(f"{reason}. Start one with: {self._listeners.start_command(role)}")

@@ -1,19 +1,24 @@
-"""What a distillation found, as values that go into report.json and from there into the report.
+"""Results of a distillation, as values for report.json and the report.
 
-Units are in the names of the fields or beside them. What was not to be had is None; a number that
-could not be told is NaN. Knows no models.
+Units are in the names of the fields or beside them. Unavailable values are None; a number that
+could not be computed is NaN.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Final
 
 import msgspec
-from msgspec import inspect
 
-from mixserver.crystal.portrait import Portrait
-from mixserver.distill.descriptor import Descriptor
+from mixserver.analysis.bulk.properties import BulkProperties
+from mixserver.wire.descriptor import SnapDescriptor
+
+REPORTED_CORE: Final = 6.0
+"""Å, of the regions for which ghost forces are reported."""
+REPORTED_BLENDS: Final = (0.0, 4.0, 8.0)
+"""Å, their blend widths."""
+JUDGED_BLEND: Final = 4.0
+"""Å, the one of them by which potentials are judged and recommended."""
 
 
 class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,7 +37,7 @@ class Errors(_Value, frozen=True):
     virial: float
     """eV per atom."""
     structures: int = 0
-    """How many they are of; 0 if nobody said."""
+    """Number of structures; 0 if unknown."""
 
 
 class Ghost(_Value, frozen=True):
@@ -40,32 +45,32 @@ class Ghost(_Value, frozen=True):
 
     core: float
     blend: float
-    """Å; a blend of 0 is an abrupt end."""
+    """Å; 0 for no blend."""
     largest: float
     rms: float
     """eV/Å; the mean is over the atoms of the blend."""
 
 
 class Candidate(_Value, frozen=True):
-    """One cheap potential, and how it compares."""
+    """One cheap potential, and its comparison with the expensive model."""
 
     label: str
     """"constrained", "unconstrained", "no partition", a stock potential's name, "2J = 6, 5.5 Å"."""
-    descriptor: Descriptor | None = None
+    descriptor: SnapDescriptor | None = None
     """None for a potential that was not fitted here."""
     pair_functions: int = 0
     pair_cutoff: float = 0.0
     """Å."""
     coefficients: int = 0
-    """How many there are."""
+    """Number of coefficients."""
     constraints: int = 0
-    """How many of them are taken up by constraints."""
+    """Number of coefficients that constraints fix."""
     partition_weight: float = 0.0
     ridge: float = 0.0
     errors: tuple[Errors, ...] = ()
     """By kind of structure, of the test set."""
     ghosts: tuple[Ghost, ...] = ()
-    portrait: Portrait | None = None
+    bulk: BulkProperties | None = msgspec.field(default=None, name="portrait")
     microseconds: float | None = None
     """Per atom, with energies, one thread of this machine."""
     microseconds_error: float = 0.0
@@ -77,10 +82,10 @@ class Candidate(_Value, frozen=True):
     """Strain error of a sheared crystal with a spherical expensive inclusion, relative to the
     strain applied."""
     trouble: str = ""
-    """Why something is missing."""
+    """The reason why values are missing."""
 
     def forces(self, of: str) -> float | None:
-        """eV/Å, the error of forces of one kind of structure."""
+        """The error (eV/Å) of forces of one kind of structure."""
         return next((errors.forces for errors in self.errors if errors.of == of), None)
 
     def ghost(self, blend: float) -> Ghost | None:
@@ -89,7 +94,7 @@ class Candidate(_Value, frozen=True):
 
 
 class FrontPoint(_Value, frozen=True):
-    """One weight of the partition rows, and what came of it."""
+    """One weight of the partition rows, with the errors of its fit."""
 
     weight: float
     forces: float
@@ -100,7 +105,7 @@ class FrontPoint(_Value, frozen=True):
 
 
 class Parity(_Value, frozen=True):
-    """Expensive against cheap, for the pictures; of the test set."""
+    """Expensive and cheap values of the test set, for the parity plots."""
 
     of: str
     energy: tuple[list[float], list[float]]
@@ -111,21 +116,21 @@ class Parity(_Value, frozen=True):
     """eV per atom."""
 
 
-class Trial(_Value, frozen=True):
-    """The crystal in the cheap potential's own dynamics, after one fit."""
+class StabilityTest(_Value, frozen=True):
+    """MD of the crystal with the cheap potential, after one fit."""
 
     temperature: float
     """K."""
     ps: float
     """Of each trajectory."""
     broke: tuple[float | None, ...]
-    """ps, when an atom of each trajectory had left its site; None where all held."""
+    """ps, the time at which an atom left its site, per trajectory; None where none did."""
     frames: int = 0
-    """So many frames of that were labelled, and fitted next."""
+    """Number of frames of failures that were labelled and added to the training set."""
 
     @property
-    def held(self) -> int:
-        """How many trajectories did."""
+    def survived(self) -> int:
+        """Number of trajectories that did not break."""
         return sum(when is None for when in self.broke)
 
 
@@ -135,18 +140,18 @@ class Result(_Value, frozen=True):
     name: str
     elements: tuple[str, ...]
     expensive: str
-    """The model, as its worker calls it."""
+    """Name of the model, from its worker."""
     fingerprint: str
-    portrait: Portrait
+    bulk: BulkProperties = msgspec.field(name="portrait")
     """The expensive model's."""
     ghost_free: bool
-    """Whether partition rows could be had at all."""
+    """Whether partition rows were available."""
     candidates: tuple[Candidate, ...]
-    """The first is the one that was written."""
+    """The first is the written potential."""
     pinned: tuple[str, ...] = ()
-    """Of "lattice" and "elastic" those that exact constraints were to hold."""
-    trials: tuple[Trial, ...] = ()
-    """One after the other; the last is of the first candidate."""
+    """Of "lattice" and "elastic" those with exact constraints."""
+    trials: tuple[StabilityTest, ...] = ()
+    """In order; the last is of the first candidate."""
     front: tuple[FrontPoint, ...] = ()
     parity: tuple[Parity, ...] = ()
     """Of the first candidate."""
@@ -156,38 +161,9 @@ class Result(_Value, frozen=True):
     seconds: dict[str, float] = {}
     """Wall time of each step."""
     notes: tuple[str, ...] = ()
-    """What a reader must know: constraints that were redundant, structures that were left out."""
+    """Remarks for the reader: redundant constraints, structures that were left out."""
 
 
 def write_result(result: Result) -> bytes:
-    """As JSON, for people and programs. What is not finite is null: JSON has no such number."""
+    """As JSON. Non-finite numbers become null."""
     return msgspec.json.format(msgspec.json.encode(result), indent=1)
-
-
-def read_result(text: bytes) -> Result:
-    """The same from JSON. A null where a number must be is NaN again.
-
-    Raises:
-        msgspec.ValidationError: it is not of this version.
-        msgspec.DecodeError: it is no JSON.
-    """
-    return msgspec.convert(_numbers(msgspec.json.decode(text), inspect.type_info(Result)), Result)
-
-
-def _numbers(value: Any, kind: inspect.Type) -> Any:
-    """The value with NaN for null wherever the type wants a number and nothing else."""
-    match kind, value:
-        case inspect.FloatType(), None:
-            return math.nan
-        case inspect.StructType(fields=fields), dict():
-            known = {field.encode_name: field.type for field in fields}
-            return {k: _numbers(v, known[k]) if k in known else v for k, v in value.items()}
-        case inspect.DictType(value_type=inner), dict():
-            return {k: _numbers(v, inner) for k, v in value.items()}
-        case inspect.ListType(item_type=inner) | inspect.VarTupleType(item_type=inner), list():
-            return [_numbers(v, inner) for v in value]
-        case inspect.TupleType(item_types=inners), list() if len(inners) == len(value):
-            return [_numbers(v, inner) for v, inner in zip(value, inners, strict=True)]
-        case inspect.UnionType(types=(inner, inspect.NoneType())), _ if value is not None:
-            return _numbers(value, inner)
-    return value

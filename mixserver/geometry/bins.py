@@ -1,7 +1,7 @@
-"""Which atoms may be near any of several sources spread over a cell: a coarse, quick first look.
+"""Bins: which atoms may be near any of several sources that are spread over a cell.
 
-A box around all sources culls nothing when they are spread. So space is cut into bins of the cell's
-shape, and those that a source can reach are ticked. Knows fractions of a cell, no distances.
+A box around all sources excludes nothing when they are spread. So space is cut into bins of the
+cell's shape, and the bins that a source reaches are marked, in fractional coordinates alone.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Final
 
 import numpy as np
 
-from mixserver.arrays import Indices, Scalars, Vectors
+from mixserver.core.arrays import Indices, Scalars, Vectors
 
 _PER_REACH: Final = 2.0
-"""Bins in a reach: more of them fit a ball more closely, but are more to tick."""
+"""Bins in a reach. More of them follow a ball more closely, but take longer to mark."""
 _MOST: Final = 64
 """Bins along an axis."""
 
 
 class Bins:
-    """Ticks what some sources can reach.
+    """Marks the bins that some sources reach.
 
     Args:
-        places: (s, 3) of the sources, in boxes from the corner of the box.
-        pads: (3,) how far they reach, in boxes.
-        periodic: whether the box repeats along each axis; where it does not, places and what they
-            reach lie in [0, 1].
+        places: (s, 3) of the sources, as fractions of the box.
+        pads: (3,) the reach, as fractions of the box.
+        periodic: whether the box repeats along each axis; where it does not, the sources and all
+            that they reach lie in [0, 1].
     """
 
     def __init__(self, places: Vectors, pads: Sequence[float], periodic: Sequence[bool]) -> None:
@@ -38,21 +38,20 @@ class Bins:
             low = np.floor((places[:, axis] - pad) * count).astype(np.intp)
             bins = low[:, None] + np.arange(math.ceil(2.0 * pad * count) + 1)
             along.append(bins % count if periodic[axis] else bins.clip(0, count - 1))
-        reached[along[0][:, :, None, None], along[1][:, None, :, None], along[2][:, None, None]] = (
-            True
-        )
+        x, y, z = along
+        reached[x[:, :, None, None], y[:, None, :, None], z[:, None, None]] = True
         self._reached = reached.ravel()
 
     @property
     def worthwhile(self) -> bool:
-        """Whether they spare enough atoms to be worth the look."""
+        """Whether enough bins are unmarked for a search to pay."""
         return bool(2 * np.count_nonzero(self._reached) < len(self._reached))
 
-    def among(self, columns: Sequence[Scalars]) -> Indices:
-        """Find the places that may be in reach.
+    def within(self, columns: Sequence[Scalars]) -> Indices:
+        """Find the places in marked bins.
 
         Args:
-            columns: three of (n,), in [0, 1]: the place along each axis.
+            columns: three of (n,): the coordinate along each axis as a fraction of the box.
         """
         number: Indices = np.zeros(len(columns[0]), dtype=np.intp)
         for column, count in zip(columns, self._shape, strict=True):

@@ -1,10 +1,10 @@
-r"""What leads from a reference cell to the present one: a rotation and a stretch.
+r"""Deformation from a reference cell to the present cell: a rotation and a stretch.
 
 .. math::
     h = h_\mathrm{ref}\, Q\, V,\qquad Q Q^T = 1,\quad V = V^T > 0
 
-with lattice vectors as rows (polar decomposition). Whatever has a direction in the reference, as a
-row vector v, has the direction v Q now, for any strain and in any orientation of the cell.
+with lattice vectors as rows (polar decomposition). A row vector v of the reference becomes v Q in
+the present cell, for any strain and any orientation of the cell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mixserver.arrays import Matrix, Scalars, Vectors
+from mixserver.core.arrays import Matrix, Scalars, Vectors
+from mixserver.core.cell import inverse_cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +33,17 @@ class Deformation:
 
     @classmethod
     def between(cls, reference: Matrix, cell: Matrix) -> Deformation:
-        """The deformation from one cell to another, remembered for the last few.
+        """The deformation from one cell to another; the last few are cached.
 
         Args:
-            reference: (3, 3) Å, rows are lattice vectors; it has a volume.
+            reference: (3, 3) Å, rows are lattice vectors, with a volume.
             cell: (3, 3) Å, likewise.
         """
         return _between(reference.tobytes(), cell.tobytes())
 
     @cached_property
     def principal(self) -> Scalars:
-        """(3,) the principal stretches, ascending; 1 is no change."""
+        """(3,) principal stretches, ascending; 1 is no change."""
         return np.asarray(np.linalg.eigvalsh(self.stretch), dtype=np.float64)
 
     @property
@@ -52,29 +53,29 @@ class Deformation:
 
     @property
     def angle(self) -> float:
-        """Degrees of the rotation, 0 to 180; beside the inversion if it is mirrored."""
+        """Degrees of the rotation, 0 to 180; if mirrored, without the inversion."""
         proper = -self.rotation if self.mirrored else self.rotation
-        # the sine is exact for small angles, where the cosine is not
+        # for small angles the sine is precise, and the cosine is not
         axial = 0.5 * (proper - proper.T)
         sine = math.sqrt(0.5 * float((axial**2).sum()))
         return math.degrees(math.atan2(sine, 0.5 * (float(np.trace(proper)) - 1.0)))
 
-    def turned(self, vectors: Vectors) -> Vectors:
-        """Vectors (n, 3) or (3,) of the reference, turned along with the cell."""
+    def rotate(self, vectors: Vectors) -> Vectors:
+        """Rotate vectors (n, 3) or (3,) of the reference with the cell."""
         found: Vectors = vectors @ self.rotation
         return found
 
     def virial(self, moments: Matrix) -> Matrix:
-        r"""The virial of :math:`E = -\sum_i (f_i Q) \cdot u_i`, where u strains with the cell.
+        r"""The virial of :math:`E = -\sum_i (f_i Q) \cdot u_i`, where u deforms with the cell.
 
-        A strain e of the present cell turns Q by an antisymmetric w, and the stretch stays
-        symmetric: w V + V w = V e - e^T V. With that,
+        A strain e of the present cell rotates Q by an antisymmetric w such that the stretch stays
+        symmetric: w V + V w = V e - e^T V. Then
 
         .. math::
             W = \mathrm{sym}(M) + B V - V B
 
-        where B is the antisymmetric solution of B V + V B = M - M^T over 2. W is symmetric, because
-        the energy does not change if everything is turned.
+        where B is the antisymmetric solution of B V + V B = (M - M^T) / 2. W is symmetric, because
+        the energy does not change when everything is rotated.
 
         Args:
             moments: (3, 3) eV, M = sum_i u_i (x) f_i Q.
@@ -96,17 +97,12 @@ class Deformation:
 
 @functools.lru_cache(maxsize=256)
 def _between(reference: bytes, cell: bytes) -> Deformation:
-    if reference == cell:  # exactly nothing: rounding must not turn what has not turned
+    if reference == cell:  # exactly the identity, free of rounding
         return Deformation(np.eye(3), np.eye(3), 0.5 * np.eye(3))
     now = np.frombuffer(cell, np.float64).reshape(3, 3)
-    left, stretches, right = np.linalg.svd(_inverse(reference) @ now)
+    back_to_reference = inverse_cell(np.frombuffer(reference, np.float64).reshape(3, 3))
+    left, stretches, right = np.linalg.svd(back_to_reference @ now)
     back = right.T
     return Deformation(
         left @ right, back * stretches @ right, back / (stretches.sum() - stretches) @ right
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _inverse(cell: bytes) -> Matrix:
-    inverse: Matrix = np.linalg.inv(np.frombuffer(cell, np.float64).reshape(3, 3)).astype(float)
-    return inverse

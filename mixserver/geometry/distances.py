@@ -1,7 +1,7 @@
-"""Distances from all atoms to some sources: atoms, points, or the surfaces of bodies.
+"""Distances from all atoms to the nearest source: atoms, points, or the surfaces of bodies.
 
-The sources are few and the atoms many, so atoms far from every source are culled first, and what is
-left meets a KD-tree.
+The sources are few and the atoms many, so atoms far from every source are left out first, and the
+rest asks a KD-tree.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mixserver.arrays import Indices, Mask, Scalars, Vectors
-from mixserver.frame import Frame
-from mixserver.geometry.window import Window, heights, squares
+from mixserver.core.arrays import Indices, Mask, Scalars, Vectors, mask_of
+from mixserver.core.cell import plane_spacings
+from mixserver.core.frame import Frame
+from mixserver.geometry.search_box import SearchBox, box_around, squared_lengths, subtract_point
 
 _FEW: Final = 4000
-"""Up to so many atoms it costs less to look at all of them than to cull."""
+"""Up to so many atoms, measuring all of them is quicker than leaving some out first."""
 
 
-class Near(NamedTuple):
-    """The atoms within reach of some sources; all others are farther away."""
+class DistanceResult(NamedTuple):
+    """The atoms within reach of some sources, and how far away they are."""
 
     atoms: Indices
     """(n,) ascending."""
@@ -27,48 +28,51 @@ class Near(NamedTuple):
     """(n,) Å to the nearest image of the nearest source, at most the reach."""
 
     def dense(self, count: int) -> Scalars:
-        """(N,) Å for every atom, inf beyond the reach."""
+        """Distances of all `count` atoms, (N,) Å, inf beyond the reach."""
         distance = np.full(count, np.inf)
         distance[self.atoms] = self.distance
         return distance
 
 
-def near_atoms(frame: Frame, sources: Indices, reach: float, *, skip: Mask | None = None) -> Near:
+def distances_to_atoms(
+    frame: Frame, sources: Indices, reach: float, *, skip: Mask | None = None
+) -> DistanceResult:
     """Find the atoms within `reach` (Å, inclusive) of the atoms `sources`, themselves included.
 
     Args:
         frame: the atoms.
         sources: (s,) distinct atoms.
         reach: Å.
-        skip: (N,) atoms that need not be looked at and are left out, e.g. because they are known.
+        skip: (N,) atoms to leave out, e.g. because they are known to be in reach.
     """
     if not len(sources) or reach <= 0.0:
         kept = np.sort(sources) if skip is None else np.sort(sources[~skip[sources]])
-        return Near(kept, np.zeros(len(kept)))
-    if len(sources) == 1 and skip is None and lone(frame, reach):
-        return _near_one(frame, frame.fractional[sources[0]], frame.positions[sources[0]], reach)
-    window = Window(frame, frame.fractional[sources], frame.positions[sources], reach)
-    return _near(frame, window, skip)
+        return DistanceResult(kept, np.zeros(len(kept)))
+    if len(sources) == 1 and skip is None and single_image(frame, reach):
+        return _distances_to_point(
+            frame, frame.fractional[sources[0]], frame.positions[sources[0]], reach
+        )
+    return _search(frame, box_around(frame, sources, reach), skip)
 
 
-def near_points(frame: Frame, points: Vectors, reach: float) -> Near:
+def distances_to_points(frame: Frame, points: Vectors, reach: float) -> DistanceResult:
     """Find the atoms within `reach` (Å, inclusive) of `points`, (s, 3) Å."""
-    return _around(frame, np.asarray(points, dtype=np.float64), reach)
+    return _to_points(frame, np.asarray(points, dtype=np.float64), reach)
 
 
-def nearest(frame: Frame, sources: Indices, reach: float) -> Scalars:
+def nearest_distances(frame: Frame, sources: Indices, reach: float) -> Scalars:
     """Distance of every atom to the nearest of the atoms `sources`: (N,) Å, inf beyond `reach`."""
-    return near_atoms(frame, sources, reach).dense(len(frame))
+    return distances_to_atoms(frame, sources, reach).dense(len(frame))
 
 
 def within(frame: Frame, sources: Indices, reach: float) -> Mask:
-    """Tell which atoms lie within `reach` (Å, inclusive) of the atoms `sources`: (N,)."""
-    mask = np.zeros(len(frame), dtype=np.bool_)
-    mask[near_atoms(frame, sources, reach).atoms] = True
-    return mask
+    """(N,) whether each atom lies within `reach` (Å, inclusive) of the atoms `sources`."""
+    return mask_of(distances_to_atoms(frame, sources, reach).atoms, len(frame))
 
 
-def near_sphere(frame: Frame, centre: Vectors, radius: float, reach: float) -> Near:
+def distances_to_sphere(
+    frame: Frame, centre: Vectors, radius: float, reach: float
+) -> DistanceResult:
     """Find the atoms within `reach` of a sphere's surface, or inside it (distance 0).
 
     Args:
@@ -77,11 +81,13 @@ def near_sphere(frame: Frame, centre: Vectors, radius: float, reach: float) -> N
         radius: Å.
         reach: Å outside the surface.
     """
-    return _outside(_around(frame, centre[None], reach + radius), radius)
+    return _from_surface(_to_points(frame, centre[None], reach + radius), radius)
 
 
-def near_cylinder(frame: Frame, axis: int, centre: Vectors, radius: float, reach: float) -> Near:
-    """Find the atoms within `reach` of the surface of an endless cylinder, or inside it.
+def distances_to_cylinder(
+    frame: Frame, axis: int, centre: Vectors, radius: float, reach: float
+) -> DistanceResult:
+    """Find the atoms within `reach` of the surface of an infinite cylinder, or inside it.
 
     Args:
         frame: the atoms.
@@ -90,10 +96,12 @@ def near_cylinder(frame: Frame, axis: int, centre: Vectors, radius: float, reach
         radius: Å.
         reach: Å outside the surface.
     """
-    return _outside(_around(frame, centre[None], reach + radius, axis), radius)
+    return _from_surface(_to_points(frame, centre[None], reach + radius, axis), radius)
 
 
-def near_slab(frame: Frame, axis: int, low: float, high: float, reach: float) -> Near:
+def distances_to_slab(
+    frame: Frame, axis: int, low: float, high: float, reach: float
+) -> DistanceResult:
     """Find the atoms within `reach` of a slab between two lattice planes, or inside it.
 
     Args:
@@ -109,49 +117,54 @@ def near_slab(frame: Frame, axis: int, low: float, high: float, reach: float) ->
         beyond = np.minimum(above - (high - low), 1.0 - above)
     else:
         beyond = np.maximum(-above, above - (high - low))
-    distance = np.maximum(beyond, 0.0) * heights(frame.inverse)[axis]
+    distance = np.maximum(beyond, 0.0) * plane_spacings(frame.cell)[axis]
     atoms = np.flatnonzero(distance <= reach)
-    return Near(atoms, distance[atoms])
+    return DistanceResult(atoms, distance[atoms])
 
 
-def _outside(near: Near, radius: float) -> Near:
-    return Near(near.atoms, np.maximum(near.distance - radius, 0.0))
+def _from_surface(near: DistanceResult, radius: float) -> DistanceResult:
+    return DistanceResult(near.atoms, np.maximum(near.distance - radius, 0.0))
 
 
-def _around(frame: Frame, points: Vectors, reach: float, along: int | None = None) -> Near:
-    """Distances to points (Å), measured across a lattice vector if one is given."""
+def _to_points(
+    frame: Frame, points: Vectors, reach: float, along: int | None = None
+) -> DistanceResult:
+    """Distances to points (Å), or to lines through them along a lattice vector."""
     if reach < 0.0 or not len(points):
-        return Near(np.empty(0, dtype=np.intp), np.empty(0))
-    return _near(frame, Window(frame, points @ frame.inverse, points, reach, along), None)
+        return DistanceResult(np.empty(0, dtype=np.intp), np.empty(0))
+    return _search(frame, SearchBox(frame, points @ frame.inverse, points, reach, along), None)
 
 
-def lone(frame: Frame, reach: float) -> bool:
-    """Tell whether no atom has two images in reach of a point, and atoms are too few to cull."""
+def single_image(frame: Frame, reach: float) -> bool:
+    """Whether at most one image of each atom is in reach of a point, and all may be measured."""
     if len(frame) > _FEW:
         return False
-    sides = zip(heights(frame.inverse).tolist(), frame.topology.pbc, strict=True)
+    sides = zip(plane_spacings(frame.cell).tolist(), frame.topology.pbc, strict=True)
     return all(reach < 0.499 * height for height, periodic in sides if periodic)
 
 
-def _near_one(frame: Frame, fractional: Vectors, position: Vectors, reach: float) -> Near:
-    """Find the atoms within reach of one point, given both ways; where `lone` says so."""
-    distance = np.sqrt(squares(apart(frame, fractional, position)))
-    atoms = np.flatnonzero(distance <= reach)
-    return Near(atoms, distance.take(atoms))
+def _distances_to_point(
+    frame: Frame, fractional: Vectors, position: Vectors, reach: float
+) -> DistanceResult:
+    """Distances to one point, given both ways, where `single_image` is true."""
+    distance = np.sqrt(squared_lengths(displacements_from(frame, fractional, position)))
+    atoms = (distance <= reach).nonzero()[0]
+    return DistanceResult(atoms, distance.take(atoms))
 
 
-def apart(frame: Frame, fractional: Vectors, position: Vectors) -> Vectors:
-    """(N, 3) Å from one point, given both ways, to the atoms; right where `lone` says so."""
-    turns = frame.fractional - fractional
-    np.rint(turns, out=turns)
+def displacements_from(frame: Frame, fractional: Vectors, position: Vectors) -> Vectors:
+    """(N, 3) Å from one point, given both ways, to the atoms; valid where `single_image` is."""
+    shifts = subtract_point(frame.fractional, fractional)
+    np.rint(shifts, out=shifts)
     if not all(frame.topology.pbc):
-        turns *= frame.topology.pbc
-    vectors: Vectors = frame.positions - turns @ frame.cell - position
-    return vectors
+        shifts *= frame.topology.pbc
+    vectors = shifts @ frame.cell
+    np.subtract(frame.positions, vectors, out=vectors)
+    return subtract_point(vectors, position)
 
 
-def _near(frame: Frame, window: Window, skip: Mask | None) -> Near:
-    atoms, targets = window.targets(frame, skip)
-    distance, _ = window.search(targets)
-    found = distance <= window.reach
-    return Near(atoms[found], distance[found])
+def _search(frame: Frame, box: SearchBox, skip: Mask | None) -> DistanceResult:
+    atoms, targets = box.targets(frame, skip)
+    distance, _ = box.search(targets)
+    found = distance <= box.reach
+    return DistanceResult(atoms[found], distance[found])

@@ -1,6 +1,6 @@
-"""All pairs of atoms and sources in a shell, image by image, for what has a gradient.
+"""All pairs of atoms and source images in a shell, for functions that need a gradient.
 
-Where distances to the *nearest* source do, see `distances`.
+For distances to the nearest source alone see `distances`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mixserver.arrays import Indices, Mask, Scalars, Vectors
-from mixserver.frame import Frame
-from mixserver.geometry.distances import apart, lone
-from mixserver.geometry.window import EDGE, Window, squares
+from mixserver.core.arrays import Indices, Scalars, Vectors, mask_of
+from mixserver.core.frame import Frame
+from mixserver.geometry.distances import displacements_from, single_image
+from mixserver.geometry.search_box import EDGE, box_around, squared_lengths
 
 _FEW_IMAGES: Final = 64
-"""Up to so many images of sources it costs less to list all pairs than to find the inside first."""
+"""Up to so many images of sources, listing all pairs is quicker than finding the inside first."""
 
 
-class Shell(NamedTuple):
-    """Atoms around some sources, and the pairs that matter to those in the shell."""
+class ShellPairs(NamedTuple):
+    """The atoms inside and in a shell around some sources, and all pairs of those in the shell."""
 
     inside: Indices
-    """(k,) atoms that have an image of a source within the inner radius, ascending."""
+    """(k,) atoms with an image of a source within the inner radius, ascending."""
     atoms: Indices
-    """(n,) other atoms that have one nearer than the outer radius, ascending."""
+    """(n,) other atoms with one closer than the outer radius, ascending."""
     first: Indices
     """(n,) the first pair of each; pairs are sorted by atom."""
     source: Indices
@@ -37,12 +37,12 @@ class Shell(NamedTuple):
 
     @property
     def counts(self) -> Indices:
-        """(n,) how many pairs each atom in the shell has."""
+        """(n,) the number of pairs of each atom in the shell."""
         return np.diff(self.first, append=len(self.source))
 
 
-def shell(frame: Frame, sources: Indices, inner: float, outer: float) -> Shell:
-    """Find the atoms in a shell around the nearest of some atoms, with all their sources in reach.
+def shell_pairs(frame: Frame, sources: Indices, inner: float, outer: float) -> ShellPairs:
+    """Find the atoms in a shell around the nearest of some sources, with all sources in reach.
 
     Args:
         frame: the atoms.
@@ -52,50 +52,45 @@ def shell(frame: Frame, sources: Indices, inner: float, outer: float) -> Shell:
     """
     if not len(sources):
         none = np.empty(0, dtype=np.intp)
-        return Shell(none, none, none, none, np.empty((0, 3)), np.empty(0))
-    if len(sources) == 1 and lone(frame, outer):
-        return _around_one(frame, int(sources[0]), inner, outer)
-    window = Window(
-        frame,
-        frame.fractional.take(sources, axis=0),
-        frame.positions.take(sources, axis=0),
-        outer,
-    )
-    atoms, targets = window.targets(frame)
-    core = _among(atoms, sources, len(frame))  # whatever rounding says of a distance to itself
-    if len(window.images) > _FEW_IMAGES:  # the inside has most pairs: spare them
-        nearest, _ = window.search(targets)
+        return ShellPairs(none, none, none, none, np.empty((0, 3)), np.empty(0))
+    if len(sources) == 1 and single_image(frame, outer):
+        return _one_source(frame, int(sources[0]), inner, outer)
+    box = box_around(frame, sources, outer)
+    atoms, targets = box.targets(frame)
+    core = mask_of(sources, len(frame)).take(atoms)  # a distance to itself may be rounded
+    if len(box.images) > _FEW_IMAGES:  # most pairs are inside and not needed
+        nearest, _ = box.search(targets)
         core |= nearest <= inner
         rest = np.flatnonzero(~core & (nearest < outer))
-        row, image = _listed(targets.take(rest, axis=0), window.images, outer)
+        row, image = _pairs(targets.take(rest, axis=0), box.images, outer)
         row = rest.take(row)
     else:
-        row, image = _listed(targets, window.images, outer)
-    vector = targets.take(row, axis=0) - window.images.take(image, axis=0)
-    distance = np.sqrt(squares(vector))
+        row, image = _pairs(targets, box.images, outer)
+    vector = targets.take(row, axis=0) - box.images.take(image, axis=0)
+    distance = np.sqrt(squared_lengths(vector))
     core[row[distance <= inner]] = True
     kept = np.flatnonzero(~core.take(row) & (distance < outer))
     row, image = row.take(kept), image.take(kept)
     begins = np.ones(len(row), dtype=np.bool_)
     np.not_equal(row[1:], row[:-1], out=begins[1:])
     first = np.flatnonzero(begins)
-    return Shell(
+    return ShellPairs(
         atoms[core],
         atoms.take(row.take(first)),
         first,
-        sources.take(window.owner.take(image)),
+        sources.take(box.owner.take(image)),
         vector.take(kept, axis=0),
         distance.take(kept),
     )
 
 
-def _around_one(frame: Frame, source: int, inner: float, outer: float) -> Shell:
-    vector = apart(frame, frame.fractional[source], frame.positions[source])
-    distance = np.sqrt(squares(vector))
+def _one_source(frame: Frame, source: int, inner: float, outer: float) -> ShellPairs:
+    vector = displacements_from(frame, frame.fractional[source], frame.positions[source])
+    distance = np.sqrt(squared_lengths(vector))
     near = distance <= inner
     near[source] = True
     atoms = np.flatnonzero((distance < outer) & ~near)
-    return Shell(
+    return ShellPairs(
         np.flatnonzero(near),
         atoms,
         np.arange(len(atoms)),
@@ -105,8 +100,8 @@ def _around_one(frame: Frame, source: int, inner: float, outer: float) -> Shell:
     )
 
 
-def _listed(targets: Vectors, images: Vectors, reach: float) -> tuple[Indices, Indices]:
-    """List the pairs that may be in reach (Å), by target."""
+def _pairs(targets: Vectors, images: Vectors, reach: float) -> tuple[Indices, Indices]:
+    """The pairs that may be in reach (Å), sorted by target."""
     near = cKDTree(targets, balanced_tree=False, compact_nodes=False).sparse_distance_matrix(
         cKDTree(images, balanced_tree=False, compact_nodes=False),
         reach + EDGE,
@@ -114,10 +109,3 @@ def _listed(targets: Vectors, images: Vectors, reach: float) -> tuple[Indices, I
     )
     order = near["i"].argsort(kind="stable")
     return near["i"].take(order), near["j"].take(order)
-
-
-def _among(some: Indices, others: Indices, count: int) -> Mask:
-    mask = np.zeros(count, dtype=np.bool_)
-    mask[others] = True
-    found: Mask = mask.take(some)
-    return found

@@ -1,4 +1,4 @@
-"""How far apart neighbouring atoms are: the one number that shows a wrong unit at once."""
+"""Nearest-neighbour distances, which show wrong units at once, and distances between images."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mixserver.frame import Frame
-from mixserver.geometry.images import padded
+from mixserver.core.frame import Frame
+from mixserver.geometry.neighbours import neighbour_list, with_images
 
 
 class Spacing(NamedTuple):
-    """Distances between each atom and its nearest neighbour, images of itself included."""
+    """Distances of all atoms to their nearest neighbours, which may be images of themselves."""
 
     nearest: float
-    """Å, the shortest of them."""
+    """Å, the shortest."""
     pair: tuple[int, int]
-    """The atoms between which it is; the same twice for an atom and its own image."""
+    """The two atoms; the same one twice for an atom and its own image."""
     typical: float
-    """Å, their median."""
+    """Å, the median."""
 
 
 def spacing(frame: Frame) -> Spacing | None:
-    """Measure to nearest neighbours; None for a single atom that does not repeat."""
+    """Nearest-neighbour distances; None for a single atom without periodic images."""
     atoms = frame.wrapped
     reach = 1.5 * (frame.volume / len(frame)) ** (1.0 / 3.0)
     farthest = float(
         np.linalg.norm(np.ptp(atoms, axis=0)) + np.linalg.norm(frame.cell, axis=1).sum()
     )
     while True:
-        places, owner = padded(frame, reach)
+        places, owner = with_images(frame, reach)
         # the nearest of all is the atom itself
         distance, image = cKDTree(places).query(atoms, k=2, distance_upper_bound=reach)
         found = np.isfinite(distance[:, 1])
@@ -42,7 +42,7 @@ def spacing(frame: Frame) -> Spacing | None:
         return None
     first = int(np.argmin(np.where(found, distance[:, 1], np.inf)))
     second = int(owner[image[first, 1]])
-    if second == first and distance[first, 1] == 0.0:  # it found the other atom at its place first
+    if second == first and distance[first, 1] == 0.0:  # another atom at the same place came first
         second = int(owner[image[first, 0]])
     return Spacing(
         float(distance[first, 1]),
@@ -51,13 +51,29 @@ def spacing(frame: Frame) -> Spacing | None:
     )
 
 
-def gap(frame: Frame, axes: tuple[bool, bool, bool], reach: float) -> float:
-    """Å between the system and its nearest image along some axes; `reach` if it is farther.
+def shortest_distance(frame: Frame, reach: float | None = None) -> float:
+    """Distance of the closest two atoms, Å; images of one atom count.
 
     Args:
-        frame: the atoms where they are, as if the system repeated along all axes.
-        axes: whether an image counts that is moved along each axis.
-        reach: Å, how far to look.
+        frame: the atoms.
+        reach: Å; only closer atoms count. None to search as far as needed.
+
+    Returns:
+        The distance, or inf if no two atoms are that close.
+    """
+    if reach is None:
+        found = spacing(frame)
+        return np.inf if found is None else found.nearest
+    return float(neighbour_list(frame, reach).distance.min(initial=np.inf))
+
+
+def image_distance(frame: Frame, axes: tuple[bool, bool, bool], reach: float) -> float:
+    """Distance of the atoms and their nearest images along some axes (a vacuum), Å.
+
+    Args:
+        frame: the atoms, not wrapped; taken as periodic along all axes.
+        axes: along which axes to look; an image counts if it is shifted along one of them.
+        reach: Å, where the search ends; returned if there is no image.
     """
     tree = cKDTree(frame.positions)
     least = reach

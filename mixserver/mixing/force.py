@@ -1,27 +1,57 @@
-"""Force mixing: forces blended as plain functions of arrays, and the mixer that asks for them."""
+"""Force mixing: forces blended as a plain function of arrays, and the mixer that asks for them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
-import numpy as np
+import msgspec
 
-from mixserver.arrays import Indices, Scalars, Vectors
-from mixserver.cluster import Carver, Cluster, gather
-from mixserver.errors import ConfigError
-from mixserver.frame import Frame
-from mixserver.mixing.mixer import Mixed, Parts, Reach, about, about_all, sizes, summary, width
+from mixserver.core.arrays import Indices, Scalars, Vectors
+from mixserver.core.errors import ConfigError
+from mixserver.core.frame import Frame
+from mixserver.geometry import squared_lengths
+from mixserver.mixing.clusters import Carver, Cluster, gather
+from mixserver.mixing.jobs import WHOLE, ClusterJobs, Plan, cluster_job, whole_system_job
+from mixserver.mixing.mixer import (
+    Diagnostics,
+    MixedResult,
+    Part,
+    Results,
+    cluster_results,
+    count_atoms,
+    max_and_rms,
+)
+from mixserver.mixing.model_capabilities import ModelCapabilities, resolve_width
+from mixserver.mixing.partition import JobSizes
 from mixserver.region.region import Region
 from mixserver.wire.worker import Evaluate, Result
 
 ZeroNet: TypeAlias = Literal["blended", "all", "off"]
 
 
+class Blended(NamedTuple):
+    """Blended forces, and two measures of the mismatch."""
+
+    forces: Vectors
+    """(N, 3) eV/Å."""
+    net_force: Vectors
+    r"""(3,) eV/Å, the net force that blending created before it was taken away,
+    :math:`\sum_i \lambda_i (F_i^e - F_i^c)`."""
+    mismatch: Vectors
+    """(n, 3) eV/Å, F_expensive - F_cheap of the given atoms."""
+
+
 def blend(
-    cheap: Vectors, expensive: Vectors, weight: Scalars, *, zero_net: ZeroNet = "blended"
-) -> Vectors:
+    cheap: Vectors,
+    atoms: Indices,
+    expensive: Vectors,
+    lambda_: Scalars,
+    *,
+    zero_net: ZeroNet = "blended",
+) -> Blended:
     r"""Blend cheap and expensive forces.
 
     .. math::
@@ -35,227 +65,145 @@ def blend(
     off         0                                               nothing
     ==========  ==============================================  ==============================
 
-    The result is not the gradient of any energy. Where lambda is 0 everywhere, nothing is mixed and
-    the cheap forces come back as they are.
+    The result is not the gradient of any energy. Without any atoms nothing is mixed and the cheap
+    forces come back as they are.
 
     Args:
         cheap: (N, 3) eV/Å.
-        expensive: (N, 3) eV/Å; rows of atoms with weight 0 are ignored and may be NaN.
-        weight: (N,) expensive fraction lambda, in [0, 1].
+        atoms: (n,) those with lambda > 0.
+        expensive: (n, 3) eV/Å, theirs.
+        lambda_: (n,) theirs, in (0, 1].
         zero_net: over which atoms the net force is taken away, so that momentum is conserved.
-
-    Returns:
-        (N, 3) eV/Å.
 
     References:
         N. Bernstein, J. R. Kermode, G. Csányi, Rep. Prog. Phys. 72, 026501 (2009).
     """
-    seen = np.flatnonzero(weight > 0.0)
-    return blend_rows(cheap, seen, expensive[seen], weight[seen], zero_net=zero_net).forces
-
-
-class Blended(NamedTuple):
-    """Blended forces, and what came up on the way."""
-
-    forces: Vectors
-    """(N, 3) eV/Å."""
-    net_force: Vectors
-    """(3,) eV/Å; see `net_force`."""
-    mismatch: Vectors
-    """(n, 3) eV/Å, F_expensive - F_cheap of the atoms that are not all cheap."""
-
-
-def blend_rows(
-    cheap: Vectors,
-    atoms: Indices,
-    expensive: Vectors,
-    weight: Scalars,
-    *,
-    zero_net: ZeroNet = "blended",
-) -> Blended:
-    """Do what `blend` does, given expensive forces where they matter only.
-
-    Args:
-        cheap: (N, 3) eV/Å.
-        atoms: (n,) those with a weight above 0.
-        expensive: (n, 3) eV/Å, theirs.
-        weight: (n,) theirs.
-        zero_net: see `blend`.
-    """
     mixed = cheap.copy()
     before = cheap.take(atoms, axis=0)
     mismatch = expensive - before
-    net: Vectors = weight @ mismatch
+    net: Vectors = lambda_ @ mismatch
     if len(atoms):
-        share = weight.repeat(3).reshape(-1, 3)
-        rows = share * expensive + (1.0 - share) * before
+        weight = lambda_.repeat(3).reshape(-1, 3)
+        rows = weight * expensive + (1.0 - weight) * before
         if zero_net == "blended":
-            rows -= share * (net / weight.sum())
+            rows -= weight * (net / lambda_.sum())
         mixed[atoms] = rows
         if zero_net == "all":
             mixed -= mixed.mean(axis=0)
     return Blended(mixed, net, mismatch)
 
 
-def net_force(cheap: Vectors, expensive: Vectors, weight: Scalars) -> Vectors:
-    r"""Net force that blending creates: :math:`\sum_i \lambda_i (F_i^e - F_i^c)`, (3,) eV/Å."""
-    seen = np.flatnonzero(weight > 0.0)
-    return blend_rows(cheap, seen, expensive[seen], weight[seen]).net_force
-
-
 class ForceMixer:
-    """Asks both models and blends their forces.
+    """Asks both models for forces and blends them.
 
     A force depends on the site energies within one receptive field, and these on the atoms within
     another. So buffer and halo are exact if each is as wide as the receptive field.
 
     Args:
-        reach: of the expensive model.
+        model: the expensive one.
         buffer_width: Å; None for exact.
         halo_width: Å; None for exact.
         allow_thin: accept widths that are thinner than exact.
         zero_net: over which atoms the net force of mixing is taken away.
+        sizes: how many core and blend atoms an expensive job should have.
 
     Raises:
-        ConfigError: a width is too thin and that was not allowed, or exact and nobody knows what
-            that is.
+        ConfigError: a width is too thin and that was not allowed, or exact but the receptive field
+            is unknown.
     """
+
+    correction_needs_whole = True
 
     def __init__(
         self,
         *,
-        reach: Reach,
+        model: ModelCapabilities,
         buffer_width: float | None = None,
         halo_width: float | None = None,
         allow_thin: bool = False,
         zero_net: ZeroNet = "blended",
+        sizes: JobSizes = JobSizes(),  # noqa: B008 - it cannot be changed
     ) -> None:
         if zero_net not in ("blended", "all", "off"):
             raise ConfigError(f'mixing.zero_net is "blended", "all" or "off", not {zero_net!r}')
-        self._carver = Carver(
-            width("buffer_width", buffer_width, reach, allow_thin),
-            width("halo_width", halo_width, reach, allow_thin),
+        self.carver = Carver(
+            resolve_width("buffer_width", buffer_width, model, allow_thin),
+            resolve_width("halo_width", halo_width, model, allow_thin),
+            sizes=sizes,
         )
-        self._weights = reach.weights
+        self._weights = model.weights
         self._zero_net = zero_net
 
-    @property
-    def correction_needs_plain(self) -> bool:
-        """Yes: it is a difference of forces."""
-        return True
+    def plan(
+        self, frame: Frame, region: Region, *, criterion: str = "", whole_known: bool = False
+    ) -> Plan:
+        """Plan unweighted forces of the whole system, and those of the clusters' sites.
 
-    @property
-    def buffer_width(self) -> float:
-        """Å, as used."""
-        return self._carver.buffer_width
-
-    @property
-    def halo_width(self) -> float:
-        """Å, as used."""
-        return self._carver.halo_width
-
-    def plain(self, frame: Frame, criterion: str = "") -> Evaluate:
-        """The question to the cheap model: everything, and a criterion's values if named."""
-        return about_all(frame, criterion=criterion)
-
-    def cheap(self, frame: Frame, region: Region, criterion: str = "") -> Evaluate:
-        """The same: forces are blended here, not there."""
-        return about_all(frame, criterion=criterion)
-
-    def needs_cheap(self, region: Region) -> bool:
-        """False if everything is expensive."""
-        return region.core < len(region.expensive)
-
-    def carve(self, frame: Frame, region: Region) -> tuple[Cluster, ...]:
-        """Carve what the expensive model must see; see `Carver`."""
-        return self._carver.carve(frame, region)
-
-    def expensive(
-        self, frame: Frame, region: Region, clusters: Sequence[Cluster]
-    ) -> tuple[Evaluate, ...]:
-        """The questions to the expensive model, one per cluster.
-
-        A worker without site weights gets the same atoms, and evaluates the halo's energies too;
-        that costs time but changes no force that is used.
+        Expensive workers without site weights get the same atoms, and evaluate the energies of the
+        halo too; that costs time but changes no force that is used.
         """
-        weighted = self._weights
-        return tuple(
-            about(frame, cluster, cluster.sites if weighted and cluster.halo > 0 else None)
-            for cluster in clusters
+
+        def job(cluster: Cluster) -> Evaluate:
+            weighted = self._weights and cluster.halo > 0
+            return cluster_job(frame, cluster, cluster.sites if weighted else None)
+
+        mixed = region.core < len(frame)  # else energy and virial of one job are the result
+        needed = bool(criterion) or mixed
+        whole = needed and not whole_known
+        return Plan(
+            frame,
+            region,
+            (WHOLE, whole_system_job(frame, criterion=criterion)) if whole else None,
+            ClusterJobs("expensive", self.carver, frame, region, job, divisible=mixed),
         )
 
-    def parts(self, frame: Frame, region: Region) -> tuple[tuple[()], tuple[()]]:
-        """None: the plain cheap answer is all it takes."""
-        return (), ()
-
-    def mix(
-        self,
-        frame: Frame,
-        region: Region,
-        clusters: Sequence[Cluster],
-        cheap: Result | None,
-        expensive: Sequence[Result],
-        parts: Parts | None = None,
-    ) -> Mixed:
-        """Make one answer of all.
-
-        Args:
-            frame: what was asked about.
-            region: its division.
-            clusters: as carved from both.
-            cheap: the cheap model's answer; may be missing only if `needs_cheap` is False.
-            expensive: one answer per cluster, in their order.
-            parts: not needed.
+    def combine(self, plan: Plan, results: Results, part: Part = "mixed") -> MixedResult:
+        """Blend the forces; no energy belongs to them, so energy and virial are the cheap ones.
 
         Raises:
-            ValueError: an answer is missing.
+            ValueError: a result is missing.
         """
-        count = len(frame)
-        counts = sizes(region, clusters, count)
-        if not self.needs_cheap(region):
-            (only,) = expensive
-            return Mixed(only.energy, only.forces, only.virial, "expensive", np.zeros(3), *counts)
+        cheap = results.get(WHOLE)
+        mixed = self._blended(plan, cheap, cluster_results(plan.expensive, results))
+        if part == "mixed":
+            return mixed
         if cheap is None:
-            raise ValueError("part of the system is cheap, but the cheap model did not answer")
-        if not clusters:
-            return Mixed(cheap.energy, cheap.forces, cheap.virial, "cheap", np.zeros(3), *counts)
-        atoms, theirs = gather(clusters, [result.forces for result in expensive])
-        weight = region.expensive.take(atoms)
-        blended = blend_rows(cheap.forces, atoms, theirs, weight, zero_net=self._zero_net)
-        mismatch = np.einsum("ij,ij->i", blended.mismatch, blended.mismatch)
-        core = weight == 1.0
-        return Mixed(
-            cheap.energy,
-            blended.forces,
-            cheap.virial,
-            "cheap",
-            blended.net_force,
-            *counts,
-            *summary(mismatch[~core]),
-            *summary(mismatch[core]),
-        )
-
-    def correction(
-        self,
-        frame: Frame,
-        region: Region,
-        clusters: Sequence[Cluster],
-        plain: Result | None,
-        expensive: Sequence[Result],
-        parts: Parts,
-    ) -> Mixed:
-        """What mixed forces are beyond the plain cheap ones; no energy belongs to them.
-
-        Raises:
-            ValueError: an answer is missing.
-        """
-        if plain is None:
-            raise ValueError("a correction of forces needs the plain cheap answer")
-        mixed = self.mix(frame, region, clusters, plain, expensive)
+            raise ValueError("a correction of forces needs the cheap forces of the whole system")
         return replace(
             mixed,
-            energy=mixed.energy - plain.energy,
-            forces=mixed.forces - plain.forces,
-            virial=mixed.virial - plain.virial,
-            energy_is="correction",
+            energy=mixed.energy - cheap.energy,
+            forces=mixed.forces - cheap.forces,
+            virial=mixed.virial - cheap.virial,
+            diagnostics=msgspec.structs.replace(mixed.diagnostics, energy_is="correction"),
         )
+
+    def _blended(
+        self, plan: Plan, cheap: Result | None, expensive: Sequence[Result]
+    ) -> MixedResult:
+        region, counts = plan.region, count_atoms(plan)
+        if region.core == len(plan.frame):
+            (only,) = expensive
+            diagnostics = Diagnostics(energy_is="expensive", net_force=0.0, **counts)
+            return MixedResult(only.energy, only.forces, only.virial, diagnostics)
+        if cheap is None:
+            raise ValueError("part of the system is cheap, but the cheap result is missing")
+        if not plan.clusters:
+            diagnostics = Diagnostics(energy_is="cheap", net_force=0.0, **counts)
+            return MixedResult(cheap.energy, cheap.forces, cheap.virial, diagnostics)
+        atoms, theirs = gather(plan.clusters, [result.forces for result in expensive])
+        lambda_ = region.lambda_.take(atoms)
+        blended = blend(cheap.forces, atoms, theirs, lambda_, zero_net=self._zero_net)
+        mismatch = squared_lengths(blended.mismatch)
+        core = lambda_ == 1.0
+        blend_max, blend_rms = max_and_rms(mismatch[~core])
+        core_max, core_rms = max_and_rms(mismatch[core])
+        diagnostics = Diagnostics(
+            energy_is="cheap",
+            mismatch_max=blend_max,
+            mismatch_rms=blend_rms,
+            core_mismatch_max=core_max,
+            core_mismatch_rms=core_rms,
+            net_force=math.hypot(*blended.net_force.tolist()),
+            **counts,
+        )
+        return MixedResult(cheap.energy, blended.forces, cheap.virial, diagnostics)

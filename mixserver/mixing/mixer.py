@@ -1,243 +1,166 @@
-"""What mixing makes of the workers' answers, and what it must know of their models, as values."""
+"""A mixer makes jobs for two models and combines their results into one energy, forces and virial.
+
+`ForceMixer` blends forces, `EnergyMixer` mixes energies, `SingleModel` mixes nothing.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from mixserver.arrays import Mask, Matrix, Scalars, Vectors
-from mixserver.cluster import Cluster, whole_stream
-from mixserver.errors import ConfigError
-from mixserver.frame import Frame
+from mixserver.core.arrays import Matrix, Scalars, Vectors
+from mixserver.core.frame import Frame
+from mixserver.mixing.clusters import Cluster
+from mixserver.mixing.jobs import ClusterJobs, JobKey, Plan
 from mixserver.region.region import Region
-from mixserver.wire.worker import Evaluate, ModelCard, Result
+from mixserver.wire.worker import Result
 
-EnergyIs: TypeAlias = Literal["cheap", "expensive", "mixed", "correction"]
-
-ROUNDING = 1e-6
-"""Å added to exact widths: workers compute distances in their own order, and an atom exactly at
-the cutoff of a potential that is not smooth there must not be lost."""
+Part: TypeAlias = Literal["mixed", "correction"]
+"""All of the mixed potential, or what it adds to the cheap one."""
+Results: TypeAlias = Mapping[JobKey, Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How far a model looks, and whether it can be asked for some sites only."""
+class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a mixer learns besides energy, forces and virial: for reports only.
 
-    receptive_field: float | None
-    """Å that a site energy looks; None if unknown."""
-    weights: bool = False
-    """True if its workers honour site weights."""
-    name: str = "expensive"
-    """What a person calls the model, for messages only."""
-    energies: bool = False
-    """True if its workers return site energies."""
-    no_weights: str = ""
-    """Why its workers do not honour site weights, if they say."""
+    None is for what was not measured: there is no such atom, or the other kind of mixing measures
+    it.
+    """
 
-    @classmethod
-    def of(cls, card: ModelCard, stated: float | None = None) -> Reach:
-        """What a model's card says; `stated` (Å) where it does not tell its receptive field."""
-        field = card.receptive_field if card.receptive_field is not None else stated
-        return cls(field, card.weights, card.name, card.energies, card.no_weights)
-
-
-@dataclass(frozen=True, slots=True)
-class Mixed:
-    """One answer made of two."""
-
-    energy: float
-    """eV. Under force mixing the energy of `energy_is`, which the forces do not conserve."""
-    forces: Vectors = field(repr=False)
-    """(N, 3) eV/Å."""
-    virial: Matrix
-    """(3, 3) eV, that of `energy`."""
-    energy_is: EnergyIs
-    """Whose energy and virial these are: "mixed" is the one to which the forces belong."""
-    net_force: Vectors
-    """(3,) eV/Å that mixing created, before it was taken away."""
-    core: int
-    blend: int
-    buffer: int
+    energy_is: str = ""
+    """To which potential energy and virial belong: "mixed" where the forces belong to them,
+    "cheap" or "expensive" under force mixing, "correction"."""
+    seeds: int = 0
+    core: int = 0
+    """Atoms with lambda = 1."""
+    blend: int = 0
+    """Atoms with 0 < lambda < 1."""
+    buffer: int = 0
     """Further atoms with expensive site energies."""
-    halo: int
-    """Further atoms sent along."""
+    halo: int = 0
+    """Further atoms sent along as surroundings."""
+    clusters: int = 0
+    """Expensive jobs."""
     mismatch_max: float | None = None
-    """eV/Å, largest |F_expensive - F_cheap| in the blend. Here and below, None is for what was not
-    measured: there is no such atom, or the other kind of mixing measures it."""
+    """eV/Å, largest |F_expensive - F_cheap| in the blend, where the models meet."""
     mismatch_rms: float | None = None
     """eV/Å, root mean square of the same."""
     core_mismatch_max: float | None = None
-    """eV/Å, largest |F_expensive - F_cheap| in the core: what the expensive model is there for."""
+    """eV/Å, largest |F_expensive - F_cheap| in the core: what the expensive model is for."""
     core_mismatch_rms: float | None = None
     """eV/Å, root mean square of the same."""
     gap_max: float | None = None
-    """eV, largest |e_i - d - c_i| in the blend, the size of grad-lambda forces."""
+    """eV, largest site-energy difference |e_i - d - c_i| in the blend: the size of the grad-lambda
+    forces."""
     gap_rms: float | None = None
     """eV, root mean square of the same."""
     pull_max: float | None = None
     """eV/Å, largest grad-lambda force."""
-    jump: float = 0.0
+    net_force: float | None = None
+    """eV/Å, |sum of the mixed forces| before the momentum correction."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixedResult:
+    """One potential's energy, forces and virial, made of the results of both models."""
+
+    energy: float
+    """eV. Under force mixing that of `Diagnostics.energy_is`, which the forces do not conserve."""
+    forces: Vectors = field(repr=False)
+    """(N, 3) eV/Å."""
+    virial: Matrix
+    """(3, 3) eV, that of `energy`."""
+    diagnostics: Diagnostics
+    lambda_update_energy: float = 0.0
     """eV by which an update of lambda changed the energy at these positions."""
+    extras: str | None = None
+    """Text for i-PI of a single model, which is passed on as it is; None where models are mixed."""
 
 
 class Mixer(Protocol):
-    """Knows which questions go to the two models and how the answers become one."""
+    """Plans the jobs of an evaluation, and combines their results."""
 
     @property
-    def correction_needs_plain(self) -> bool:
-        """Whether `correction` needs the plain cheap answer about everything."""
+    def correction_needs_whole(self) -> bool:
+        """Whether a correction needs the cheap result about the whole system."""
 
-    def plain(self, frame: Frame, criterion: str = "") -> Evaluate:
-        """The question to the cheap model about everything, without weights."""
+    def plan(
+        self, frame: Frame, region: Region, *, criterion: str = "", whole_known: bool = False
+    ) -> Plan:
+        """Plan an evaluation.
 
-    def cheap(self, frame: Frame, region: Region, criterion: str = "") -> Evaluate:
-        """The question to the cheap model about everything, with the weights of a region."""
+        Args:
+            frame: what is evaluated.
+            region: its division.
+            criterion: the compute whose values must come with the whole system; "" for none.
+            whole_known: the cheap result about the whole system is known without weights, or
+                evaluated elsewhere; the plan then has no such job.
+        """
 
-    def needs_cheap(self, region: Region) -> bool:
-        """False if everything is expensive."""
+    def combine(self, plan: Plan, results: Results, part: Part = "mixed") -> MixedResult:
+        """Combine the results of a plan.
 
-    def carve(self, frame: Frame, region: Region) -> tuple[Cluster, ...]:
-        """Carve what the expensive model must see."""
+        Args:
+            plan: made by this mixer.
+            results: of all its jobs; with `whole_known` also `WHOLE`, unless a correction does
+                without.
+            part: what is wanted. A correction needs a plan with `whole_known`.
 
-    def expensive(
-        self, frame: Frame, region: Region, clusters: Sequence[Cluster]
-    ) -> tuple[Evaluate, ...]:
-        """The questions to the expensive model, one per cluster."""
-
-    def parts(
-        self, frame: Frame, region: Region
-    ) -> tuple[tuple[Cluster, ...], tuple[Evaluate, ...]]:
-        """The questions to the cheap model that make a plain answer a weighted one."""
-
-    def mix(
-        self,
-        frame: Frame,
-        region: Region,
-        clusters: Sequence[Cluster],
-        cheap: Result | None,
-        expensive: Sequence[Result],
-        parts: Parts | None = None,
-    ) -> Mixed:
-        """Make one answer of all."""
-
-    def correction(
-        self,
-        frame: Frame,
-        region: Region,
-        clusters: Sequence[Cluster],
-        plain: Result | None,
-        expensive: Sequence[Result],
-        parts: Parts,
-    ) -> Mixed:
-        """What mixed is beyond the plain cheap answer."""
+        Raises:
+            ValueError: a result is missing.
+        """
 
 
-Parts: TypeAlias = tuple[Sequence[Cluster], Sequence[Result]]
-"""Clusters asked of the cheap model, and its answers."""
+def cluster_results(jobs: ClusterJobs | None, results: Results) -> list[Result]:
+    """The results of some cluster jobs, in the order of the clusters.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    if jobs is None:
+        raise ValueError("the plan has no such jobs")
+    try:
+        return [results[key] for key in jobs.keys]
+    except KeyError as error:
+        raise ValueError(f"the result of {error} is missing") from error
 
 
-def about_all(
-    frame: Frame,
-    *,
-    weight: Scalars | None = None,
-    energies: bool = False,
-    wanted: Mask | None = None,
-    criterion: str = "",
-) -> Evaluate:
-    """A question about all atoms of a frame; `wanted` as in `Evaluate`."""
-    topology = frame.topology
-    return Evaluate(
-        job=0,
-        stream=whole_stream(frame.bead),
-        positions=frame.wrapped,
-        numbers=topology.numbers,
-        cell=frame.cell,
-        pbc=topology.pbc,
-        weight=weight,
-        energies=energies,
-        wanted=_marked(wanted),
-        criterion=criterion,
-    )
-
-
-def about(
-    frame: Frame,
-    cluster: Cluster,
-    weight: Scalars | None,
-    *,
-    energies: bool = False,
-    wanted: Mask | None = None,
-) -> Evaluate:
-    """A question about the atoms of a cluster; `wanted` as in `Evaluate`."""
-    topology = frame.topology
-    whole = len(cluster.atoms) == len(frame)
-    return Evaluate(
-        job=0,
-        stream=cluster.stream,
-        positions=frame.wrapped if whole else frame.wrapped.take(cluster.atoms, axis=0),
-        numbers=topology.numbers if whole else topology.numbers.take(cluster.atoms),
-        cell=frame.cell,
-        pbc=topology.pbc,
-        weight=weight,
-        energies=energies,
-        wanted=_marked(wanted),
-    )
-
-
-def _marked(wanted: Mask | None) -> NDArray[np.int32] | None:
-    """Sites as the wire marks them; None if there are none."""
-    return wanted.astype(np.int32) if wanted is not None and wanted.any() else None
-
-
-def summary(squared: Scalars) -> tuple[float, float] | tuple[None, None]:
-    """Largest and root mean square of some lengths, given squared; None of none."""
+def max_and_rms(squared: Scalars) -> tuple[float, float] | tuple[None, None]:
+    """Largest and root mean square of some lengths, given squared; None if there are none."""
     if not len(squared):
         return None, None
     return math.sqrt(squared.max()), math.sqrt(squared.sum() / len(squared))
 
 
-def sizes(region: Region, clusters: Sequence[Cluster], count: int) -> tuple[int, int, int, int]:
-    """How many atoms are core, blend, buffer and halo; an atom in two halos counts once."""
+def count_atoms(plan: Plan) -> dict[str, int]:
+    """How many seeds, core, blend, buffer and halo atoms and clusters there are.
+
+    An atom in two halos counts once.
+    """
+    region, clusters = plan.region, plan.clusters
+    sent, sites = _count_sent(clusters, len(plan.frame))
+    active = len(region.active)
+    return {
+        "seeds": len(region.seeds),
+        "core": region.core,
+        "blend": region.blend,
+        "buffer": sites - active,
+        "halo": sent - sites,
+        "clusters": len(clusters),
+    }
+
+
+def _count_sent(clusters: Sequence[Cluster], count: int) -> tuple[int, int]:
+    """Atoms in clusters, and those of them that are sites."""
     if len(clusters) == 1:
         sent = len(clusters[0].atoms)
-        sites = sent - clusters[0].halo
-    else:
-        seen = np.zeros(count, dtype=np.int8)
-        for cluster in clusters:
-            seen[cluster.atoms] |= 1 + (cluster.sites > 0.0)
-        sent, sites = int(np.count_nonzero(seen)), int(np.count_nonzero(seen & 2))
-    active = len(region.active)
-    return region.core, region.blend, sites - active, sent - sites
-
-
-def width(key: str, width: float | None, reach: Reach, allow_thin: bool) -> float:
-    """The width to use, in Å; None asks for one receptive field.
-
-    Raises:
-        ConfigError: it is too thin or unknown.
-    """
-    field = reach.receptive_field
-    known = field is not None and math.isfinite(field)
-    if width is None:
-        if field is None or not known:
-            raise ConfigError(
-                f'region.{key} = "exact" needs the receptive field of model {reach.name!r}, which '
-                "it does not tell. State it as models.expensive.receptive_field (Å), or give "
-                f"region.{key} in Å."
-            )
-        return field + ROUNDING
-    if not (math.isfinite(width) and width >= 0.0):
-        raise ConfigError(f"region.{key} must be 0 Å or more, got {width}")
-    if field is not None and known and width < field and not allow_thin:
-        raise ConfigError(
-            f"region.{key} = {width} Å is thinner than the receptive field of model "
-            f"{reach.name!r} ({field} Å), so forces would depend on where the cluster was cut. Set "
-            f'it to "exact" or to {field} or more, or say region.allow_thin_buffer = true if you '
-            "have measured the error (mixserver check does)."
-        )
-    return width
+        return sent, sent - clusters[0].halo
+    seen = np.zeros(count, dtype=np.int8)
+    for cluster in clusters:
+        seen[cluster.atoms] |= 1 + (cluster.sites > 0.0)
+    return int(np.count_nonzero(seen)), int(np.count_nonzero(seen & 2))

@@ -1,8 +1,8 @@
-"""Which atoms are expensive, and how much: seeds, shells, profiles, memory."""
+"""Which atoms are expensive, and how much: seeds, shells, profiles, hysteresis."""
 
-from mixserver.region.following import Following
-from mixserver.region.frozen import Frozen
-from mixserver.region.region import Pull, Pulled, Region
+from mixserver.region.fixed import FixedRegion
+from mixserver.region.protocol import Evaluation, RegionModel
+from mixserver.region.region import GradLambdaForces, LambdaGradient, Region
 from mixserver.region.seeds import (
     AtomSeeds,
     CriterionSeeds,
@@ -12,23 +12,23 @@ from mixserver.region.seeds import (
     SpeciesSeeds,
     SphereSeeds,
 )
-from mixserver.region.selecting import Due, Selecting
-from mixserver.region.selector import Selector
+from mixserver.region.shell_region import ShellRegion
+from mixserver.region.smooth import SmoothRegion
 
 __all__ = [
     "AtomSeeds",
     "CriterionSeeds",
     "CylinderSeeds",
-    "Due",
-    "Following",
-    "Frozen",
-    "Pull",
-    "Pulled",
+    "Evaluation",
+    "FixedRegion",
+    "GradLambdaForces",
+    "LambdaGradient",
     "Region",
+    "RegionModel",
     "Seeds",
-    "Selecting",
-    "Selector",
+    "ShellRegion",
     "SlabSeeds",
+    "SmoothRegion",
     "SpeciesSeeds",
     "SphereSeeds",
 ]

@@ -19,8 +19,8 @@ from typing import Final
 
 import numpy as np
 
-from mixserver.arrays import Scalars
-from mixserver.errors import ConfigError
+from mixserver.core.arrays import Scalars
+from mixserver.core.errors import ConfigError
 
 _Function = Callable[[Scalars], Scalars]
 

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mixserver.arrays import Indices, Matrix, Scalars, Vectors
+from mixserver.core.arrays import Indices, Matrix, Scalars, Vectors
 
 
-class Pulled(NamedTuple):
-    """What pulls on atoms because lambda depends on where they are."""
+class GradLambdaForces(NamedTuple):
+    """Forces on atoms because lambda depends on where they are."""
 
     atoms: Indices
     """(m,) ascending, each once."""
@@ -22,51 +22,50 @@ class Pulled(NamedTuple):
     """(3, 3) eV, -dE/dstrain, symmetric."""
 
 
-class Pull(Protocol):
-    r"""The pull-back of lambda: from what lambda multiplies to forces."""
+class LambdaGradient(Protocol):
+    r"""The vector-Jacobian product of lambda: from what lambda multiplies to forces."""
 
-    def back(self, gap: Scalars) -> Pulled:
+    def forces(self, difference: Scalars) -> GradLambdaForces:
         r"""Minus the gradient of :math:`\sum_i g_i \lambda_i(r)` at constant g.
 
         Args:
-            gap: (n,) eV, g of the atoms `Region.active`, in their order.
+            difference: (n,) eV, the site-energy differences g of the atoms `Region.active`, in
+                their order.
         """
 
 
 @dataclass(frozen=True)
 class Region:
-    """How one frame is divided between the two potentials.
+    """How one frame is divided between the two potentials."""
 
-    ``expensive`` is lambda: 1 in the core, falls smoothly to 0 across the blend, 0 elsewhere.
-    """
-
-    expensive: Scalars
-    """(N,) expensive fraction lambda of each atom, in [0, 1]."""
+    lambda_: Scalars
+    """(N,) expensive fraction of each atom, in [0, 1]: 1 in the core, falls smoothly to 0 across
+    the blend, 0 elsewhere."""
     seeds: Indices
     """(s,) atoms that are seeds; empty for regions fixed in space."""
-    pull: Pull | None = field(default=None, compare=False)
+    gradient: LambdaGradient | None = field(default=None, compare=False)
     """How lambda follows the atoms; None where it is constant in between updates."""
     before: Scalars | None = field(default=None, compare=False)
     """(N,) lambda up to this evaluation, where an update changes it in a jump; None elsewhere."""
 
     def __post_init__(self) -> None:
-        if self.expensive.ndim != 1:
-            raise ValueError(f"Region.expensive must be (N,), got {self.expensive.shape}")
+        if self.lambda_.ndim != 1:
+            raise ValueError(f"Region.lambda_ must be (N,), got {self.lambda_.shape}")
         # NaN is the least and the greatest of all numbers here, and lies in no interval
-        if self.expensive.size and not 0.0 <= self.expensive.min() <= self.expensive.max() <= 1.0:
-            raise ValueError("Region.expensive must be finite numbers in [0, 1]")
+        if self.lambda_.size and not 0.0 <= self.lambda_.min() <= self.lambda_.max() <= 1.0:
+            raise ValueError("Region.lambda_ must be finite numbers in [0, 1]")
 
     @cached_property
     def active(self) -> Indices:
         """(n,) atoms with lambda > 0: core and blend."""
-        return np.flatnonzero(self.expensive)
+        return self.lambda_.nonzero()[0]
 
     @cached_property
     def core(self) -> int:
-        """How many atoms have lambda = 1."""
-        return int(np.count_nonzero(self.expensive == 1.0))
+        """Number of atoms with lambda = 1."""
+        return int(np.count_nonzero(self.lambda_ == 1.0))
 
     @property
     def blend(self) -> int:
-        """How many atoms have 0 < lambda < 1."""
+        """Number of atoms with 0 < lambda < 1."""
         return len(self.active) - self.core

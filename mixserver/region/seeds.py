@@ -1,7 +1,7 @@
 """Where a region starts: at atoms, at a body fixed in space, or where a criterion says.
 
 Seeds know atoms and distances. How lambda falls with the distance, and what is remembered from one
-evaluation to the next, is the selector's business.
+evaluation to the next, is decided by the region model.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from typing import Protocol
 
 import numpy as np
 
-from mixserver.arrays import Indices, Mask, Matrix, Numbers, Scalars, Vectors
-from mixserver.errors import ConfigError
-from mixserver.frame import Frame
-from mixserver.geometry import Deformation, Near, near_atoms, near_cylinder, near_slab, near_sphere
+from mixserver.core.arrays import Indices, Mask, Matrix, Numbers, Scalars, Vectors
+from mixserver.core.errors import ConfigError
+from mixserver.core.frame import Frame
+from mixserver.geometry import (
+    Deformation,
+    DistanceResult,
+    distances_to_atoms,
+    distances_to_cylinder,
+    distances_to_slab,
+    distances_to_sphere,
+)
 
 
 class Seeds(Protocol):
@@ -25,7 +32,7 @@ class Seeds(Protocol):
     def atoms(self, frame: Frame) -> Indices:
         """(s,) atoms that are seeds, ascending; empty for bodies fixed in space."""
 
-    def near(self, frame: Frame, reach: float) -> Near:
+    def near(self, frame: Frame, reach: float) -> DistanceResult:
         """Atoms within `reach` (Å) of a seed, or of a body's surface (inside: distance 0)."""
 
 
@@ -52,14 +59,14 @@ class AtomSeeds:
         """
         if len(self._atoms) and self._atoms[-1] >= len(frame):
             raise ConfigError(
-                f"atom {self._atoms[-1]} shall be a seed, but there are {len(frame)} atoms, "
+                f"atom {self._atoms[-1]} cannot be a seed: there are {len(frame)} atoms, "
                 "counted from 0"
             )
         return self._atoms
 
-    def near(self, frame: Frame, reach: float) -> Near:
+    def near(self, frame: Frame, reach: float) -> DistanceResult:
         """Atoms within `reach` (Å) of a seed."""
-        return near_atoms(frame, self.atoms(frame), reach)
+        return distances_to_atoms(frame, self.atoms(frame), reach)
 
 
 class SpeciesSeeds(AtomSeeds):
@@ -74,8 +81,16 @@ class SpeciesSeeds(AtomSeeds):
         super().__init__(np.flatnonzero(np.isin(numbers, list(elements))))
 
 
+class _BodySeeds:
+    """A body fixed in space."""
+
+    def atoms(self, frame: Frame) -> Indices:
+        """No atoms: an empty array."""
+        return np.empty(0, dtype=np.intp)
+
+
 @dataclass(frozen=True)
-class SphereSeeds:
+class SphereSeeds(_BodySeeds):
     """A sphere fixed in space: its inside is core."""
 
     centre: Sequence[float]
@@ -90,17 +105,13 @@ class SphereSeeds:
     def __post_init__(self) -> None:
         _positive(self.radius, "sphere")
 
-    def atoms(self, frame: Frame) -> Indices:
-        """None: the sphere is no atom."""
-        return np.empty(0, dtype=np.intp)
-
-    def near(self, frame: Frame, reach: float) -> Near:
+    def near(self, frame: Frame, reach: float) -> DistanceResult:
         """Atoms within `reach` (Å) of the surface, or inside."""
-        return near_sphere(frame, _point(frame, self), self.radius, reach)
+        return distances_to_sphere(frame, _point(frame, self), self.radius, reach)
 
 
 @dataclass(frozen=True)
-class CylinderSeeds:
+class CylinderSeeds(_BodySeeds):
     """An endless cylinder along a lattice vector, fixed in space: its inside is core."""
 
     axis: int
@@ -116,17 +127,13 @@ class CylinderSeeds:
     def __post_init__(self) -> None:
         _positive(self.radius, "cylinder")
 
-    def atoms(self, frame: Frame) -> Indices:
-        """None: the cylinder is no atom."""
-        return np.empty(0, dtype=np.intp)
-
-    def near(self, frame: Frame, reach: float) -> Near:
+    def near(self, frame: Frame, reach: float) -> DistanceResult:
         """Atoms within `reach` (Å) of the surface, or inside."""
-        return near_cylinder(frame, self.axis, _point(frame, self), self.radius, reach)
+        return distances_to_cylinder(frame, self.axis, _point(frame, self), self.radius, reach)
 
 
 @dataclass(frozen=True)
-class SlabSeeds:
+class SlabSeeds(_BodySeeds):
     """A slab between two lattice planes, fixed in the cell: its inside is core."""
 
     axis: int
@@ -143,23 +150,19 @@ class SlabSeeds:
                 "across the boundary of the cell it is, say, from 0.9 to 1.1"
             )
 
-    def atoms(self, frame: Frame) -> Indices:
-        """None: the slab is no atom."""
-        return np.empty(0, dtype=np.intp)
-
-    def near(self, frame: Frame, reach: float) -> Near:
+    def near(self, frame: Frame, reach: float) -> DistanceResult:
         """Atoms within `reach` (Å) of a face, or inside."""
-        return near_slab(frame, self.axis, self.low, self.high, reach)
+        return distances_to_slab(frame, self.axis, self.low, self.high, reach)
 
 
 @dataclass(frozen=True)
 class CriterionSeeds:
     """Seeds are the atoms for which a time-averaged per-atom value lies within bounds.
 
-    Chosen again every `every` evaluations, from the mean of `samples` samples that lie
-    `sample_every` evaluations apart and end with the choice. The first evaluation chooses from
-    itself alone, unless `initial` names the first seeds: then the first choice comes `every`
-    evaluations later. So nothing ever has to be all-expensive for want of a choice.
+    Seeds are selected again every `every` evaluations, from the mean of `samples` samples that lie
+    `sample_every` evaluations apart and end with the selection. The first evaluation selects from
+    itself alone, unless `initial` names the first seeds: then the first selection comes `every`
+    evaluations later. So the system never has to be all expensive before the first selection.
     """
 
     compute: str
@@ -168,13 +171,13 @@ class CriterionSeeds:
     high: float = math.inf
     """Seeds have low <= mean <= high."""
     every: int = 1
-    """Evaluations between two choices."""
+    """Evaluations between two selections."""
     sample_every: int = 1
     """Evaluations between two samples."""
     samples: int = 1
     """Samples in the mean."""
     initial: Sequence[int] | None = None
-    """Seeds until the first choice."""
+    """Seeds until the first selection."""
     eligible: Mask | None = None
     """(N,) atoms that may become seeds; None for all."""
 
@@ -188,22 +191,22 @@ class CriterionSeeds:
         if self.samples * self.sample_every > self.every:
             raise ConfigError(
                 f"{self.samples} samples, {self.sample_every} evaluations apart, do not fit "
-                f"between two choices {self.every} evaluations apart: raise region.seeds.every to "
-                f"{self.samples * self.sample_every} or more"
+                f"between two selections {self.every} evaluations apart: raise "
+                f"region.seeds.every to {self.samples * self.sample_every} or more"
             )
 
-    def chooses(self, evaluation: int) -> bool:
-        """Tell whether seeds are chosen at this evaluation (the first is 0)."""
+    def selects_at(self, evaluation: int) -> bool:
+        """Whether seeds are selected at this evaluation (the first is 0)."""
         return evaluation % self.every == 0 and not (evaluation == 0 and self.initial is not None)
 
     def samples_at(self, evaluation: int) -> bool:
-        """Tell whether this evaluation's values enter a choice, now or later."""
+        """Whether this evaluation's values enter a selection, now or later."""
         before = -evaluation % self.every
         if before == 0:
-            return self.chooses(evaluation)
+            return self.selects_at(evaluation)
         return before % self.sample_every == 0 and before // self.sample_every < self.samples
 
-    def choose(self, mean: Scalars) -> Indices:
+    def select(self, mean: Scalars) -> Indices:
         """(s,) atoms whose mean value (N,) lies within the bounds. NaN never does."""
         chosen = (mean >= self.low) & (mean <= self.high)
         if self.eligible is not None:
@@ -221,8 +224,8 @@ def _positive(radius: float, what: str) -> None:
 
 
 def _point(frame: Frame, body: SphereSeeds | CylinderSeeds) -> Vectors:
-    """(3,) Å, the centre of a body at a frame."""
+    """The centre of a body at a frame, (3,) Å."""
     place: Vectors = np.asarray(body.centre, dtype=np.float64)
     if body.fractional:
         return place @ frame.cell
-    return place if body.cell is None else Deformation.between(body.cell, frame.cell).turned(place)
+    return place if body.cell is None else Deformation.between(body.cell, frame.cell).rotate(place)

@@ -1,8 +1,8 @@
-"""i-PI's protocol as the one who is asked: one connection as a state machine, without a socket.
+"""The driver side of i-PI's protocol: one connection to i-PI as a state machine, without a socket.
 
-Fill what `Driver.want` shows and carry out the events `filled` returns; when the forces are there
-call `answer`. Serves the consolidated and the plain exchange, batches, and shared memory, which it
-recognises by itself. Whatever arrives, `ProtocolError` is the only thing raised.
+Receive into `Driver.get_buffer`, carry out the events that `buffer_updated` returns, and call
+`answer` when the forces are there. Supports the consolidated and the plain exchange, batches, and
+shared memory, which it recognises by itself. Raises `ProtocolError` on bad input, nothing else.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mixserver.errors import MixserverError, ProtocolError
-from mixserver.units import BOHR, ELECTRONVOLT, EV_PER_ANGSTROM
+from mixserver.core.errors import MixserverError, ProtocolError
+from mixserver.core.units import BOHR
+from mixserver.wire import Bytes
 from mixserver.wire.ipi import (
     EXIT,
     FLOAT,
@@ -32,16 +33,21 @@ from mixserver.wire.ipi import (
     POSDATA,
     READY,
     STATUS,
-    Bytes,
     Reader,
     Reply,
     Request,
-    Say,
-    error_header,
+    Send,
     read,
     read_floats,
     read_int,
     read_text,
+)
+from mixserver.wire.ipi_reply import (
+    encode_extras,
+    encode_replies,
+    error_header,
+    fill_replies,
+    reply_size,
 )
 
 SEGMENTS: Final = ("pos", "h", "ih", "pot", "force", "vir")
@@ -52,14 +58,14 @@ _MOST_PARAMETERS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """Event: evaluate these (one, or a batch), then call `Driver.answer`."""
+class RequestsReceived:
+    """Event: evaluate these requests (one, or a batch), then call `Driver.answer`."""
 
     requests: tuple[Request, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Attach:
+class AttachMemory:
     """Event: open these shared-memory segments, then call `Driver.attached`."""
 
     names: tuple[str, ...]
@@ -67,14 +73,14 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
-    """Event: upstream said EXIT."""
+class ExitReceived:
+    """Event: upstream sent EXIT."""
 
     busy: bool
-    """In mid-evaluation, which is how i-PI drops a driver that exceeded its <timeout>."""
+    """During an evaluation: how i-PI drops a driver that exceeded its <timeout>."""
 
 
-Event: TypeAlias = Say | Asked | Attach | Exit
+DriverEvent: TypeAlias = Send | RequestsReceived | AttachMemory | ExitReceived
 
 
 class Driver(Reader):
@@ -102,11 +108,14 @@ class Driver(Reader):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is not answered yet."""
+        """Whether a request has no reply yet."""
         return self._busy
 
-    def answer(self, replies: Sequence[Reply]) -> list[Event]:
-        """Take the replies to the last `Asked`, one per request, each passed by `check_reply`."""
+    def answer(self, replies: Sequence[Reply]) -> list[DriverEvent]:
+        """Encode the replies to the last `RequestsReceived`, one per request.
+
+        `check_reply` must have passed each of them.
+        """
         if not self._busy or self._reply is not None or len(replies) != self._slots:
             raise ValueError(f"expected {self._slots} replies to one open request")
         self._reply = self._encode(replies)
@@ -115,22 +124,22 @@ class Driver(Reader):
         return self._say_status() if self._asked_status else []
 
     def refuse(self, error: MixserverError) -> Bytes:
-        """Say what to send before hanging up because the evaluation failed; may be nothing.
+        """The bytes to send before disconnecting because the evaluation failed; may be empty.
 
-        A 12-byte header where i-PI expects FORCEREADY makes it print the header, drop us and ask
-        again. In the consolidated exchange without batches it prints it only once a whole answer
-        has come, hence the padding. In the plain exchange it survives nothing but a closed
-        connection before HAVEDATA.
+        On a 12-byte header in place of FORCEREADY i-PI prints the header, drops the connection and
+        repeats the request. In the consolidated exchange without batches it reads a whole reply
+        first, hence the padding. In the plain exchange it tolerates only a closed connection
+        before HAVEDATA.
         """
         if not self._asked_forces or self._asked_status:
             return b""
         word = error_header(error)
         if self._slots > 1 or self._shared is not None:
             return word
-        return word.ljust(HEADER + 8 + 4 + 24 * self._atoms + 72 + 4, b"\0")
+        return word.ljust(reply_size(self._atoms), b"\0")
 
-    def attached(self, buffers: Sequence[memoryview]) -> list[Event]:
-        """Take the segments an `Attach` asked for.
+    def attached(self, buffers: Sequence[memoryview]) -> list[DriverEvent]:
+        """Use the segments that an `AttachMemory` named.
 
         Raises:
             ProtocolError: a segment is too small for the batch and the atoms.
@@ -150,7 +159,7 @@ class Driver(Reader):
         return [self._requests(self._shared[0], self._shared[1])]
 
     def detach(self) -> None:
-        """Let go of shared memory, so that it can be closed. The connection is over."""
+        """Release shared memory, so that it can be closed. The connection is over."""
         self._shared = None
 
     def _parse(self) -> Generator[memoryview, None, None]:
@@ -174,7 +183,7 @@ class Driver(Reader):
                 if self._reply is not None:
                     self._events += self._send(self._reply)
             elif word == EXIT:
-                self._events.append(Exit(self._busy))
+                self._events.append(ExitReceived(self._busy))
             else:
                 raise ProtocolError(
                     f"expected a header of i-PI's protocol, got {word!r}: is it really i-PI (or "
@@ -197,7 +206,7 @@ class Driver(Reader):
                 f"INIT's batch_size is {self._slots}, but shared memory was made for "
                 f"{len(self._shared[0])}"
             )
-        # With a batch the rid is the first request's only: it says nothing of the others.
+        # In a batch the rid belongs to the first request only.
         self._bead = self._rid if self._announce and self._slots == 1 else None
         self._initialised = True
 
@@ -210,8 +219,8 @@ class Driver(Reader):
                 )
             self._events.append(self._requests(self._shared[0], self._shared[1]))
             return
-        # Nothing announces shared memory but the name that follows: 16 bytes tell, and any
-        # transport has as many here.
+        # Only the name that follows reveals shared memory: 16 bytes suffice, and every
+        # transport sends as many here.
         start = b"" if self._plain else (yield from read(16))
         if start[8:] == b"ipi_shm_":
             yield from self._parse_segments(start)
@@ -237,59 +246,47 @@ class Driver(Reader):
     def _parse_segments(self, start: bytearray | bytes) -> Generator[memoryview, None, None]:
         atoms, length = np.frombuffer(start[:8], INT).tolist()
         if not 1 <= atoms * self._slots <= MOST_ATOMS or not 8 < length < 256:
-            raise ProtocolError(f"POSDATA names shared memory for {atoms} atoms: not believable")
+            raise ProtocolError(
+                f"POSDATA names shared memory for {atoms} atoms, which is implausible"
+            )
         self._atoms = atoms
         first = (start[8:] + (yield from read(length - 8))).decode("latin-1")
         names = (first, *(yield from _read_names(SEGMENTS[1:])))
         if bad := [name for name in names if not _SEGMENT_NAME.fullmatch(name)]:
-            raise ProtocolError(f"{bad} are no names i-PI gives to shared memory")
-        self._events.append(Attach(names))
+            raise ProtocolError(f"{bad} are not names that i-PI gives to shared memory")
+        self._events.append(AttachMemory(names))
 
-    def _requests(self, positions: NDArray[np.float64], cells: NDArray[np.float64]) -> Asked:
+    def _requests(
+        self, positions: NDArray[np.float64], cells: NDArray[np.float64]
+    ) -> RequestsReceived:
         # One pass converts; in place where the array is ours, into a copy where it is shared.
         ours = self._shared is None
         converted = np.multiply(positions, BOHR, out=positions if ours else None)
         rows = np.ascontiguousarray(cells.transpose(0, 2, 1)) * BOHR
-        return Asked(
+        return RequestsReceived(
             tuple(
                 Request(converted[slot], rows[slot], self._bead, self._parameters, slot, self._rid)
                 for slot in range(self._slots)
             )
         )
 
-    def _say_status(self) -> list[Event]:
+    def _say_status(self) -> list[DriverEvent]:
         if self._busy:
-            return [Say(HAVEDATA)]
-        return [Say(READY if self._initialised else NEEDINIT)]
+            return [Send(HAVEDATA)]
+        return [Send(READY if self._initialised else NEEDINIT)]
 
-    def _send(self, data: Bytes) -> list[Event]:
+    def _send(self, data: Bytes) -> list[DriverEvent]:
         self._reply, self._busy = None, False
         if self._announce:
             self._initialised, self._bead = False, None
-        return [Say(data)]
+        return [Send(data)]
 
     def _encode(self, replies: Sequence[Reply]) -> Bytes:
-        batch, n = len(replies), self._atoms
-        extras = [reply.extras.encode("utf-8") for reply in replies]
-        tail = b"".join(len(text).to_bytes(4, "little") + text for text in extras)
-        if self._shared is not None:
-            _, _, _, pot, force, vir = self._shared
-            _fill(replies, pot, force, vir)
-            return FORCEREADY + tail
-        forces = HEADER + 8 * batch + 4
-        virials = forces + 24 * batch * n
-        end = virials + 72 * batch
-        data = np.empty(end + len(tail), np.uint8).data
-        data[:HEADER] = FORCEREADY
-        data[forces - 4 : forces] = n.to_bytes(4, "little")
-        data[end:] = tail
-        _fill(
-            replies,
-            np.frombuffer(data, FLOAT, batch, HEADER),
-            np.frombuffer(data, FLOAT, 3 * batch * n, forces).reshape(batch, n, 3),
-            np.frombuffer(data, FLOAT, 9 * batch, virials).reshape(batch, 3, 3),
-        )
-        return data
+        if self._shared is None:
+            return encode_replies(replies, self._atoms)
+        _, _, _, pot, force, vir = self._shared
+        fill_replies(replies, pot, force, vir)
+        return FORCEREADY + encode_extras(replies)
 
 
 def _read_names(kinds: Sequence[str]) -> Generator[memoryview, None, list[str]]:
@@ -297,18 +294,6 @@ def _read_names(kinds: Sequence[str]) -> Generator[memoryview, None, list[str]]:
     for kind in kinds:
         names += [(yield from read_text(256, f"name of shared memory {kind!r}"))]
     return names
-
-
-def _fill(
-    replies: Sequence[Reply],
-    pot: NDArray[np.float64],
-    force: NDArray[np.float64],
-    vir: NDArray[np.float64],
-) -> None:
-    for slot, reply in enumerate(replies):
-        pot[slot] = reply.energy * ELECTRONVOLT
-        np.multiply(reply.forces, EV_PER_ANGSTROM, out=force[slot])
-        np.multiply(reply.virial.T, ELECTRONVOLT, out=vir[slot])
 
 
 def _batch_size(text: str) -> int:

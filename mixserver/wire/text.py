@@ -1,4 +1,4 @@
-"""Texts of peers, made fit for terminals, log files and error messages."""
+"""Makes texts from peers safe for terminals, log files and error messages."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import reprlib
 from typing import Any, Final
 
 QUOTED: Final = 200
-"""Characters of a name or of a value that is quoted."""
+"""Longest name or quoted value, in characters."""
 SENTENCE: Final = 1000
-"""Characters of a reason or a message: an engine's own words, with what to do about them."""
+"""Longest reason or message, in characters: an engine's own error message and its remedy."""
 
 
 def clean(text: str, longest: int = QUOTED) -> str:
     r"""One line of printable characters.
 
-    Blanks and line ends of any length become one blank, what a terminal would obey becomes an
-    escape such as \x1b, and what is too long loses its end.
+    White space becomes single blanks, control characters become escapes such as \x1b, and a text
+    that is too long is cut.
 
     Args:
-        text: anything a peer sent.
+        text: anything that a peer sent.
         longest: characters that are kept.
     """
-    cut = text[: 4 * longest]  # a long text is not looked through: its end is not read
+    cut = text[: 4 * longest]  # the rest of a long text is not even read
     line = "".join(c if c.isprintable() else _escape(c) for c in " ".join(cut.split()))
     if len(line) <= longest and len(cut) == len(text):
         return line
@@ -29,12 +29,12 @@ def clean(text: str, longest: int = QUOTED) -> str:
 
 
 def quoted(value: Any) -> str:
-    """A short repr of any value; large ones are not even formatted."""
+    """A short repr of any value; large values are not formatted as a whole."""
     return clean(_SHORT.repr(value))
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can name something in a line: printable, not blank, not long."""
+    """Whether a text can be a name: printable, not blank, not long."""
     return 0 < len(text) <= QUOTED and text.isprintable() and text == text.strip()
 
 

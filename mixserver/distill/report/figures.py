@@ -1,4 +1,4 @@
-"""Pictures of candidates, from values alone. What is missing is left out, and never an error."""
+"""Figures of candidates, from values alone. Missing values are left out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Final
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mixserver.arrays import Scalars
-from mixserver.crystal.portrait import Portrait
+from mixserver.analysis.bulk.properties import BulkProperties
+from mixserver.core.arrays import Scalars
 from mixserver.distill.report.fronts import front, sweep, wall_time
 from mixserver.distill.report.style import (
     BLACK,
@@ -32,11 +33,11 @@ from mixserver.distill.results import Errors, Parity, Result
 
 _UNITS: Final = {"energy": "eV per atom", "forces": "eV/Å", "virial": "eV per atom"}
 _MANY: Final = 100
-"""Points from which they are drawn small."""
+"""Number of points above which markers are small."""
 
 
 def figures(result: Result) -> dict[str, Figure]:
-    """All pictures there is something for, by their names, in the order of the page."""
+    """All figures that have data, by name, in the order of the page."""
     makers: dict[str, Callable[[Result], Figure | None]] = {
         "parity": parity,
         "errors": errors,
@@ -141,10 +142,10 @@ def _error_lines(
 
 def curve(result: Result) -> Figure | None:
     """Energy against volume, each from its own minimum."""
-    shown = [one for one in drawn(result.candidates) if one.candidate.portrait is not None]
-    curves = [(one, _curve(one.candidate.portrait)) for one in shown]
+    shown = [one for one in drawn(result.candidates) if one.candidate.bulk is not None]
+    curves = [(one, _curve(one.candidate.bulk)) for one in shown]
     curves = [(one, found) for one, found in curves if len(found[0])]
-    volume, energy = _curve(result.portrait)
+    volume, energy = _curve(result.bulk)
     if not len(volume) and not curves:
         return None
     figure, (axes,) = panels(1, 7.2, 4.6)
@@ -159,19 +160,19 @@ def curve(result: Result) -> Figure | None:
 
 def phonons(result: Result) -> Figure | None:
     """Frequencies at special points: from the expensive model's to each candidate's."""
-    points = [name for name, values in result.portrait.phonons.items() if values]
+    points = [name for name, values in result.bulk.phonons.items() if values]
     if not points:
         return None
     shown = [
-        (one, one.candidate.portrait.phonons)
+        (one, one.candidate.bulk.phonons)
         for one in drawn(result.candidates)
-        if one.candidate.portrait is not None and one.candidate.portrait.phonons
+        if one.candidate.bulk is not None and one.candidate.bulk.phonons
     ]
     figure, (axes,) = panels(1, 10.0, 5.0)
     places = (np.arange(len(shown)) - 0.5 * (len(shown) - 1)) * 0.72 / max(1, len(shown))
     axes.plot([], [], color=BLACK, lw=1.1, label="expensive model")
     for at, point in enumerate(points):
-        theirs = np.array(result.portrait.phonons[point])
+        theirs = np.array(result.bulk.phonons[point])
         axes.hlines(theirs, at - 0.44, at + 0.44, color=BLACK, lw=1.1)
         for place, (one, found) in zip(at + places, shown, strict=True):
             ours = np.array(found.get(point, []))
@@ -201,10 +202,7 @@ def _by_kind(listed: Sequence[str]) -> dict[str, tuple[str, str]]:
         if len(temperatures) == 1 and kelvin in temperatures:
             colour = COLOURS[0]  # the first of the scale is nearly black
         elif kelvin in temperatures:
-            red, green, blue = (
-                round(255 * c) for c in dark_to_bright[temperatures.index(kelvin)][:3]
-            )
-            colour = f"#{red:02x}{green:02x}{blue:02x}"
+            colour = to_hex(dark_to_bright[temperatures.index(kelvin)])
         styles[of] = (colour, MARKERS[families.index(family) % len(MARKERS)])
     return styles
 
@@ -214,11 +212,10 @@ def _in_two_lines(of: str) -> str:
     return plain(of) if kelvin < 0.0 else f"{plain(family)}\n{kelvin:g} K"
 
 
-def _curve(seen: Portrait | None) -> tuple[Scalars, Scalars]:
-    """Å³ and eV per atom, from the least of the latter."""
-    if seen is None:
-        return np.zeros(0), np.zeros(0)
-    volume, energy = (np.array(values, dtype=np.float64) for values in seen.curve)
+def _curve(seen: BulkProperties | None) -> tuple[Scalars, Scalars]:
+    """Volumes (Å³) and energies (eV) per atom, relative to the lowest."""
+    curve = ([], []) if seen is None else seen.curve
+    volume, energy = (np.array(values, dtype=np.float64) for values in curve)
     known = np.isfinite(volume) & np.isfinite(energy)
     volume, energy = volume[known], energy[known]
     return volume, energy - energy.min(initial=np.inf) if len(energy) else energy
@@ -226,7 +223,6 @@ def _curve(seen: Portrait | None) -> tuple[Scalars, Scalars]:
 
 def _pair(one: Parity, what: str) -> tuple[Scalars, Scalars]:
     """Expensive and cheap values, where both are known."""
-    pairs = {"energy": one.energy, "forces": one.forces, "virial": one.virial}
-    x, y = (np.array(values, dtype=np.float64) for values in pairs[what])
+    x, y = (np.array(values, dtype=np.float64) for values in getattr(one, what))
     known = np.isfinite(x) & np.isfinite(y)
     return x[known], y[known]

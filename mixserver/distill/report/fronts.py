@@ -1,4 +1,4 @@
-"""Pictures of choices: ghost force against force error, cost against errors, time of each step."""
+"""Figures of trade-offs: ghost force and force error, cost and errors; and of wall times."""
 
 from __future__ import annotations
 
@@ -25,27 +25,23 @@ from mixserver.distill.report.values import elastic_error, finite, hot_kind, mis
 from mixserver.distill.results import Candidate, Result
 
 _LEAST: Final = 1e-4
-"""%, below which lattices and elastic constants are the same."""
+"""%, the smallest deviation on the logarithmic axis."""
 _MOST_STEPS: Final = 12
 
 
 class Priced(NamedTuple):
-    """A candidate of a sweep."""
+    """A candidate of a sweep with known cost and force error."""
 
     candidate: Candidate
     cost: float
     error: float
     """eV/Å, of forces."""
-    beaten: bool = False
-    """Another one is as cheap and as good, and better in one."""
+    dominated: bool = False
+    """Dominated: another one is as cheap and as accurate, and better in one of the two."""
 
 
 def priced(swept: Sequence[Candidate]) -> tuple[list[Priced], str | None]:
-    """Candidates of which cost and force error are known, and the kind of structure of that error.
-
-    Args:
-        swept: all of a sweep.
-    """
+    """The candidates with known cost and force error, and the kind of structures of that error."""
     of = hot_kind([errors.of for one in swept for errors in one.errors])
     found = []
     for one in swept:
@@ -55,7 +51,7 @@ def priced(swept: Sequence[Candidate]) -> tuple[list[Priced], str | None]:
     pairs = [(one.cost, one.error) for one in found]
     marked = [
         one._replace(
-            beaten=any(
+            dominated=any(
                 cost <= one.cost and error <= one.error and (cost, error) != (one.cost, one.error)
                 for cost, error in pairs
             )
@@ -102,7 +98,7 @@ def sweep(result: Result) -> Figure | None:
     listed, of = priced(result.sweep)
     if not listed or of is None:
         return None
-    listed.sort(key=lambda one: (one.candidate.label != result.recommended, one.beaten))
+    listed.sort(key=lambda one: (one.candidate.label != result.recommended, one.dominated))
     figure, (left, right) = panels(2, 11.0, 5.0)
     _forces_panel(left, listed, result.recommended)
     left.set(ylabel=f"force error, {plain(of)} (eV/Å, rms)")
@@ -119,7 +115,7 @@ def sweep(result: Result) -> Figure | None:
                 one.cost,
                 one.error if axes is left else _off(one.candidate, result)[0] or np.nan,
                 plain(one.candidate.label),
-                GREY if one.beaten else BLACK,
+                GREY if one.dominated else BLACK,
                 one.candidate.label == result.recommended,
             )
             for one in listed
@@ -129,7 +125,7 @@ def sweep(result: Result) -> Figure | None:
 
 
 def wall_time(result: Result) -> Figure | None:
-    """How long each step took; if there are many, descriptor rows together."""
+    """Wall time of each step; if there are many, descriptor rows together."""
     steps = {name: s for name, s in result.seconds.items() if np.isfinite(s)}
     if len(steps) > _MOST_STEPS:
         rows = {name: s for name, s in steps.items() if name.startswith("rows ")}
@@ -157,18 +153,18 @@ def wall_time(result: Result) -> Figure | None:
 
 
 def _forces_panel(axes: Axes, listed: Sequence[Priced], recommended: str) -> None:
-    best = sorted((one.cost, one.error) for one in listed if not one.beaten)
+    best = sorted((one.cost, one.error) for one in listed if not one.dominated)
     axes.plot(*np.transpose(best), color=COLOURS[0], lw=1.0, alpha=0.5)
     for one in listed:
-        axes.plot(one.cost, one.error, "o", ms=6, color=GREY if one.beaten else COLOURS[0])
+        axes.plot(one.cost, one.error, "o", ms=6, color=GREY if one.dominated else COLOURS[0])
         if one.candidate.label == recommended:
             _ring(axes, one.cost, one.error)
 
 
 def _constants_panel(axes: Axes, listed: Sequence[Priced], result: Result) -> None:
-    """Two deviations of each candidate; grey means what it means in the other panel."""
+    """Two deviations of each candidate; dominated ones are grey as in the other panel."""
     for one in listed:
-        colour = GREY if one.beaten else COLOURS[0]
+        colour = GREY if one.dominated else COLOURS[0]
         elastic, length = _off(one.candidate, result)
         if elastic is not None:
             axes.plot(one.cost, elastic, "o", ms=6, color=colour)
@@ -181,13 +177,13 @@ def _constants_panel(axes: Axes, listed: Sequence[Priced], result: Result) -> No
         ("^", "none", f"lattice constant (drawn at {_LEAST:g} % if less)"),
     ):
         axes.plot([], [], marker, mfc=fill, color=COLOURS[0], label=name)
-    axes.plot([], [], "o", color=GREY, label="grey: another is cheaper and has better forces")
+    axes.plot([], [], "o", color=GREY, label="grey: another is cheaper and more accurate")
     axes.plot([], [], "o", ms=11, mfc="none", mec=RED, mew=2, label="recommended")
 
 
 def _off(one: Candidate, result: Result) -> tuple[float | None, float | None]:
-    """%, of elastic constants and of lengths, so that they can stand on a logarithmic axis."""
-    elastic, length = elastic_error(one, result.portrait), misfit(one.portrait, result.portrait)
+    """Deviations (%) of elastic constants and of lengths, large enough for a logarithmic axis."""
+    elastic, length = elastic_error(one, result.bulk), misfit(one.bulk, result.bulk)
     return (
         None if elastic is None else max(elastic, _LEAST),
         None if length is None else max(abs(length), _LEAST),

@@ -1,4 +1,4 @@
-"""How pictures of a report look: colours, ticks, names that do not cover each other."""
+"""Style of the figures: colours, ticks, labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ BLACK: Final = "#202020"
 RED: Final = "#b5403a"
 DPI: Final = 110
 MOST: Final = len(COLOURS)
-"""Candidates in one picture; tables have all."""
+"""Candidates in one figure; tables list all."""
 _LONGEST: Final = 30
-"""Characters of a name in a picture."""
+"""Characters of a label."""
 _NARROW: Final = 0.25
-"""Decades below which a logarithmic axis has too few ticks to be read."""
+"""Decades below which a logarithmic axis would have too few ticks."""
 _PLACES: Final = tuple(
     (far * x, far * y, ha, va)
     for far in (7.0, 15.0, 26.0)
@@ -44,20 +44,19 @@ _PLACES: Final = tuple(
         (-0.8, -0.8, "right", "top"),
     )
 )
-"""Where a name may stand beside its point (offset in points), the best first: above falling
-lines."""
+"""Positions of a label beside its point (offset in points), the best first."""
 _COLUMNS: Final = 5
 _INCHES: Final = 0.08
-"""Of a character in a legend."""
+"""Width of a character in a legend."""
 _HANDLE: Final = 0.6
-"""Inches, of what stands before a name."""
+"""Inches, width of a legend handle."""
 _NEAR: Final = 8.0
-"""Points, beyond which a line leads from the name to its point."""
+"""Points, beyond which a line leads from the label to its point."""
 _LEADER: Final = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0.0, "shrinkB": 3.0}
 
 
 class Drawn(NamedTuple):
-    """A candidate and how it is drawn, the same in all pictures."""
+    """A candidate and its style, the same in all figures."""
 
     candidate: Candidate
     colour: str
@@ -66,14 +65,14 @@ class Drawn(NamedTuple):
 
 
 class Named(NamedTuple):
-    """A point and its name."""
+    """A point and its label."""
 
     x: float
     y: float
     name: str
     colour: str = BLACK
     ringed: bool = False
-    """A ring is drawn around it, and the name stands farther off."""
+    """Has a ring around it, so that the label stands farther off."""
 
 
 def drawn(candidates: Sequence[Candidate]) -> list[Drawn]:
@@ -83,14 +82,14 @@ def drawn(candidates: Sequence[Candidate]) -> list[Drawn]:
 
 
 def plain(text: str) -> str:
-    """A name that matplotlib takes as it is: no formulas, nothing hidden from legends."""
+    """A label that matplotlib draws literally: no formulas, not hidden from legends."""
     text = " ".join(text.split())
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
     return f" {text}".replace("$", r"\$") if text.startswith("_") else text.replace("$", r"\$")
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels side by side, inches."""
+    """A figure with panels side by side; width and height in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     found = [figure.add_subplot(1, count, at + 1) for at in range(count)]
     for axes in found:
@@ -99,13 +98,7 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 
 
 def legend_above(figure: Figure, axes: Axes, handles: Sequence[Artist] = ()) -> None:
-    """Names above all panels, where they cover nothing.
-
-    Args:
-        figure: whose.
-        axes: whose names are told.
-        handles: these instead, with labels.
-    """
+    """A legend above all panels, of the labels in `axes` or of labelled handles."""
     names = [str(handle.get_label()) for handle in handles]
     if not handles:
         handles, names = axes.get_legend_handles_labels()
@@ -122,12 +115,7 @@ def legend_above(figure: Figure, axes: Axes, handles: Sequence[Artist] = ()) -> 
 
 
 def logarithmic(axes: Axes, *which: str) -> None:
-    """Axes on which factors are lengths, with ticks that can be read; few decades stay linear.
-
-    Args:
-        axes: with everything drawn.
-        which: "x", "y".
-    """
+    """Logarithmic axes "x", "y" of drawn data; those of few decades stay linear."""
     for one in which:
         axis: Axis = axes.xaxis if one == "x" else axes.yaxis
         low, high = axes.dataLim.intervalx if one == "x" else axes.dataLim.intervaly
@@ -145,14 +133,14 @@ def logarithmic(axes: Axes, *which: str) -> None:
 
 
 def name_points(axes: Axes, points: Sequence[Named], *, fontsize: float = 8.0) -> None:
-    """Write names beside points so that they cover neither points nor each other.
+    """Write labels beside points, covering neither points nor each other.
 
-    A name without room is left out; give the important ones first.
+    A label without room is left out; pass the important ones first.
     """
     figure = axes.figure
     if not isinstance(figure, Figure):
-        raise TypeError(f"names are placed in a figure's own axes, not those of {type(figure)}")
-    figure.draw_without_rendering()  # settles the layout, and so where points are
+        raise TypeError(f"labels need axes of a Figure, got axes of {type(figure)}")
+    figure.draw_without_rendering()  # fixes the layout, and so the positions of points
     inside = axes.get_window_extent()
     near = 5.0 * figure.dpi / 72.0
     taken = [

@@ -1,37 +1,35 @@
-"""Numbers of a report: what portraits say compared with each other, and numbers as text.
+"""Numbers of a report: deviations from the expensive model, their limits, and numbers as text.
 
-Whatever is missing or not finite is None here, and an en dash as text. Knows neither HTML nor
-pictures.
+Missing or non-finite values are None, and an en dash as text.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
-from mixserver.arrays import Scalars
-from mixserver.crystal.portrait import Portrait
+from mixserver.analysis.bulk.properties import BulkProperties
+from mixserver.core.arrays import Scalars
 from mixserver.distill.results import Candidate
 
 NONE: Final = "–"
 OFF: Final = 2.0
-"""%, from which elastic constants and bulk moduli are marked."""
+"""%, the limit for elastic constants and bulk moduli."""
 STRAIN: Final = 0.02
-"""%, from which a misfit of lattices is marked: it strains everything around a region."""
-GHOST: Final = 0.02
-"""eV/Å, from which a ghost force in a blend is marked."""
+"""%, the limit for a misfit of lattices, which strains the surroundings of a region."""
 _CUBIC: Final = ("C11", "C12", "C44")
 _ANY: Final = ("C11", "C22", "C33", "C12", "C13", "C23", "C44", "C55", "C66")
 _LARGEST_CELL: Final = 8
-"""Atoms in a cubic cell up to which its edge is taken for the lattice constant."""
+"""Most atoms of a cubic cell whose edge is the lattice constant."""
 _ALIKE: Final = 1e-4
-"""Relative, by which lengths and angles of a cubic lattice may differ."""
+"""Relative tolerance of lengths and angles of a cubic lattice."""
 
 
 def number(value: float | None, digits: int) -> str:
-    """With so many decimals."""
+    """The value with a number of decimals."""
     if value is None or not math.isfinite(value):
         return NONE
     text = f"{value:.{digits}f}"
@@ -39,7 +37,7 @@ def number(value: float | None, digits: int) -> str:
 
 
 def short(value: float | None, figures: int = 3) -> str:
-    """With so many significant figures."""
+    """The value with a number of significant figures."""
     if value is None or not math.isfinite(value):
         return NONE
     if abs(value) >= 10.0**figures:
@@ -48,7 +46,7 @@ def short(value: float | None, figures: int = 3) -> str:
 
 
 def signed(value: float | None, unit: str = " %") -> str:
-    """A deviation, rounded to what can matter; empty if there is none."""
+    """A deviation with its sign, rounded to two decimals; empty if there is none."""
     if value is None or not math.isfinite(value):
         return ""
     text = f"{value:+.2f}" if abs(value) < 9.995 else f"{value:+.0f}"
@@ -56,24 +54,24 @@ def signed(value: float | None, unit: str = " %") -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """None if it is not finite."""
+    """The value, or None if it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def deviation(ours: float | None, theirs: float | None) -> float | None:
-    """%, of ours from theirs."""
+    """The deviation (%) of ours from theirs."""
     if finite(ours) is None or finite(theirs) is None or ours is None or not theirs:
         return None
     return 100.0 * (ours / theirs - 1.0)
 
 
 def beyond(value: float | None, most: float) -> bool:
-    """Whether it is known and larger, either way."""
+    """Whether the absolute value is known and above the limit."""
     return value is not None and abs(value) > most
 
 
-def lattice_constant(seen: Portrait) -> float | None:
-    """Å, of the cube that a cubic lattice is named by; None of other lattices and of supercells.
+def lattice_constant(seen: BulkProperties) -> float | None:
+    """The edge (Å) of the conventional cubic cell; None for other lattices and for supercells.
 
     The cell may be the cube itself or the primitive cell of a face- or body-centred one.
     """
@@ -88,25 +86,20 @@ def lattice_constant(seen: Portrait) -> float | None:
     return None
 
 
-def misfit(ours: Portrait | None, theirs: Portrait) -> float | None:
-    """%, by which lengths differ: of the cube root of the volume per atom."""
+def misfit(ours: BulkProperties | None, theirs: BulkProperties) -> float | None:
+    """The difference (%) of lengths, from the cube root of the volume per atom."""
     ratio = _ratio(ours, theirs)
     return None if ratio is None else 100.0 * (ratio - 1.0)
 
 
-def constant_like(ours: Portrait | None, theirs: Portrait) -> float | None:
-    """Å, our lattice constant for the same cell as theirs."""
+def constant_like(ours: BulkProperties | None, theirs: BulkProperties) -> float | None:
+    """Our lattice constant (Å) for the same cell as theirs."""
     theirs_is, ratio = lattice_constant(theirs), _ratio(ours, theirs)
     return None if theirs_is is None or ratio is None else theirs_is * ratio
 
 
-def constants(seen: Portrait | None, like: Portrait) -> dict[str, float | None]:
-    """Elastic constants by name, GPa: three if the expensive model's crystal is cubic, else nine.
-
-    Args:
-        seen: whose.
-        like: the expensive model's portrait.
-    """
+def constants(seen: BulkProperties | None, like: BulkProperties) -> dict[str, float | None]:
+    """Elastic constants (GPa): three if the expensive model's crystal is cubic, else nine."""
     if like.cubic is not None and seen is not None and seen.cubic is not None:
         return dict(zip(_CUBIC, map(finite, seen.cubic), strict=True))
     names = _ANY if like.cubic is None else _CUBIC
@@ -116,25 +109,25 @@ def constants(seen: Portrait | None, like: Portrait) -> dict[str, float | None]:
     return {name: finite(float(matrix[int(name[1]) - 1, int(name[2]) - 1])) for name in names}
 
 
-def elastic_error(candidate: Candidate, expensive: Portrait) -> float | None:
-    """%, the largest deviation of an elastic constant.
+def elastic_error(candidate: Candidate, expensive: BulkProperties) -> float | None:
+    """The largest deviation (%) of an elastic constant.
 
-    Of a cubic crystal each constant's own; of others, where constants may be zero by symmetry, by
-    the largest constant.
+    In cubic crystals relative to the constant itself; in others, where constants may be zero by
+    symmetry, relative to the largest constant.
     """
-    ours, theirs = constants(candidate.portrait, expensive), constants(expensive, expensive)
+    ours, theirs = constants(candidate.bulk, expensive), constants(expensive, expensive)
     if expensive.cubic is not None:
         found = [deviation(ours[name], theirs[name]) for name in theirs]
         known = [abs(value) for value in found if value is not None]
         return max(known) if len(known) == len(found) else None
-    mine, other = _matrix(candidate.portrait), _matrix(expensive)
+    mine, other = _matrix(candidate.bulk), _matrix(expensive)
     if mine is None or other is None or not np.isfinite(mine).all() or not other.any():
         return None
     return finite(float(100.0 * np.abs(mine - other).max() / np.abs(other).max()))
 
 
-def stable(seen: Portrait) -> bool | None:
-    """Whether no strain and no phonon lowers the energy; None if that cannot be said."""
+def stable(seen: BulkProperties) -> bool | None:
+    """Whether no strain and no phonon lowers the energy; None if unknown."""
     matrix = _matrix(seen)
     flat = [value for values in seen.phonons.values() for value in values]
     if matrix is None or not np.isfinite(matrix).all() or not np.isfinite(flat).all():
@@ -145,7 +138,7 @@ def stable(seen: Portrait) -> bool | None:
 
 
 def by_temperature(of: str) -> tuple[str, float]:
-    """Kind and temperature to sort by: of "hot 600 K" hot and 600; -1 K if there is none."""
+    """Kind and temperature to sort by: hot and 600 for "hot 600 K"; -1 K if there is none."""
     words = of.split()
     if len(words) >= 3 and words[-1] == "K":
         try:
@@ -155,21 +148,21 @@ def by_temperature(of: str) -> tuple[str, float]:
     return of, -1.0
 
 
-def hot_kind(kinds: list[str]) -> str | None:
-    """The kind of structures that potentials are compared by: hot bulk, the middle temperature."""
-    ordered = sorted((of for of in kinds if of.startswith("hot")), key=by_temperature)
-    ordered = ordered or sorted(kinds, key=by_temperature)
+def hot_kind(kinds: Iterable[str]) -> str | None:
+    """The kind of structures for comparisons: hot bulk at the middle temperature."""
+    ordered = sorted(set(kinds), key=by_temperature)
+    ordered = [of for of in ordered if of.startswith("hot")] or ordered
     return ordered[len(ordered) // 2] if ordered else None
 
 
-def _ratio(ours: Portrait | None, theirs: Portrait) -> float | None:
+def _ratio(ours: BulkProperties | None, theirs: BulkProperties) -> float | None:
     if ours is None or not ours.volume > 0.0 or not theirs.volume > 0.0:
         return None
     return finite((ours.volume / theirs.volume) ** (1.0 / 3.0))
 
 
-def _matrix(seen: Portrait | None) -> Scalars | None:
-    """(6, 6) GPa."""
+def _matrix(seen: BulkProperties | None) -> Scalars | None:
+    """The elastic constants (6, 6) GPa."""
     if seen is None:
         return None
     matrix = np.array(seen.elastic, dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Whether a potential is good enough to mix with, and if not, what to change, in sentences.
+"""The verdict on a potential: pass, warn or fail, with reasons and the settings to change.
 
-The limits are those of `values`; settings are called by their names in distill.toml.
+The limits are in `values`; settings have their names in distill.toml.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Final, Literal, NamedTuple
 
+from mixserver.analysis.checks.ghost_forces import NEGLIGIBLE
 from mixserver.distill.report.values import (
-    GHOST,
     OFF,
     STRAIN,
     beyond,
@@ -20,50 +20,48 @@ from mixserver.distill.report.values import (
     short,
     stable,
 )
-from mixserver.distill.results import Candidate, Result
+from mixserver.distill.results import JUDGED_BLEND, Candidate, Result
 
-BLEND: Final = 4.0
-"""Å, the blend by which ghost forces are judged."""
 _COSTLY: Final = 4.0
-"""Times the force error without constraints; they cost far less where they can be held."""
+"""Ratio of force errors with and without constraints, above which constraints are to blame."""
 
 
 class Verdict(NamedTuple):
-    """What to think of it."""
+    """Grade and reasons."""
 
-    worth: Literal["good", "care", "bad"]
-    """"care": it can be used, and something must be watched or changed."""
+    grade: Literal["pass", "warn", "fail"]
+    """"warn": usable, with shortcomings to watch or to change."""
     sentences: tuple[str, ...]
-    """The first is the verdict, the others say why and what to change."""
+    """First the verdict, then reasons and settings to change."""
 
 
 def verdict(result: Result) -> Verdict:
-    """Judge the first candidate, which is the one that was written."""
+    """The verdict on the first candidate, which is the written potential."""
     one = result.candidates[0]
-    bad, care = _unusable(one, result), _shortcomings(one, result)
-    if bad:
-        return Verdict("bad", ("Not fit to mix with.", *bad, *care))
-    if care:
-        return Verdict("care", ("Fit to mix with only with care.", *care))
+    failures, warnings = _failures(one, result), _warnings(one, result)
+    if failures:
+        return Verdict("fail", ("Fail: not fit to mix with.", *failures, *warnings))
+    if warnings:
+        return Verdict("warn", ("Warn: fit to mix with, with shortcomings.", *warnings))
     return Verdict(
-        "good",
+        "pass",
         (
-            "Good enough to mix with: lattice, elastic constants and ghost forces agree with the "
+            "Pass: lattice, elastic constants and ghost forces agree with the "
             "expensive model within the limits of this report.",
         ),
     )
 
 
-def _unusable(one: Candidate, result: Result) -> list[str]:
-    cure = _cure(one, result)
-    if one.portrait is None:
+def _failures(one: Candidate, result: Result) -> list[str]:
+    remedy = _remedy(one, result)
+    if one.bulk is None:
         why = f": {one.trouble}" if one.trouble else ""
-        return [f"It has no crystal at rest{why}. {cure}"]
+        return [f"It has no stable crystal{why}. {remedy}"]
     words = []
-    if stable(one.portrait) is False:
-        words.append(f"A phonon or a strain lowers the energy of its crystal. {cure}")
+    if stable(one.bulk) is False:
+        words.append(f"A phonon or a strain lowers the energy of its crystal. {remedy}")
     if any(finite(errors.forces) is None for errors in one.errors):
-        words.append("Some of its force errors are not numbers: look at the notes and the log.")
+        words.append("Some of its force errors are not finite: see the notes and the log.")
     wild = [
         (errors.forces, errors.of, size)
         for errors in one.errors
@@ -74,22 +72,22 @@ def _unusable(one: Candidate, result: Result) -> list[str]:
     if wild:
         error, of, size = max(wild)
         words.append(
-            f"Its forces are off by {short(error)} eV/Å in {of}, where the forces themselves are "
-            f"{short(size)} eV/Å (rms). {cure}"
+            f"Its force error is {short(error)} eV/Å for {of}, larger than the forces themselves "
+            f"({short(size)} eV/Å, rms). {remedy}"
         )
     return words
 
 
 def _forces(result: Result, of: str) -> float | None:
-    """eV/Å, rms of the expensive model's forces in the test structures of a kind."""
+    """The rms (eV/Å) of the expensive model's forces in the test structures of a kind."""
     for one in result.parity:
         if one.of == of and one.forces[0]:
             return finite(math.sqrt(sum(f * f for f in one.forces[0]) / len(one.forces[0])))
     return None
 
 
-def _cure(one: Candidate, result: Result) -> str:
-    """What to change about a potential that cannot do what is asked of it."""
+def _remedy(one: Candidate, result: Result) -> str:
+    """The settings to change if the potential is not flexible enough."""
     now = f"potential.twojmax (now {one.descriptor.twojmax}), " if one.descriptor else ""
     now += f"potential.cutoff (now {one.descriptor.cutoff:g} Å) " if one.descriptor else ""
     now += f"or pair.functions (now {one.pair_functions})"
@@ -99,43 +97,41 @@ def _cure(one: Candidate, result: Result) -> str:
         theirs = max((errors.forces for errors in free.errors), default=0.0)
         if mine > _COSTLY * theirs:
             return (
-                f"The constraints are what it cannot hold: without them its largest force error is "
-                f"{short(theirs)} eV/Å instead of {short(mine)}. Raise {now}."
+                f"It is not flexible enough for the constraints: without them its largest force "
+                f"error is {short(theirs)} eV/Å instead of {short(mine)}. Raise {now}."
             )
     return f"Raise {now}, or take more snapshots (soft.snapshots)."
 
 
-def _shortcomings(one: Candidate, result: Result) -> list[str]:
+def _warnings(one: Candidate, result: Result) -> list[str]:
     words = []
-    if one.portrait is not None:
-        apart, off = misfit(one.portrait, result.portrait), elastic_error(one, result.portrait)
+    if one.bulk is not None:
+        apart, off = misfit(one.bulk, result.bulk), elastic_error(one, result.bulk)
         if apart is None or off is None:
-            words.append("Its lattice or its elastic constants are not known; see the notes.")
+            words.append("Its lattice or its elastic constants are unknown; see the notes.")
         if beyond(apart, STRAIN):
             words.append(
-                f"The lattices differ by {number(apart, 3)} %, which strains what is around a "
+                f"The lattices differ by {number(apart, 3)} %, which strains the surroundings of a "
                 f"region: {_pin('lattice', one, result)}"
             )
         if beyond(off, OFF):
             words.append(
-                f"Elastic constants are off by up to {number(off, 1)} %: "
+                f"Elastic constants deviate by up to {number(off, 1)} %: "
                 f"{_pin('elastic', one, result)}"
             )
-        if stable(one.portrait) is None:
-            words.append("Whether its crystal is stable could not be told; see the notes.")
+        if stable(one.bulk) is None:
+            words.append("The stability of its crystal is unknown; see the notes.")
     if not one.errors:
-        words.append(
-            "There was nothing to tell its errors by: raise fit.validation or soft.snapshots."
-        )
-    return words + _holds(result) + _ghosts(one)
+        words.append("It has no test structures: raise fit.validation or soft.snapshots.")
+    return words + _instability(result) + _ghosts(one)
 
 
-def _holds(result: Result) -> list[str]:
+def _instability(result: Result) -> list[str]:
     if not result.trials or not (broke := [w for w in result.trials[-1].broke if w is not None]):
         return []
     last = result.trials[-1]
     return [
-        "Its crystal does not hold in its own dynamics: at "
+        "Its crystal is not stable in MD: at "
         f"{last.temperature:g} K an atom left its site for good in {len(broke)} of "
         f"{len(last.broke)} trajectories, first after {min(broke):.2g} ps. Raise hold.rounds, set "
         "potential.quadratic = true, raise pair.cutoff and pair.functions, or stay well below that "
@@ -144,26 +140,26 @@ def _holds(result: Result) -> list[str]:
 
 
 def _pin(what: str, one: Candidate, result: Result) -> str:
-    """How to make them agree."""
+    """How to make lattice or elastic constants agree."""
     if what not in result.pinned:
         return f'set hard.{what} = true, with hard.form = "exact".'
     return (
-        f"hard.{what} pinned them, and the potential run by LAMMPS does not keep to it, since its "
-        f"crystal rests elsewhere or terms much larger than their sum cancel. {_cure(one, result)}"
+        f"hard.{what} constrained them, but the potential deviates in LAMMPS: its crystal relaxes "
+        f"elsewhere, or large terms cancel. {_remedy(one, result)}"
     )
 
 
 def _ghosts(one: Candidate) -> list[str]:
-    ghost = one.ghost(BLEND)
+    ghost = one.ghost(JUDGED_BLEND)
     if ghost is None or finite(ghost.largest) is None:
         return [
-            "Its ghost forces are not known: look at them with mixserver check before energy "
-            "mixing, or mix by forces."
+            "Its ghost forces are unknown: run mixserver check before mixing energies, or mix "
+            "forces."
         ]
-    if ghost.largest <= GHOST:
+    if ghost.largest <= NEGLIGIBLE:
         return []
     return [
-        f"Ghost forces reach {short(ghost.largest)} eV/Å in a {BLEND:g} Å blend: use a wider "
-        "blend, or dead loads where the region is frozen; or distil with a larger partition.price "
-        "or pair.cutoff."
+        f"Ghost forces reach {short(ghost.largest)} eV/Å in a {JUDGED_BLEND:g} Å blend: use a "
+        "wider blend, or dead loads where the region is frozen; or distill with a larger "
+        "partition.price or pair.cutoff."
     ]

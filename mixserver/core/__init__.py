@@ -1,0 +1,1 @@
+"""What every other package needs: errors, units, arrays, frames, files and processes."""

@@ -1,0 +1,1 @@
+"""Which worker gets which job: a state machine and its rules; no sockets and no clocks."""

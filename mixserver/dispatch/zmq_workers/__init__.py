@@ -1,0 +1,1 @@
+"""Workers that connect over ZeroMQ: the listener, its connections and its lock."""

@@ -1,0 +1,1 @@
+"""distill.toml: its tables, how they are read and checked."""

@@ -1,0 +1,1 @@
+"""Reference data of a fit: structures, their labels and groups."""

@@ -1,0 +1,1 @@
+"""From labels and descriptor rows to coefficients."""

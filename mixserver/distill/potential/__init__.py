@@ -1,0 +1,1 @@
+"""The fitted potential as files that LAMMPS and the worker read."""

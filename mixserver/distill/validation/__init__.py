@@ -1,0 +1,1 @@
+"""How good a fitted potential is: accuracy, speed, stability in MD."""

@@ -1,0 +1,197 @@
+"""i-PI's output files: tables of properties, their newest line while they grow, and trajectories.
+
+Files in the same format that mixserver writes itself are read here too. i-PI's own readers
+(`ipi.scripting.read_output`, `read_trajectory`) were tried with i-PI 3.3.1 and are not used: both
+raise on a last line or frame that was cut short, `read_output` returns nothing for a file without a
+header, which is what a continued run writes, and takes 1.4 s for 100 000 lines (here 0.3 s);
+`read_trajectory` changes the printed positions by a relative 1.4e-8, by converting units to and
+fro. Importing them takes 0.6 s, which a command that only reads files need not pay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from mixserver.core.arrays import Scalars, Vectors
+from mixserver.core.errors import ConfigError
+from mixserver.core.ipi_import import import_ipi
+
+_SINGLE: Final = frozenset(
+    {"step", "time", "conserved", "temperature", "potential", "kinetic_md", "kinetic_cv", "volume"}
+    | {"density", "pressure_md", "pressure_cv", "ensemble_temperature", "ensemble_pressure"}
+)
+"""Properties of i-PI that take one column each."""
+_HEADER: Final = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)(?:-\d+)?\s*-->\s*(\S+)")
+_NAME: Final = re.compile(r"\s*(\w+)\s*(\([^)]*\))?\s*(?:\{([^}]*)\})?")
+_TAIL: Final = 8192
+"""Bytes at the end of a file in which the newest line is looked for."""
+_STEP: Final = re.compile(r"Step:\s*(\d+)")
+_IN_ANGSTROM: Final = re.compile(r"positions\{angstrom\}")
+
+
+class Column(NamedTuple):
+    """Where a property is in a table."""
+
+    at: int
+    """Column, counted from 0; the first one of a property with several."""
+    unit: str = ""
+    """As i-PI names it; "" for atomic units or none."""
+
+
+def header_columns(lines: Iterable[str]) -> dict[str, Column]:
+    """The columns that the header at the beginning of a table names, by property."""
+    found: dict[str, Column] = {}
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        if match := _HEADER.match(line):
+            _add(found, match[2], int(match[1]) - 1)
+    return found
+
+
+def listed_columns(listed: Sequence[str]) -> dict[str, Column]:
+    """The columns of a table without a header, from what <properties> lists.
+
+    i-PI defines how many columns each property takes; importing it takes seconds.
+    """
+    if not any(listed):
+        return {}
+    import_ipi()
+    from ipi.engine.properties import Properties  # noqa: PLC0415 - takes seconds
+
+    known = Properties().property_dict
+    found: dict[str, Column] = {}
+    at = 0
+    for entry in listed:
+        name = _NAME.match(entry)
+        size = known.get(name[1], {}).get("size", 1) if name else None
+        if not isinstance(size, int):
+            break  # of unknown width, so that all columns after it are unknown
+        _add(found, entry, at)
+        at += size
+    return found
+
+
+def _add(found: dict[str, Column], entry: str, at: int) -> None:
+    name = _NAME.match(entry)
+    if name and not name[2]:  # one with arguments is of some atoms or of one bead
+        found.setdefault(name[1], Column(at, name[3] or ""))
+
+
+def read_columns(file: Path, columns: Mapping[str, Column] | None = None) -> dict[str, Scalars]:
+    """Columns of a table as arrays, in the units of the file.
+
+    A last line without its end is still being written, or was cut short when the writer was
+    killed; it is left out.
+
+    Args:
+        file: the table.
+        columns: those to read, by name; None for all that its header names.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line has too few or other values.
+    """
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    complete = text[: text.rfind("\n") + 1].splitlines()
+    if columns is None:
+        columns = header_columns(complete)
+    lines = [line for line in complete if line.strip() and not line.startswith("#")]
+    places = [column.at for column in columns.values()]
+    width = max(len(lines[0].split()) if lines else 0, max(places, default=-1) + 1)
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        try:
+            if len(fields) != width:
+                raise ValueError(f"{len(fields)} columns")
+            rows.append([float(fields[at]) for at in places])
+        except ValueError as error:
+            if number == len(lines):
+                break  # two writers, or a file system that was full
+            raise ConfigError(
+                f"{file}: line {number} of its values must hold {width} numbers, but {error}; the "
+                "file was changed or is damaged"
+            ) from error
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(places))
+    return {name: values[:, at] for at, name in enumerate(columns)}
+
+
+class PropertiesTail:
+    """The last complete line of i-PI's properties file, read repeatedly while the file grows.
+
+    Args:
+        file: the table; it need not exist yet.
+        names: of its columns, in case it has no header.
+    """
+
+    def __init__(self, file: Path, names: Sequence[str] = ()) -> None:
+        self._file = file
+        self._columns: dict[str, Column] = {}
+        self._listed: dict[str, Column] = {}
+        for name in names:
+            if name not in _SINGLE:
+                break  # it may take several columns
+            self._listed[name] = Column(len(self._listed))
+
+    def last(self) -> dict[str, float]:
+        """Name -> value of the newest line; empty while there is none."""
+        try:
+            if not self._columns:
+                with self._file.open(encoding="utf-8") as lines:
+                    self._columns = header_columns(lines) or self._listed
+            with self._file.open("rb") as handle:
+                handle.seek(0, 2)
+                handle.seek(max(0, handle.tell() - _TAIL))
+                block = handle.read().decode("utf-8", "replace")
+        except OSError:
+            return {}
+        complete = block[: block.rfind("\n") + 1].splitlines()
+        for line in reversed(complete):
+            if line.startswith("#") or not line.strip():
+                continue
+            fields = line.split()
+            try:
+                return {
+                    name: float(fields[column.at])
+                    for name, column in self._columns.items()
+                    if column.at < len(fields)
+                }
+            except ValueError:
+                return {}
+        return {}
+
+
+def read_positions(file: Path, atoms: int) -> Iterator[tuple[int, Vectors]]:
+    """Step and (N, 3) positions (Å, unwrapped, 6 digits) of the complete frames of an i-PI xyz.
+
+    Args:
+        file: a <trajectory> of positions{angstrom}.
+        atoms: how many atoms each frame has.
+
+    Raises:
+        ConfigError: the file is not such a trajectory.
+    """
+    text = file.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    for at in range(0, len(lines) - atoms - 1, atoms + 2):
+        comment = lines[at + 1]
+        step = _STEP.search(comment)
+        try:
+            if int(lines[at]) != atoms or step is None or not _IN_ANGSTROM.search(comment):
+                raise ValueError(f"{lines[at]!r}, {comment!r}")
+            rows = [line.split()[1:4] for line in lines[at + 2 : at + 2 + atoms]]
+            positions = np.array(rows, dtype=np.float64).reshape(atoms, 3)
+        except ValueError as error:
+            raise ConfigError(
+                f"{file} is not a trajectory of {atoms} atoms as i-PI writes it, near line "
+                f"{at + 1} ({error}); delete its folder to have it made again"
+            ) from error
+        yield int(step[1]), positions

@@ -1,0 +1,205 @@
+"""`mixserver run`: i-PI, the server and the local workers as one supervised job.
+
+Started in the order listener, workers, i-PI; ended in the order i-PI (so that it writes its
+RESTART), session, workers. i-PI runs in the run's own folder and finds the server through unix
+sockets in a scratch directory, so that runs do not interfere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mixserver.config import Case
+from mixserver.core.errors import ConfigError
+from mixserver.core.scratch import scratch_directory
+from mixserver.ipi.consistency import inconsistencies
+from mixserver.ipi.final_state import check_final_state
+from mixserver.ipi.input import IpiInput, read_input
+from mixserver.ipi.output import PropertiesTail
+from mixserver.ipi.process import error_file, serve_until_done, start_ipi
+from mixserver.server.local_workers import (
+    LISTENER_SOCKET,
+    build_for_local_workers,
+    models_without_workers,
+    running_local_workers,
+)
+from mixserver.server.reference.start import check_starts
+from mixserver.server.reference.structure import read_reference
+from mixserver.server.restart import check_same_settings, restart_origin
+from mixserver.server.run_folder import fill_run_folder, local_prefix, restore_socket_prefix
+from mixserver.server.runs import RESTART_INPUT
+from mixserver.server.service import Service
+from mixserver.server.status.reporting import status_available
+from mixserver.server.status.snapshot import Snapshots, Steps
+
+_LONGEST_NAME: Final = 80
+"""Bytes that a socket's name may have; a unix socket's path takes 107 with its folder."""
+_RUNNING: Final = "running"
+
+
+@dataclass(slots=True)
+class Run:
+    """A run in progress, for a progress display."""
+
+    folder: Path
+    case: Case
+    ipi: IpiInput
+    service: Service
+    snapshots: Snapshots
+    """Of the service, for `mixserver status`."""
+
+    @property
+    def stage(self) -> str:
+        """What is going on: starting workers, running, stopped or done."""
+        return self.snapshots.stage
+
+    @stage.setter
+    def stage(self, stage: str) -> None:
+        self.snapshots.stage = stage
+
+    def properties_tail(self) -> PropertiesTail:
+        """Reads the newest line of i-PI's properties."""
+        file = self.folder / f"{self.ipi.prefix}.{self.ipi.properties}"
+        return PropertiesTail(file, self.ipi.property_names)
+
+
+async def run_case(
+    case: Case,
+    folder: Path,
+    *,
+    stop: asyncio.Event,
+    restart: Path | None = None,
+    steps: int | None = None,
+    shown: asyncio.Queue[Run] | None = None,
+) -> None:
+    """Run a case from beginning to end.
+
+    Args:
+        case: the case.
+        folder: this run's own folder, empty.
+        stop: once set, the run ends in order; setting it again changes nothing.
+        restart: an i-PI RESTART or checkpoint to start from instead of the case's input; the
+            other files of its run are in the same folder.
+        steps: total steps, instead of what the input or the RESTART specifies.
+        shown: receives the run as soon as it exists, for a progress display.
+
+    Raises:
+        MixserverError: the run could not start or had to stop; i-PI's RESTART is in `folder` if
+            i-PI was running.
+    """
+    source = restart or case.folder / case.config.ipi.input
+    ipi = _checked_input(case, source, steps, restarted=restart is not None)
+    name = RESTART_INPUT if restart else source.name
+    input_file = fill_run_folder(case, folder, source, name, steps)
+    earlier, origin = None, None
+    if restart is not None:
+        earlier = restart.parent
+        origin = restart_origin(earlier, folder, restart.name, ipi.step)
+    with scratch_directory(_longest_socket_name(case)) as scratch:
+        service = Service(build_for_local_workers(case, folder, scratch, earlier, origin))
+        service.parts.models.write()
+        run = Run(folder, case, ipi, service, Snapshots(service, case, folder, stage="starting"))
+        run.snapshots.steps = Steps(
+            run.properties_tail(), ipi.step, ipi.total_steps, "step" in ipi.property_names
+        )
+        if shown is not None:
+            shown.put_nowait(run)
+        running = asyncio.ensure_future(_run(run, input_file, f"{scratch}/", stop))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and run.stage != _RUNNING:
+                running.cancel()  # workers may take long to start; nothing is lost yet
+            await asyncio.wait({running})
+        finally:
+            stopping.cancel()
+            if not running.done():  # cancelled from outside
+                stop.set()
+                await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
+
+
+def _checked_input(case: Case, source: Path, steps: int | None, *, restarted: bool) -> IpiInput:
+    """Read i-PI's input and check everything that can be checked before a process starts.
+
+    Raises:
+        ConfigError: the run could not be right, or has no steps left.
+    """
+    if restarted:
+        check_same_settings(source.parent, case.config)
+    ipi = read_input(source)
+    topology, reference = read_reference(case)
+    wrong = models_without_workers(case) or inconsistencies(case, ipi, topology)
+    if wrong:
+        raise ConfigError(wrong[0])
+    if not restarted:
+        check_starts(case, ipi, reference)
+    total = ipi.total_steps if steps is None else steps
+    if ipi.step >= total:
+        raise ConfigError(
+            f"{source} has made {ipi.step} of {total} steps already; to continue, give a larger "
+            f"number of total steps: --steps {2 * ipi.step}"
+        )
+    return dataclasses.replace(ipi, prefix=local_prefix(ipi.prefix), total_steps=total)
+
+
+def _longest_socket_name(case: Case) -> int:
+    """Bytes of the longest socket name in the run's scratch directory.
+
+    Raises:
+        ConfigError: i-PI could not bind it in any folder.
+    """
+    texts = [*case.addresses, case.config.workers.clients]
+    names = [text.removeprefix("unix:") for text in texts if text.startswith("unix:")]
+    for name in names:
+        if len(name.encode()) > _LONGEST_NAME and not name.startswith("/"):
+            raise ConfigError(
+                f"the address unix:{name} has a name of {len(name.encode())} bytes, but with its "
+                f"folder a unix socket's path has room for {_LONGEST_NAME}. Shorten it, here and "
+                "in i-PI's <address>"
+            )
+    return max([len(LISTENER_SOCKET), *(len(n.encode()) for n in names if not n.startswith("/"))])
+
+
+async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
+    parts, service = run.service.parts, run.service
+    async with service.listening(), status_available(run.snapshots):
+        run.stage = "starting workers"
+        async with running_local_workers(run.case, parts, run.folder, on_role_lost=service.stop):
+            if {*parts.models.roles} <= {local.role for local in run.case.config.local}:
+                await parts.models.compare()  # other models are refused before i-PI begins
+            run.stage = _RUNNING
+            await _run_ipi(run, input_file, prefix, stop)
+            run.stage = "stopped" if stop.is_set() else "done"
+
+
+async def _run_ipi(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> None:
+    config = run.case.config
+    process = await start_ipi(
+        "i-PI",
+        input_file,
+        prefix,
+        environment=config.ipi.environment,
+        cheap_thermostat=config.ipi.thermostat == "cheap",
+    )
+    try:
+        await serve_until_done(
+            process, run.service.serve(), run.service.stop, stop, error=error_file(prefix)
+        )
+    finally:
+        restore_socket_prefix(run.folder, prefix, config.upstream.sockets_prefix)
+    if not stop.is_set():
+        await asyncio.to_thread(check_final_state, run.folder, run.ipi, config.limits.temperature)
+
+
+def on_stop_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
+    """Make Ctrl-C, SIGTERM and a closed terminal call `stop`; a second signal changes nothing."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
