@@ -14,11 +14,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mixserver.arrays import Vectors
-from mixserver.checks.ghosts import ghosts
-from mixserver.checks.pool import pool
-from mixserver.checks.regions import prepared
+from mixserver.analysis.case_workers import case_workers
+from mixserver.analysis.checks.ghost_forces import measure_ghost_forces
+from mixserver.analysis.region_preview import required_setup
 from mixserver.config import load_case
+from mixserver.core.arrays import Vectors
 
 HERE = Path(__file__).parent
 
@@ -37,16 +37,16 @@ def read_frames(file: Path) -> list[Vectors]:
 async def differences(case: Path, frames: list[Vectors]) -> tuple[Vectors, Vectors]:
     """(n, m, 3) eV/Å energy-mixed minus force-mixed on m blend atoms, without and with loads."""
     found: list[tuple[Vectors, Vectors]] = []
-    async with pool(load_case(case)) as parts:
-        preparation = prepared(parts)
-        reaches = await preparation.reaches()
-        state = await preparation.determine(reaches)
-        region = await preparation.region()
+    async with case_workers(load_case(case)) as parts:
+        setup = required_setup(parts)
+        reaches = await setup.reaches()
+        state = await setup.determine(reaches)
+        region = await setup.region()
         loads = state.dead_loads
         for positions in frames:
             frame = parts.topology.frame(positions, parts.start.cell)
-            ghost = await ghosts(preparation, reaches, state, frame, region)
-            after = ghost if loads is None else ghost.loaded(loads)
+            ghost = await measure_ghost_forces(setup, reaches, state, frame, region)
+            after = ghost if loads is None else ghost.with_dead_loads(loads)
             found.append((ghost.forces[ghost.blend], after.forces[ghost.blend]))
     without, loaded = zip(*found, strict=True)
     return np.array(without), np.array(loaded)

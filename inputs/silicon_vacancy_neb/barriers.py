@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from mixserver.analysis.records import read_reports
 from mixserver.cli.logs import configure
 from mixserver.config import Case, load_case
-from mixserver.launch import run_case
-from mixserver.record.plots import read_reports
-from mixserver.record.recorder import new_run_folder
-from mixserver.units import BOHR
+from mixserver.core.units import BOHR
+from mixserver.server.launch import run_case
+from mixserver.server.records.recorder import new_run_folder
 
 HERE = Path(__file__).resolve().parent
 ROWS = ("all_mace", "mix", "no_loads", "force", "all_snap")

@@ -25,8 +25,8 @@ from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import FIRE
+from mixserver_worker.engines.lammps.engine import LammpsEngine
 
-from clients.engines.lammps import LammpsEngine
 from mixserver.wire.worker import Evaluate
 
 _log = logging.getLogger("labels")
