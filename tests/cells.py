@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from mixserver.arrays import Matrix, Scalars, Vectors
-from mixserver.frame import Frame, Topology
+from mixserver.core.arrays import Indices, Matrix, Scalars, Vectors
+from mixserver.core.frame import Frame, Topology
 
 
 def frame_of(
@@ -52,6 +52,11 @@ def frames(draw: st.DrawFn, *, atoms: int = 24, smallest: float = 2.0) -> Frame:
     cell = cell[rng.permutation(3)]
     fractions = rng.uniform(-1.5, 1.5, (draw(st.integers(1, atoms)), 3))
     return frame_of(fractions @ cell, cell, pbc)
+
+
+def every(frame: Frame, nth: int) -> Indices:
+    """Every nth atom, as sources."""
+    return np.arange(0, len(frame), nth)
 
 
 def images(frame: Frame, reach: float) -> Vectors:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_here import mixserver_here
 from limits import HANG_S
 from PIL import Image
 
-from mixserver.checks.findings import Finding
+from mixserver.analysis.checks.findings import Finding
 from mixserver.config import load_case
-from mixserver.mixing.state import read_state
-from mixserver.record.structures import read_structure
+from mixserver.core.structures import read_structure
+from mixserver.mixing.energy_reference import read_energy_reference
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 BIN = Path(sys.executable).parent
@@ -76,7 +77,7 @@ def test_zeros_are_aligned_and_then_used(case: Path) -> None:
     assert argon.endswith("bulk-like")
     assert written == f"written: {case / 'mixing.json'}"
     topology, _ = read_structure(load_case(case).structure)
-    state = read_state(case / "mixing.json", topology)
+    state = read_energy_reference(case / "mixing.json", topology)
     assert float(argon.split()[1]) == pytest.approx(state.zeros["Ar"].value, abs=1e-6)
     assert state.loads is not None
     assert f"on {len(state.loads.atoms)} atoms" in loads
@@ -96,9 +97,9 @@ def test_zeros_are_aligned_and_then_used(case: Path) -> None:
         assert np.asarray(image).std() > 1.0
 
 
-def test_where_lambda_follows_the_size_of_its_pull_is_told(case: Path) -> None:
+def test_where_lambda_follows_the_size_of_grad_lambda_forces_is_reported(case: Path) -> None:
     _edit(case, "core_radius", "follow = true\ncore_radius")
-    done = _mixserver("align", case / "mix.toml", "--json")
+    done = mixserver_here("align", case / "mix.toml", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["dead_loads"] is None
@@ -109,31 +110,31 @@ def test_where_lambda_follows_the_size_of_its_pull_is_told(case: Path) -> None:
 
 def test_forces_have_no_zeros(case: Path) -> None:
     _edit(case, 'kind = "energy"', 'kind = "force"')
-    done = _mixserver("align", case)
+    done = mixserver_here("align", case)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert "mixes forces, which have no zeros" in line
+    assert "mixes forces, which need no energy offsets" in line
     assert "set mixing.kind = 'energy'" in line
     assert not (case / "mixing.json").exists()
 
 
-def test_without_local_workers_nobody_is_asked(case: Path) -> None:
+def test_without_local_workers_nothing_is_evaluated(case: Path) -> None:
     text = (case / "mix.toml").read_text()
     (case / "mix.toml").write_text(text[: text.index("[[local]]")])
-    done = _mixserver("align", case)
+    done = mixserver_here("align", case)
     assert done.returncode == 1
     assert "has no [[local]] workers" in done.stderr
 
 
 def test_a_worker_that_cannot_start_is_quoted_and_no_removed_file_is_named(case: Path) -> None:
     _edit(case, '["toy", "--epsilon", "0.5"', '["toy", "--epsilon", "x"')
-    done = _mixserver("check", case)
+    done = mixserver_here("check", case)
     assert done.returncode == 1
     assert "'x' is not a valid float" in done.stdout
     assert tempfile.gettempdir() + "/" not in done.stdout.replace(str(case), "") + done.stderr
 
 
-def test_what_the_files_say_is_told_before_the_models_are_asked(case: Path) -> None:
+def test_findings_about_files_come_before_the_models_are_evaluated(case: Path) -> None:
     command = [BIN / "mixserver", "check", case]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as check:
         assert check.stdout is not None
@@ -161,37 +162,37 @@ def test_a_calculator_in_the_folder_of_the_case_is_found_as_the_error_says(case:
         '["ase", "my.Calc"]',
     )
     _edit(case, '"energy"', '"force"')
-    lost = _mixserver("check", case)
+    lost = mixserver_here("check", case)
     assert lost.returncode == 1
     assert "No module named 'my'" in lost.stdout
     cure = 'environment = { PYTHONPATH = "." }'
     assert cure in " ".join(lost.stdout.split())
     _edit(case, '"my.Calc"]', f'"my.Calc"]\n{cure}')
-    found = json.loads(_mixserver("check", case, "--json").stdout)
+    found = json.loads(mixserver_here("check", case, "--json").stdout)
     said = {one["what"]: one["message"] for one in found}
     assert said["expensive"].startswith("my.Calc (")
     assert "workers" not in said
 
 
-def test_a_job_nobody_can_do_is_told_once(case: Path) -> None:
+def test_a_job_that_no_worker_can_do_is_reported_once(case: Path) -> None:
     lines = (case / "init.xyz").read_text().splitlines()
     lines[3] = lines[2]  # two atoms at one place
     (case / "init.xyz").write_text("\n".join(lines) + "\n")
-    done = _mixserver("check", case)
+    done = mixserver_here("check", case)
     assert done.returncode == 1
     assert done.stdout.count("overlap") == 1
     with (case / "mix.toml").open("a") as file:
         file.write("\n[limits]\nshortest_pair = 0\n")  # let the models say it
-    done = _mixserver("check", case)
+    done = mixserver_here("check", case)
     assert done.returncode == 1
-    assert "job given up" not in done.stderr
+    assert "job failed" not in done.stderr
     assert " ".join(done.stdout.split()).count("cannot be evaluated") == 1
 
 
 def test_a_picture_needs_models_and_a_folder(case: Path) -> None:
-    done = _mixserver("check", case, "--quick", "--figure", "a.png")
+    done = mixserver_here("check", case, "--quick", "--figure", "a.png")
     assert done.returncode == 2
     assert "leave --quick out" in done.stderr
-    done = _mixserver("check", case, "--figure", case / "nowhere" / "a.png")
+    done = mixserver_here("check", case, "--figure", case / "nowhere" / "a.png")
     assert done.returncode == 2
-    assert "is no folder" in done.stderr
+    assert "is not a folder" in done.stderr

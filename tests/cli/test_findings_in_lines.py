@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mixserver.checks.findings import Finding
-from mixserver.cli.findings import counted, in_lines
+from mixserver.analysis.checks.findings import Finding
+from mixserver.cli.check import counted, in_lines
 
 LONG = Finding(
     "warning",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import mixserver_worker.cli
 import pytest
 from click.testing import CliRunner
 
-import clients.cli
 from mixserver.cli import main
 
 MINIMAL = Path(__file__).parents[2] / "inputs/minimal"
@@ -17,20 +17,25 @@ MINIMAL = Path(__file__).parents[2] / "inputs/minimal"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["bench", "overhead", "--atoms", "10,x"], "'x' is no number of atoms"),
-        (["bench", "overhead", "--atoms", ""], "'' is no number of atoms"),
-        (["bench", "overhead", "--atoms", "0"], "'0' is no number of atoms"),
+        (["bench", "overhead", "--atoms", "10,x"], "'x' is not a number of atoms"),
+        (["bench", "overhead", "--atoms", ""], "'' is not a number of atoms"),
+        (["bench", "overhead", "--atoms", "0"], "'0' is not a number of atoms"),
+        (["bench", "mace", "--sites", "10,x"], "'x' is not a number of sites"),
+        (["bench", "mace", "--engines", "torch,jax"], "'jax' is not one of torch, symmetrix"),
+        (["bench", "mace", "--region", "6"], "'6' is not a core radius and a blend width"),
+        (["bench", "mace", "--pairs", "2"], "2 is not in the range"),
+        (["bench", "scaling", ".", "--core-radii", "2"], "'2' are not two or more lengths"),
         (["bench", "overhead", "--evaluations", "0"], "0 is not in the range"),
         (["region", str(MINIMAL), "--receptive-field", "-1"], "-1.0 is not in the range"),
     ],
 )
-def test_a_wrong_option_is_said(arguments: list[str], said: str) -> None:
+def test_a_wrong_option_is_reported(arguments: list[str], said: str) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert said in done.output
 
 
-@pytest.mark.parametrize("group", [main, clients.cli.main])
+@pytest.mark.parametrize("group", [main, mixserver_worker.cli.main])
 def test_the_list_of_commands_cuts_no_sentence(group: click.Group) -> None:
     said = CliRunner().invoke(group, ["--help"], terminal_width=80).output
     listed = said[said.index("Commands:") :].splitlines()[1:]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mixserver.config import tables
+from mixserver import config as tables
 from mixserver.config.load import load_case, parse
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -32,7 +32,7 @@ def test_the_full_example_names_every_key() -> None:
         assert set(full[table]) == _keys(kind), table
     assert set(full["region"]["seeds"]) == _keys(tables.CriterionSeeds) | {"kind"}
     assert set(full["region"]["hysteresis"]) == _keys(tables.Hysteresis)
-    assert set(full["models"]["expensive"]) == _keys(tables.Model)
+    assert set(full["models"]["expensive"]) == _keys(tables.ExpensiveModel)
     assert set(full["local"][0]) == _keys(tables.Local)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mixserver.config import AtomSeeds, load_case
 from mixserver.config.load import parse
-from mixserver.errors import ConfigError
+from mixserver.core.errors import ConfigError
 
 GOOD = """
 [upstream]
@@ -53,12 +53,12 @@ def test_a_good_file_becomes_typed_values() -> None:
             "core_radius = true",
             "region.core_radius: expected a number, got true",
         ),
-        ("core_radius = 6.0", "core_radius = -1", "region.core_radius must not be negative"),
+        ("core_radius = 6.0", "core_radius = -1", "region.core_radius must be at least 0, got -1"),
         ("core_radius = 6.0\n", "", "region.core_radius is missing: Å around every seed"),
         (
             'structure = "init.xyz"\n',
             "",
-            "upstream.structure is missing: File that names the atoms",
+            "upstream.structure is missing: File with the atoms",
         ),
         (
             '[upstream]\naddress = "unix:mixing"\nstructure = "init.xyz"\n',
@@ -119,16 +119,22 @@ def test_a_good_file_becomes_typed_values() -> None:
         (
             "[models.cheap]",
             "[workers]\nfirst_worker_s = 0.0\n[models.cheap]",
-            "workers.first_worker_s must be positive",
+            "workers.first_worker_s must be above 0, got 0.0",
         ),
         ("[models.expensive]", "", "[region] needs both"),
         (
             'role = "cheap"\ncommand = ["toy"]',
             'role = "cheap"\ncommand = []',
-            "[[local]] needs a command",
+            "local[0].command is empty: name at least one",
         ),
         ("[region]", "[region", "is not valid TOML"),
         ("[models.cheap]", "[workers]\npatience_s = 1.0\n[models.cheap]", "at least twice"),
+        ("[models.cheap]", "[models.cheap]\nmax_sites = 5", "models.cheap.max_sites is not"),
+        (
+            "[models.expensive]",
+            "[models.expensive]\nmax_sites = 5\nmin_sites = 6",
+            "models.expensive.min_sites = 6 is more than models.expensive.max_sites = 5",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(old: str, new: str, said: str) -> None:
@@ -144,7 +150,7 @@ def test_what_is_wrong_is_said(old: str, new: str, said: str) -> None:
     [
         ("every = 5\nsamples = 6", "raise region.seeds.every"),
         ("low = 2.0\nhigh = 1.0", "low = 2.0 is above high = 1.0"),
-        ("every = 0", "count from 1"),
+        ("every = 0", "every must be at least 1, got 0"),
     ],
 )
 def test_contradictions_of_a_criterion_are_said(seeds: str, said: str) -> None:
@@ -170,3 +176,19 @@ def test_a_case_is_a_folder_or_its_file(tmp_path: Path) -> None:
     (tmp_path / "mix.toml").write_text(GOOD)
     assert load_case(tmp_path) == load_case(tmp_path / "mix.toml")
     assert load_case(tmp_path).structure == tmp_path / "init.xyz"
+
+
+def test_an_address_and_keys_from_outside_are_validated_like_those_of_the_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mix.toml").write_text(GOOD)
+    case = load_case(tmp_path)
+    assert case.with_workers_at(None) is case
+    assert case.with_workers_at("ipc:///run/door").config.workers.door == "ipc:///run/door"
+    with pytest.raises(
+        ConfigError, match=r"with workers at tcp://0\.0\.0\.0:5555: .*mixserver keys"
+    ):
+        case.with_workers_at("tcp://0.0.0.0:5555")
+    workers = case.with_workers_at("tcp://0.0.0.0:5555", tmp_path).config.workers
+    assert workers.keys == str(tmp_path)
+    assert case.without_local_workers().config.local == ()

@@ -1,7 +1,7 @@
-"""The dispatcher's laws on random histories, with a door whose workers die unnoticed.
+"""The dispatcher's laws on random histories, with workers that die unnoticed.
 
-As at the real door, a death is noticed when something is sent: in the middle of carrying out what
-the board decided, and perhaps of another death.
+As with the real listener, a death is noticed when something is sent: while the actions of the
+scheduler are carried out, perhaps those of another death.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ import numpy as np
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mixserver.dispatch.batch import Reply
+from mixserver.core.errors import BadInput
+from mixserver.dispatch.batch import JobResult
 from mixserver.dispatch.dispatcher import Dispatcher
-from mixserver.dispatch.events import Answered, Door, Event, Failed, Heard, Joined, Left
 from mixserver.dispatch.policy import Policy
-from mixserver.errors import BadInput
+from mixserver.dispatch.scheduling.events import (
+    FailureReceived,
+    Listener,
+    ResultReceived,
+    WorkerAlive,
+    WorkerEvent,
+    WorkerJoined,
+    WorkerLeft,
+)
 from mixserver.wire.worker import Evaluate, ModelCard, Result
 
 CARD = ModelCard(engine="toy", name="toy", fingerprint="aa")
@@ -38,12 +46,12 @@ class Worker:
     job: Evaluate | None = None
     knows: bool = True
     """Whether it is a member; otherwise it will say Hello."""
-    away_s: int = 0
+    away_s: float = 0.0
     """How long it has not been."""
 
 
-class FragileDoor:
-    """Notices deaths as the real door does: by sending."""
+class FragileListener:
+    """Notices deaths as the real listener does: by sending."""
 
     def __init__(self) -> None:
         self.address = "fragile://"
@@ -52,9 +60,9 @@ class FragileDoor:
         self.handed: dict[int, list[str]] = {}
         """Job to the processes that really got it."""
         self._joining: Worker | None = None
-        self._report: Callable[[Door, Event], None] | None = None
+        self._report: Callable[[Listener, WorkerEvent], None] | None = None
 
-    async def open(self, report: Callable[[Door, Event], None]) -> None:
+    async def open(self, report: Callable[[Listener, WorkerEvent], None]) -> None:
         self._report = report
 
     def welcome(self, worker: str) -> None:
@@ -82,10 +90,10 @@ class FragileDoor:
 
     def join(self, name: str, worker: Worker, job: int | None) -> None:
         self._joining = worker
-        self.say(Joined(name, "cheap", CARD, worker.process, job))
+        self.say(WorkerJoined(name, "cheap", CARD, worker.process, job))
         self._joining = None
 
-    def say(self, event: Event) -> None:
+    def say(self, event: WorkerEvent) -> None:
         assert self._report is not None
         self._report(self, event)
 
@@ -94,7 +102,7 @@ class FragileDoor:
         if peer is not None and peer.alive and peer.knows:
             return True
         self.peers.pop(worker, None)
-        self.say(Left(worker, "its connection is gone", unsent=unsent))
+        self.say(WorkerLeft(worker, "its connection is gone", unsent=unsent))
         return False
 
 
@@ -103,7 +111,7 @@ class Asked:
     """A question and what became of it."""
 
     seed: float
-    task: asyncio.Task[list[Reply]]
+    task: asyncio.Task[list[JobResult]]
     number: int = 0
 
 
@@ -114,7 +122,7 @@ class Truth:
     crashed: set[str] = field(default_factory=set)
     """Processes that are dead, or hung."""
     said: int = 0
-    """Failures that workers told of themselves."""
+    """Failures that workers reported of themselves."""
 
 
 class DispatcherMachine(RuleBasedStateMachine):
@@ -124,14 +132,14 @@ class DispatcherMachine(RuleBasedStateMachine):
     def start(self, failures: int) -> None:
         self.now = 0.0
         self.failures = failures
-        self.door = FragileDoor()
+        self.listener = FragileListener()
         self.policy = Policy(
             roles={"cheap": ""}, patience_s=5.0, heartbeat_s=1.0, failures=failures
         )
         self.loop = asyncio.new_event_loop()
         self.problems: list[object] = []
         self.loop.set_exception_handler(lambda _, about: self.problems.append(about))
-        self.dispatcher = Dispatcher(self.policy, [self.door], clock=lambda: self.now)
+        self.dispatcher = Dispatcher(self.policy, [self.listener], clock=lambda: self.now)
         self.loop.run_until_complete(self.dispatcher.open())
         self.asked: list[Asked] = []
         self.truth = Truth()
@@ -144,7 +152,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     def living(self, *, member: bool = True) -> list[str]:
         return [
             name
-            for name, worker in self.door.workers.items()
+            for name, worker in self.listener.workers.items()
             if worker.alive and worker.knows is member
         ]
 
@@ -152,7 +160,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         return [
             name
             for name in self.living()
-            if self.door.workers[name].job is not None and not self.door.workers[name].mute
+            if self.listener.workers[name].job is not None and not self.listener.workers[name].mute
         ]
 
     @rule()
@@ -172,32 +180,32 @@ class DispatcherMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def a_process_starts(self, name: str) -> None:
-        there = self.door.workers.get(name)
+        there = self.listener.workers.get(name)
         if there is not None and there.alive:
             return
         self.processes += 1
         worker = Worker(f"host-{self.processes % 3}:{self.processes}")
-        if name in self.door.peers:  # the door looks whether its owner is still connected
-            self.door._reach(name, unsent=False)
-        self.door.workers[name] = worker
-        self.door.join(name, worker, None)
-        assert self.door.peers.get(name) is worker, "a name whose owner is dead is free"
+        if name in self.listener.peers:  # the listener looks whether its owner is still connected
+            self.listener._reach(name, unsent=False)
+        self.listener.workers[name] = worker
+        self.listener.join(name, worker, None)
+        assert self.listener.peers.get(name) is worker, "a name whose owner is dead is free"
         self.turn()
 
     @precondition(lambda self: self.living())
     @rule(data=st.data(), noticed=st.booleans(), keeps=st.booleans())
     def a_connection_breaks(self, data: st.DataObject, noticed: bool, keeps: bool) -> None:
         name = data.draw(st.sampled_from(self.living()))
-        worker = self.door.workers[name]
+        worker = self.listener.workers[name]
         if noticed:
             worker.knows = False
-            self.door.beat()
+            self.listener.beat()
         self.rejoin(name, keeps=keeps)
 
     @precondition(lambda self: self.living())
     @rule(data=st.data())
     def a_connection_breaks_for_a_while(self, data: st.DataObject) -> None:
-        self.door.workers[data.draw(st.sampled_from(self.living()))].knows = False
+        self.listener.workers[data.draw(st.sampled_from(self.living()))].knows = False
 
     @precondition(lambda self: self.living(member=False))
     @rule(data=st.data(), keeps=st.booleans())
@@ -205,11 +213,11 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.rejoin(data.draw(st.sampled_from(self.living(member=False))), keeps=keeps)
 
     def rejoin(self, name: str, *, keeps: bool) -> None:
-        worker = self.door.workers[name]
+        worker = self.listener.workers[name]
         worker.knows, worker.away_s = True, 0
         if not keeps and not worker.mute:
             worker.job = None
-        self.door.join(name, worker, None if worker.job is None else worker.job.job)
+        self.listener.join(name, worker, None if worker.job is None else worker.job.job)
         self.turn()
 
     @precondition(lambda self: self.living())
@@ -218,7 +226,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         for name in data.draw(st.sets(st.sampled_from(self.living()), min_size=1)):
             self.die(name)
         if beat:
-            self.door.beat()
+            self.listener.beat()
             self.turn()
 
     @precondition(lambda self: self.living())
@@ -230,28 +238,28 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.time_passes(8)
 
     def die(self, name: str) -> None:
-        worker = self.door.workers.pop(name)
+        worker = self.listener.workers.pop(name)
         worker.alive = False
         self.truth.crashed.add(worker.process)
 
     @rule()
     def the_heart_beats(self) -> None:
-        self.door.beat()
+        self.listener.beat()
         self.turn()
 
     @precondition(lambda self: self.living())
     @rule(data=st.data())
     def one_leaves_in_order(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.living()))
-        self.door.workers.pop(name)
-        self.door.peers.pop(name)
-        self.door.say(Left(name, "SIGTERM", orderly=True))
+        self.listener.workers.pop(name)
+        self.listener.peers.pop(name)
+        self.listener.say(WorkerLeft(name, "SIGTERM", orderly=True))
         self.turn()
 
     @precondition(lambda self: self.living())
     @rule(data=st.data())
     def an_engine_hangs(self, data: st.DataObject) -> None:
-        worker = self.door.workers[data.draw(st.sampled_from(self.living()))]
+        worker = self.listener.workers[data.draw(st.sampled_from(self.living()))]
         worker.mute = True
         self.truth.crashed.add(worker.process)
 
@@ -261,7 +269,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.answer(data.draw(st.sampled_from(self.busy())))
 
     def answer(self, name: str) -> None:
-        worker = self.door.workers[name]
+        worker = self.listener.workers[name]
         job, worker.job = worker.job, None
         assert job is not None
         result = Result(
@@ -270,44 +278,48 @@ class DispatcherMachine(RuleBasedStateMachine):
             forces=np.zeros((1, 3)),
             virial=np.zeros((3, 3)),
         )
-        self.door.say(Answered(name, result))
+        self.listener.say(ResultReceived(name, result))
         self.turn()
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data())
     def one_breaks_over_its_job(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(self.busy()))
-        worker = self.door.workers.pop(name)
+        worker = self.listener.workers.pop(name)
         assert worker.job is not None
         worker.alive = False
         self.truth.crashed.add(worker.process)
-        self.door.say(Failed(name, worker.job.job, "worker", "out of memory"))
+        self.listener.say(FailureReceived(name, worker.job.job, "worker", "out of memory"))
         self.turn()
 
     @rule(seconds=st.integers(1, 8))
     def time_passes(self, seconds: int) -> None:
-        for _ in range(seconds):
+        for _ in range(round(seconds / self.policy.tick_s)):
             self.now += self.policy.tick_s
             for name in self.living():
-                self.door.say(Heard(name))
-            for name in self.living(member=False):
-                worker = self.door.workers[name]
-                worker.away_s += 1
-                if worker.away_s >= self.policy.patience_s:  # as good as dead
-                    self.truth.crashed.add(worker.process)
-            self.dispatcher.look_round()
+                self.listener.say(WorkerAlive(name))
+            self.stay_away_for_a_tick()
+            self.dispatcher.check_deadlines()
         self.turn()
+
+    def stay_away_for_a_tick(self) -> None:
+        for name in self.living(member=False):
+            worker = self.listener.workers[name]
+            worker.away_s += self.policy.tick_s
+            if worker.away_s >= self.policy.patience_s:  # as good as dead
+                self.truth.crashed.add(worker.process)
 
     @rule(seconds=st.sampled_from([3.0, 20.0, 2000.0]), heard_first=st.booleans())
     def the_server_stands_still(self, seconds: float, heard_first: bool) -> None:
         self.time_passes(1)
         before = {view.name for view in self.dispatcher.workers() if view.state == "silent"}
         self.now += seconds
+        self.stay_away_for_a_tick()  # after which the server was due; the rest is its pause
         for _ in range(2):
             if heard_first:
                 for name in self.living():
-                    self.door.say(Heard(name))
-            self.dispatcher.look_round()
+                    self.listener.say(WorkerAlive(name))
+            self.dispatcher.check_deadlines()
             heard_first = not heard_first
         silent = {view.name for view in self.dispatcher.workers() if view.state == "silent"}
         assert silent & set(self.living()) <= before, (
@@ -328,8 +340,8 @@ class DispatcherMachine(RuleBasedStateMachine):
                 assert asked.task.result()[0].result.energy == asked.seed
                 continue
             assert isinstance(error, BadInput)
-            number = next(n for n in self.door.handed if str(n) in str(error))
-            over_it = set(self.door.handed[number]) & self.truth.crashed
+            number = next(n for n in self.listener.handed if str(n) in str(error))
+            over_it = set(self.listener.handed[number]) & self.truth.crashed
             assert len(over_it) >= self.failures, f"blamed by {over_it}: {error}"
 
     def teardown(self) -> None:
@@ -337,14 +349,14 @@ class DispatcherMachine(RuleBasedStateMachine):
         if not hasattr(self, "loop"):
             return
         try:
-            for name in list(self.door.workers):
+            for name in list(self.listener.workers):
                 self.die(name)
             blamed = {a.seed for a in self.asked if a.task.done()}
-            # whole nodes die at once, while one lives that nobody has asked yet
+            # whole nodes die at once, while one lives that has had no job yet
             good = Worker("good:1")
-            self.door.workers["good"] = good
-            self.door.join("good", good, None)
-            self.door.beat()
+            self.listener.workers["good"] = good
+            self.listener.join("good", good, None)
+            self.listener.beat()
             self.time_passes(8)
             for _ in range(2 * len(self.asked) + 2):
                 if good.job is not None:
@@ -366,4 +378,4 @@ class DispatcherMachine(RuleBasedStateMachine):
 DispatcherMachine.TestCase.settings = settings(
     max_examples=80, stateful_step_count=30, deadline=None
 )
-test_whoever_dies_as_long_as_one_lives_all_is_answered = DispatcherMachine.TestCase
+test_every_job_is_evaluated_while_one_worker_lives = DispatcherMachine.TestCase

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 from cells import fcc
 
-from mixserver.distill.folder import open_folder
-from mixserver.distill.material import Material, material
-from mixserver.distill.pool import workers
-from mixserver.distill.reading import Order, load_order
-from mixserver.frame import Frame, Topology
-from mixserver.record.structures import write_frame
+from mixserver.core.frame import Frame, Topology
+from mixserver.core.structures import write_frame
+from mixserver.distill.config.load import DistillationProject, load_project
+from mixserver.distill.context import Distillation
+from mixserver.distill.data.reference_data import ReferenceData, collect_reference_data
+from mixserver.distill.recipe_workers import expensive_workers
+from mixserver.distill.step_cache import open_folder
 
 CONSTANT = 5.25
 SOFT = (
@@ -21,7 +24,9 @@ SOFT = (
 )
 
 
-def order_in(folder: Path, *, soft: str = SOFT, more: str = "", seconds: float = 0.0) -> Order:
+def project_in(
+    folder: Path, *, soft: str = SOFT, more: str = "", seconds: float = 0.0
+) -> DistillationProject:
     """A recipe in a folder, as a user has it."""
     write_frame(folder / "ar.xyz", crystal(1))
     (folder / "distill.toml").write_text(
@@ -29,7 +34,7 @@ def order_in(folder: Path, *, soft: str = SOFT, more: str = "", seconds: float =
         f'"--sigma", "3.4", "--cutoff", "5.2", "--seconds", "{seconds}"]\n'
         f"[soft]\n{soft}{more}"
     )
-    return load_order(folder)
+    return load_project(folder)
 
 
 def crystal(cells: int = 2) -> Frame:
@@ -39,8 +44,15 @@ def crystal(cells: int = 2) -> Frame:
     return topology.frame(frame.positions, frame.cell)
 
 
-async def asked(order: Order) -> Material:
-    """Real workers, asked everything that is asked before the first fit."""
-    with open_folder(order.folder) as run:
-        async with workers(order, order.folder / "workers") as dispatcher:
-            return await material(order, run, dispatcher, lambda *_: None, cheap_reach=6.3)
+@contextlib.asynccontextmanager
+async def distillation(project: DistillationProject) -> AsyncIterator[Distillation]:
+    """A distillation with real workers of the expensive model, without a report of progress."""
+    with open_folder(project.folder) as run:
+        async with expensive_workers(project, project.folder / "workers") as dispatcher:
+            yield Distillation(project, run, dispatcher, lambda *_: None)
+
+
+async def reference_data(project: DistillationProject) -> ReferenceData:
+    """The reference data, computed by real workers."""
+    async with distillation(project) as run:
+        return await collect_reference_data(run, cheap_reach=6.3)

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from argon import asked, order_in
+from argon import project_in, reference_data
 
 SOFT = (
     "temperatures = [30.0]\natoms = 32\nsnapshots = 14\ntimestep_fs = 5.0\n"
@@ -21,6 +21,6 @@ def argon_asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The recipe ends with an open table [pair], for keys to be added.
     """
     folder = tmp_path_factory.mktemp("argon-asked")
-    order = order_in(folder, soft=SOFT, more="[partition]\nregions = 4\ngroups = 2\n[pair]\n")
-    asyncio.run(asked(order))
+    project = project_in(folder, soft=SOFT, more="[partition]\nregions = 4\ngroups = 2\n[pair]\n")
+    asyncio.run(reference_data(project))
     return folder

@@ -7,17 +7,25 @@ import math
 import msgspec
 import numpy as np
 
-from mixserver.crystal.portrait import Portrait
-from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.results import Candidate, Errors, FrontPoint, Ghost, Parity, Result, Trial
+from mixserver.analysis.bulk.properties import BulkProperties
+from mixserver.distill.results import (
+    Candidate,
+    Errors,
+    FrontPoint,
+    Ghost,
+    Parity,
+    Result,
+    StabilityTest,
+)
+from mixserver.wire.descriptor import SnapDescriptor
 
 KINDS = ("hot 300 K", "hot 600 K", "hot 1200 K", "strained 600 K", "vacancy 600 K")
 CUBIC = (130.72, 71.83, 74.73)
 
 
-def portrait(
+def silicon_bulk(
     edge: float = 5.4569, cubic: tuple[float, float, float] | None = CUBIC, scale: float = 1.0
-) -> Portrait:
+) -> BulkProperties:
     """Silicon in its primitive cell; with `cubic` None what is left of it is monoclinic."""
     c11, c12, c44 = cubic or CUBIC
     elastic = np.diag([c11] * 3 + [c44] * 3)
@@ -27,7 +35,7 @@ def portrait(
     strain = np.linspace(-0.06, 0.06, 13)
     frequencies = {"G": [0.0, 0.0, 0.0, 15.0, 15.0, 15.0], "X": [4.4, 4.4, 12.0, 12.0, 13.3, 13.3]}
     frequencies["L"] = [3.4, 3.4, 10.5, 11.7, 14.4, 14.4]
-    return Portrait(
+    return BulkProperties(
         energy=-5.41,
         volume=volume,
         lengths=(side, side, side if cubic else 1.1 * side),
@@ -47,7 +55,7 @@ def candidate(label: str, *, worse: float = 1.0, **changes: object) -> Candidate
     """Everything known; errors and ghost forces grow with `worse`."""
     made = Candidate(
         label=label,
-        descriptor=Descriptor(
+        descriptor=SnapDescriptor(
             twojmax=4, cutoff=4.9, elements=("Si",), radii=(0.5,), weights=(1.0,)
         ),
         pair_functions=28,
@@ -69,7 +77,7 @@ def candidate(label: str, *, worse: float = 1.0, **changes: object) -> Candidate
             Ghost(core=6.0, blend=blend, largest=largest * worse, rms=0.4 * largest * worse)
             for blend, largest in ((0.0, 0.0217), (4.0, 0.00734), (8.0, 0.00446))
         ),
-        portrait=portrait(cubic=(130.9, 71.7, 75.1), scale=1.0 + 0.02 * worse),
+        bulk=silicon_bulk(cubic=(130.9, 71.7, 75.1), scale=1.0 + 0.02 * worse),
         microseconds=31.57,
         microseconds_error=0.42,
         spread=0.0117,
@@ -83,7 +91,7 @@ def result(**changes: object) -> Result:
     listed = (
         candidate("constrained"),
         candidate("no partition rows", worse=0.93, partition_weight=0.0),
-        candidate("unconstrained", worse=0.8, portrait=portrait(5.4517, (101.2, 75.4, 29.3))),
+        candidate("unconstrained", worse=0.8, bulk=silicon_bulk(5.4517, (101.2, 75.4, 29.3))),
         candidate("stock", worse=3.0, descriptor=None, microseconds=253.1, inclusion=None),
     )
     made = Result(
@@ -91,12 +99,12 @@ def result(**changes: object) -> Result:
         elements=("Si",),
         expensive="si_mace",
         fingerprint="84435612438839d3",
-        portrait=portrait(),
+        bulk=silicon_bulk(),
         ghost_free=True,
         candidates=listed,
         trials=(
-            Trial(temperature=1440.0, ps=3.0, broke=(None, 0.43, 1.71, None), frames=13),
-            Trial(temperature=1440.0, ps=3.0, broke=(None, None, None, None)),
+            StabilityTest(temperature=1440.0, ps=3.0, broke=(None, 0.43, 1.71, None), frames=13),
+            StabilityTest(temperature=1440.0, ps=3.0, broke=(None, None, None, None)),
         ),
         front=tuple(
             FrontPoint(weight=w, forces=0.0486 + 3e-5 * w, ghost=0.0068 / (1 + w), chosen=w == 30.0)
@@ -118,7 +126,7 @@ def swept() -> tuple[Candidate, ...]:
             f"2J = {twojmax}, {cutoff} Å",
             worse=4.0 / twojmax * (1.0 + 0.2 * (cutoff - 4.5)),
             microseconds=0.5 * twojmax**3 * (cutoff / 4.5) ** 2 + 10.0,
-            portrait=portrait(5.4569 + 1e-3 / twojmax, (130.72 + twojmax / 10, 71.83, 74.73)),
+            bulk=silicon_bulk(5.4569 + 1e-3 / twojmax, (130.72 + twojmax / 10, 71.83, 74.73)),
         )
         for twojmax in (2, 4, 6, 8)
         for cutoff in (4.5, 4.9, 5.5)
@@ -144,7 +152,7 @@ def bare() -> Result:
     """Nothing is known but names."""
     nothing = float("nan")
     empty = msgspec.structs.replace(
-        portrait(cubic=None),
+        silicon_bulk(cubic=None),
         elastic=[[nothing] * 6] * 6,
         bulk_modulus=nothing,
         phonons={},
@@ -156,7 +164,7 @@ def bare() -> Result:
         elements=("Si",),
         expensive="si_mace",
         fingerprint="",
-        portrait=empty,
+        bulk=empty,
         ghost_free=False,
         candidates=(Candidate(label="constrained"),),
     )

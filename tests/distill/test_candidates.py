@@ -5,30 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from argon import crystal, order_in
+from argon import crystal, project_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_results import portrait
-from numpy.typing import NDArray
+from made_results import silicon_bulk
 from tolerance import EXACT
 
-from mixserver.arrays import Scalars
-from mixserver.distill.candidates import Source, described, design_of, pair_basis, parity
-from mixserver.distill.dealing import splits
-from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.fit import chosen
-from mixserver.distill.hard import PERFECT, as_structure, names, strained
-from mixserver.distill.labelled import Labelled, Structure, less, rows_of
-from mixserver.distill.material import Material
-from mixserver.distill.pair import PairBasis, pair_rows
-from mixserver.distill.partition import one_hot
-from mixserver.distill.recipe import Hard
-from mixserver.distill.rows import RowFiles
+from mixserver.core.arrays import Block, Scalars
+from mixserver.distill.config.schema import Hard
+from mixserver.distill.data.energy_partition import one_hot
+from mixserver.distill.data.labels import (
+    LabelledStructure,
+    Structure,
+    label_rows,
+    subtract_potential,
+)
+from mixserver.distill.data.reference_data import ReferenceData
+from mixserver.distill.data.splits import split_structures
+from mixserver.distill.data.strain_set import PERFECT, names, strained_cell
+from mixserver.distill.fitting.candidates import (
+    describe_candidate,
+    parity,
+)
+from mixserver.distill.fitting.descriptor_rows import RowFiles
+from mixserver.distill.fitting.inputs import FitInputs, build_design, pair_basis
+from mixserver.distill.fitting.pair_basis import PairBasis, pair_rows
+from mixserver.distill.fitting.selection import select_fit
+from mixserver.wire.descriptor import SnapDescriptor
 from mixserver.wire.worker import ModelCard
 
-Block = NDArray[np.float64]
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 REACH = 5.0
 NEAREST = 2.9
@@ -60,23 +68,27 @@ def structures() -> tuple[list[Structure], list[Structure], Structure]:
                 )
             )
     one = crystal(1)
-    hard = [as_structure(PERFECT, one)]
-    hard += [as_structure(name, strained(one, kind, s * 0.002)) for name, kind, s in names()]
+    hard = [Structure.of(one, PERFECT, "hard")]
+    hard += [
+        Structure.of(strained_cell(one, kind, s * 0.002), name, "hard") for name, kind, s in names()
+    ]
     return soft, hard, one_hot(one, REACH)
 
 
-def answered(s: Structure, values: Block) -> Labelled:
+def answered(s: Structure, values: Block) -> LabelledStructure:
     virial = np.zeros((s.groups, 3, 3))
     i, j = VOIGT
     virial[:, i, j] = values[:, -6:]
     virial[:, j, i] = values[:, -6:]
     forces = values[:, 1:-6].reshape(s.groups, len(s), 3)
-    return Labelled(s, values[:, 0].copy(), forces.copy(), virial)
+    return LabelledStructure(s, values[:, 0].copy(), forces.copy(), virial)
 
 
-def source_in(folder: Path, truth: Scalars, *, more: str = "", reference: bool = False) -> Source:
+def source_in(
+    folder: Path, truth: Scalars, *, more: str = "", reference: bool = False
+) -> FitInputs:
     """Labels that some coefficients make, perhaps on a reference, and rows, all in files."""
-    order = order_in(folder, more=f"[pair]\nfunctions = 8\ncutoff = 5.0\n{more}")
+    project = project_in(folder, more=f"[pair]\nfunctions = 8\ncutoff = 5.0\n{more}")
     soft, hard, partition = structures()
     basis = PairBasis(functions=8, inner=2.46, cutoff=5.0, elements=("Ar",))
     files = {}
@@ -90,22 +102,21 @@ def source_in(folder: Path, truth: Scalars, *, more: str = "", reference: bool =
         answered(s, both @ truth + (fixed if reference else 0.0)).save(files[s.name])
         np.save(folder / "rows" / f"{s.name}.npy", rows)
         np.save(folder / "reference" / f"{s.name}.npy", fixed[:, :, None])
-    material = Material(
+    data = ReferenceData(
         card=ModelCard(engine="toy", name="made up", fingerprint="0" * 64),
-        portrait=portrait(),
+        bulk=silicon_bulk(),
         crystal=crystal(1),
-        soft=tuple(s.name for s in soft),
-        hard=tuple(s.name for s in hard),
+        training=tuple(s.name for s in soft),
+        strain_set=tuple(s.name for s in hard),
         partition=partition.name,
         files=files,
         reach=REACH,
         nearest=NEAREST,
-        seconds={},
     )
-    laid = RowFiles(folder / "reference") if reference else None
-    pairs = pair_basis(order, material)
+    fixed = RowFiles(folder / "reference") if reference else None
+    pairs = pair_basis(project, data)
     assert pairs == basis
-    return Source(order, material, RowFiles(folder / "rows"), laid, pairs, {})
+    return FitInputs(project, data, RowFiles(folder / "rows"), fixed, pairs, {})
 
 
 TRUTH = np.random.default_rng(7).normal(size=14) * 0.1
@@ -114,10 +125,10 @@ TRUTH = np.random.default_rng(7).normal(size=14) * 0.1
 @pytest.mark.parametrize("reference", [False, True])
 def test_what_made_the_labels_is_found_again(reference: bool, tmp_path: Path) -> None:
     source = source_in(tmp_path, TRUTH, more="[fit]\nsmooth = 0\n", reference=reference)
-    recipe = source.order.recipe
-    design = design_of(source)
-    made = chosen(design, recipe.fit, recipe.hard, recipe.partition)
-    told = described("it", design, made.solution, made.coefficients, source)
+    recipe = source.project.recipe
+    design = build_design(source)
+    made = select_fit(design, recipe)
+    told = describe_candidate("it", design, source, made.coefficients, solution=made.solution)
     assert {errors.of for errors in told.errors} == {"hot 30 K", "strained 30 K", "vacancy 30 K"}
     for errors in told.errors:
         assert max(errors.energy, errors.forces, errors.virial) < 1e-7
@@ -127,10 +138,10 @@ def test_what_made_the_labels_is_found_again(reference: bool, tmp_path: Path) ->
 
 def test_a_model_that_is_the_reference_leaves_nothing_to_fit(tmp_path: Path) -> None:
     source = source_in(tmp_path, np.zeros(14), reference=True)
-    recipe = source.order.recipe
-    design = design_of(source)
+    recipe = source.project.recipe
+    design = build_design(source)
     for hard in (recipe.hard, Hard(lattice=False, elastic=False)):
-        made = chosen(design, recipe.fit, hard, recipe.partition)
+        made = select_fit(design, msgspec.structs.replace(recipe, hard=hard))
         np.testing.assert_allclose(made.coefficients, 0.0, atol=EXACT)
 
 
@@ -141,15 +152,15 @@ def test_labels_less_a_reference_and_the_reference_are_the_labels(seed: int, gro
     some = structures()[0][0]
     s = replace(some, group=(np.arange(len(some)) % groups).astype(np.int32))
     values, fixed = rng.normal(size=(2, groups, 1 + 3 * len(s) + 6))
-    left = less(answered(s, values), fixed)
-    np.testing.assert_allclose(rows_of(left) + fixed, values, atol=EXACT)
+    left = subtract_potential(answered(s, values), fixed)
+    np.testing.assert_allclose(label_rows(left) + fixed, values, atol=EXACT)
     np.testing.assert_array_equal(left.virial, left.virial.transpose(0, 2, 1))
-    np.testing.assert_array_equal(rows_of(answered(s, values)), values)
+    np.testing.assert_array_equal(label_rows(answered(s, values)), values)
 
 
 def test_a_design_has_what_the_recipe_asks_for(tmp_path: Path) -> None:
     source = source_in(tmp_path, TRUTH)
-    design = design_of(source)
+    design = build_design(source)
     assert design.columns == 14
     assert design.ghosts is not None
     assert design.constraints
@@ -160,24 +171,24 @@ def test_a_design_has_what_the_recipe_asks_for(tmp_path: Path) -> None:
     assert design.roughness.residual(straight) == pytest.approx(1.0)  # where it ends
     bent = np.r_[np.zeros(6), np.arange(8.0, 0.0, -1.0) ** 2]
     assert design.roughness.residual(bent) > 10.0
-    free = replace(source.material, partition="", files=dict(source.material.files))
-    order = order_in(
+    free = replace(source.data, partition="", files=dict(source.data.files))
+    project = project_in(
         tmp_path, more="[pair]\nfunctions = 0\n[hard]\nlattice = false\nelastic = false\n"
     )
-    none = pair_basis(order, free)
-    bare = design_of(Source(order, free, source.rows, None, none, {}))
-    assert (bare.columns, bare.constraints, bare.ghosts, bare.roughness) == (6, [], None, None)
+    none = pair_basis(project, free)
+    bare = build_design(FitInputs(project, free, source.rows, None, none, {}))
+    assert (bare.columns, bare.constraints, bare.ghosts, bare.roughness) == (6, (), None, None)
 
 
 def test_what_is_told_is_of_the_test_set_alone(tmp_path: Path) -> None:
     source = source_in(tmp_path, TRUTH)
-    before = described("it", design_of(source), None, TRUTH + 0.01, source)
-    dealt = splits(source.material.soft, source.order.recipe.fit.validation)
-    for name, use in dealt.items():
+    before = describe_candidate("it", build_design(source), source, TRUTH + 0.01)
+    assigned = split_structures(source.data.training, source.project.recipe.fit.validation)
+    for name, use in assigned.items():
         if use != "test":
-            labelled = source.material.labels(name)
-            replace(labelled, energy=labelled.energy + 1.0).save(source.material.files[name])
-    after = described("it", design_of(source), None, TRUTH + 0.01, source)
+            labelled = source.data.labels(name)
+            replace(labelled, energy=labelled.energy + 1.0).save(source.data.files[name])
+    after = describe_candidate("it", build_design(source), source, TRUTH + 0.01)
     assert before.errors == after.errors
     assert before.errors[0].forces > 1e-3
 
@@ -188,12 +199,14 @@ def test_parity_is_of_whole_energies_and_agrees_with_the_errors(
 ) -> None:
     source = source_in(tmp_path, TRUTH, reference=reference)
     guess = TRUTH + 0.02
-    told = {one.of: one for one in parity(source, source.rows, guess)}
-    errors = {one.of: one for one in described("it", design_of(source), None, guess, source).errors}
+    told = {one.of: one for one in parity(source, guess)}
+    errors = {
+        one.of: one for one in describe_candidate("it", build_design(source), source, guess).errors
+    }
     assert set(told) == set(errors)
-    dealt = splits(source.material.soft, source.order.recipe.fit.validation)
-    hot = [name for name, use in dealt.items() if use == "test" and name.startswith("30K")]
-    labels = [source.material.labels(name) for name in hot]
+    assigned = split_structures(source.data.training, source.project.recipe.fit.validation)
+    hot = [name for name, use in assigned.items() if use == "test" and name.startswith("30K")]
+    labels = [source.data.labels(name) for name in hot]
     expected = [one.energy.sum() / len(one.structure) for one in labels]
     np.testing.assert_allclose(told["hot 30 K"].energy[0], expected, atol=EXACT)
     for of, one in told.items():
@@ -205,10 +218,10 @@ def test_parity_is_of_whole_energies_and_agrees_with_the_errors(
 
 def test_a_candidate_that_was_not_fitted_has_no_coefficients(tmp_path: Path) -> None:
     source = source_in(tmp_path, TRUTH)
-    design = design_of(source)
-    snap = Descriptor(twojmax=2, cutoff=4.6, elements=("Ar",), radii=(0.5,), weights=(1.0,))
-    ours = described("ours", design, None, TRUTH, source, descriptor=snap, weight=3.0)
-    theirs = described("theirs", design, None, TRUTH, source)
+    design = build_design(source)
+    snap = SnapDescriptor(twojmax=2, cutoff=4.6, elements=("Ar",), radii=(0.5,), weights=(1.0,))
+    ours = describe_candidate("ours", design, source, TRUTH, descriptor=snap, weight=3.0)
+    theirs = describe_candidate("theirs", design, source, TRUTH)
     assert (ours.coefficients, ours.pair_functions, ours.pair_cutoff) == (14, 8, 5.0)
     assert ours.partition_weight == 3.0
     assert (theirs.coefficients, theirs.pair_functions, theirs.pair_cutoff) == (0, 0, 0.0)
@@ -216,14 +229,14 @@ def test_a_candidate_that_was_not_fitted_has_no_coefficients(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> FitInputs:
     return source_in(tmp_path_factory.mktemp("source"), TRUTH)
 
 
 @settings(max_examples=25)
 @given(nearest=st.floats(0.3, 12.0))
-def test_pair_functions_begin_below_what_was_sampled(nearest: float, kept: Source) -> None:
-    basis = pair_basis(kept.order, replace(kept.material, nearest=nearest))
+def test_pair_functions_begin_below_what_was_sampled(nearest: float, kept: FitInputs) -> None:
+    basis = pair_basis(kept.project, replace(kept.data, nearest=nearest))
     assert 0.0 < basis.inner < nearest
     assert basis.inner <= 0.5 * basis.cutoff
-    assert pair_basis(kept.order, kept.material, functions=0).columns == 0
+    assert pair_basis(kept.project, kept.data, functions=0).columns == 0

@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from report_files import read_result
 
+from mixserver.core.errors import ConfigError
 from mixserver.distill.report import write_report
 from mixserver.distill.report.figures import figures
 from mixserver.distill.report.fronts import priced
@@ -27,8 +29,7 @@ from mixserver.distill.report.values import (
     signed,
 )
 from mixserver.distill.report.verdict import verdict
-from mixserver.distill.results import Candidate, Errors, Ghost, Parity, Result, read_result
-from mixserver.errors import ConfigError
+from mixserver.distill.results import Candidate, Errors, Ghost, Parity, Result
 
 VOID = {"meta", "img", "br", "link"}
 ALL = ["parity", "errors", "curve", "phonons", "front", "sweep", "time"]
@@ -114,7 +115,7 @@ def test_all_numbers_are_told(written: Path) -> None:
     read = Page((written / "report.html").read_text(encoding="utf-8"))
     told = read.text
     first = result.candidates[0]
-    assert first.portrait is not None
+    assert first.bulk is not None
     for word in (
         *("si.in", "si.snapcoeff", "si.snapparam", "si.table", "2J = 4", "4.9 Å", "6.3 Å"),
         *("31.6 ± 0.4", "253.1", "5.4569", "5.4517", "0.0001", "84435612438839d3"),
@@ -178,7 +179,7 @@ def test_nothing_known_is_told_by_dashes(tmp_path: Path) -> None:
     assert "nan" not in read.text.lower()
     assert "None" not in read.text
     assert not list(tmp_path.glob("*.png"))
-    assert read.text.count("Not fit to mix with.") == 1
+    assert read.text.count("Fail: not fit to mix with.") == 1
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
@@ -188,7 +189,7 @@ def test_missing_values_are_dashes_wherever_they_are(missing: float | None, tmp_
         Errors(of=of, energy=hole, forces=hole, virial=hole) for of in ("hot 300 K", "x")
     )
     seen = msgspec.structs.replace(
-        made_results.portrait(),
+        made_results.silicon_bulk(),
         elastic=[[hole] * 6] * 6,
         cubic=(hole, hole, hole),
         bulk_modulus=hole,
@@ -199,7 +200,7 @@ def test_missing_values_are_dashes_wherever_they_are(missing: float | None, tmp_
         "constrained",
         errors=errors,
         ghosts=(Ghost(core=6.0, blend=4.0, largest=hole, rms=hole),),
-        portrait=seen,
+        bulk=seen,
         microseconds=missing,
         microseconds_error=hole,
         spread=missing,
@@ -216,7 +217,7 @@ def test_missing_values_are_dashes_wherever_they_are(missing: float | None, tmp_
     assert "nan" not in read.text.lower()
     assert not re.search(r"\binf\b", read.text)
     assert "–" in read.cells
-    assert verdict(result).worth == "bad"
+    assert verdict(result).grade == "fail"
 
 
 def test_thirty_candidates_are_all_in_the_tables_and_the_first_in_the_pictures() -> None:
@@ -226,7 +227,7 @@ def test_thirty_candidates_are_all_in_the_tables_and_the_first_in_the_pictures()
     read = Page(page(result, dict.fromkeys(made, "")))
     for one in listed:
         assert read.cells.count(one.label) >= 3
-    assert "Of 30 candidates the first 8." in read.text
+    assert "The first 8 of 30 candidates." in read.text
     names = [text.get_text() for text in made["errors"].legends[0].get_texts()]
     assert names == [f"number {n}" for n in range(8)]
 
@@ -257,7 +258,7 @@ def test_dominated_points_are_those_beaten_in_both() -> None:
     ]
     found, of = priced(swept)
     assert of == "hot 600 K"
-    assert {one.candidate.label: one.beaten for one in found} == {
+    assert {one.candidate.label: one.dominated for one in found} == {
         "cheap": False,
         "beaten": True,
         "good": False,
@@ -268,38 +269,38 @@ def test_dominated_points_are_those_beaten_in_both() -> None:
 
 def test_verdict_says_what_is_wrong_and_what_to_change() -> None:
     good = made_results.result()
-    assert verdict(good).worth == "good"
+    assert verdict(good).grade == "pass"
 
     def judged(**changes: object) -> str:
         found = verdict(_with_first(good, **changes))
-        assert found.worth == "care"
+        assert found.grade == "warn"
         return " ".join(found.sentences)
 
-    assert "hard.elastic" in judged(portrait=made_results.portrait(cubic=(130.7, 71.8, 70.0)))
-    assert "hard.lattice" in judged(portrait=made_results.portrait(5.47))
+    assert "hard.elastic" in judged(bulk=made_results.silicon_bulk(cubic=(130.7, 71.8, 70.0)))
+    assert "hard.lattice" in judged(bulk=made_results.silicon_bulk(5.47))
     ghosts = (Ghost(core=6.0, blend=4.0, largest=0.121, rms=0.05),)
     assert "0.121 eV/Å" in judged(ghosts=ghosts)
-    assert "not known" in judged(ghosts=())
+    assert "unknown" in judged(ghosts=())
     assert "soft.snapshots" in judged(errors=())
-    soft = msgspec.structs.replace(made_results.portrait(), phonons={"X": [-2.0, 1.0]})
-    unstable = verdict(_with_first(good, portrait=soft))
-    assert unstable.worth == "bad"
+    soft = msgspec.structs.replace(made_results.silicon_bulk(), phonons={"X": [-2.0, 1.0]})
+    unstable = verdict(_with_first(good, bulk=soft))
+    assert unstable.grade == "fail"
     assert "lowers the energy" in " ".join(unstable.sentences)
-    gone = verdict(_with_first(good, portrait=None, trouble="it flew apart"))
-    assert gone.worth == "bad"
+    gone = verdict(_with_first(good, bulk=None, trouble="it flew apart"))
+    assert gone.grade == "fail"
     assert "it flew apart" in " ".join(gone.sentences)
 
 
 def test_cures_are_not_what_was_done_already() -> None:
     """Pinned constants that are off all the same are no reason to pin them."""
-    off = {"portrait": made_results.portrait(5.47, (130.7, 71.8, 70.0))}
+    off = {"bulk": made_results.silicon_bulk(5.47, (130.7, 71.8, 70.0))}
     free = " ".join(verdict(_with_first(made_results.result(), **off)).sentences)
     assert "set hard.elastic = true" in free
     assert "set hard.lattice = true" in free
     pinned = made_results.result(pinned=("lattice", "elastic"))
     held = " ".join(verdict(_with_first(pinned, **off)).sentences)
     assert "set hard" not in held
-    assert "hard.elastic pinned them" in held
+    assert "hard.elastic constrained them" in held
     assert "potential.twojmax (now 4), potential.cutoff (now 4.9 Å)" in held
 
 
@@ -313,10 +314,10 @@ def test_forces_that_are_worse_than_none_are_not_fit() -> None:
     free = msgspec.structs.replace(changed.candidates[2], constraints=0)
     listed = (*changed.candidates[:2], free, *changed.candidates[3:])
     found = verdict(msgspec.structs.replace(changed, candidates=listed))
-    assert found.worth == "bad"
+    assert found.grade == "fail"
     words = " ".join(found.sentences)
-    assert "off by 417 eV/Å in" in words
-    assert "The constraints are what it cannot hold: without them" in words
+    assert "force error is 417 eV/Å for" in words
+    assert "not flexible enough for the constraints: without them" in words
     assert "potential.cutoff (now 4.9 Å)" in words
 
 
@@ -338,14 +339,14 @@ def test_errors_say_of_how_many_structures_they_are() -> None:
 
 def test_other_crystals_than_cubes_are_told_by_volume_and_nine_constants() -> None:
     result = made_results.result(
-        portrait=made_results.portrait(cubic=None),
+        bulk=made_results.silicon_bulk(cubic=None),
         candidates=(made_results.candidate("constrained"),),
     )
     read = Page(page(result, {}))
     assert "volume (Å³ per atom)" in read.cells
     assert {"C11 (GPa)", "C33 (GPa)", "C13 (GPa)", "C66 (GPa)"} <= set(read.cells)
     assert f"{5.4569**3 / 8.0:.4f}" in read.text
-    off = elastic_error(result.candidates[0], result.portrait)
+    off = elastic_error(result.candidates[0], result.bulk)
     assert off == pytest.approx(100.0 * (75.1 - 74.73) / 130.72)
 
 
@@ -357,7 +358,7 @@ def test_lattice_constant_of_cubes_and_their_primitive_cells(
     angle: float, length: float, expected: float
 ) -> None:
     seen = msgspec.structs.replace(
-        made_results.portrait(), lengths=(length,) * 3, angles=(angle,) * 3
+        made_results.silicon_bulk(), lengths=(length,) * 3, angles=(angle,) * 3
     )
     assert lattice_constant(seen) == pytest.approx(expected, abs=1e-3)
     many = msgspec.structs.replace(seen, positions=[[0.0, 0.0, 0.0]] * 64)
@@ -366,11 +367,11 @@ def test_lattice_constant_of_cubes_and_their_primitive_cells(
 
 
 def test_constants_of_a_crystal_that_lost_its_symmetry() -> None:
-    lost = msgspec.structs.replace(made_results.portrait(), cubic=None)
-    assert constants(lost, made_results.portrait()) == pytest.approx(
+    lost = msgspec.structs.replace(made_results.silicon_bulk(), cubic=None)
+    assert constants(lost, made_results.silicon_bulk()) == pytest.approx(
         dict(zip(("C11", "C12", "C44"), made_results.CUBIC, strict=True))
     )
-    assert constants(None, made_results.portrait()) == {"C11": None, "C12": None, "C44": None}
+    assert constants(None, made_results.silicon_bulk()) == {"C11": None, "C12": None, "C44": None}
 
 
 def test_numbers_as_text() -> None:
@@ -411,18 +412,18 @@ def test_whether_the_crystal_holds_is_told() -> None:
     result = made_results.result()
     text = page(result, {})
     words = " ".join(Page(text).words)
-    assert "Does the crystal hold?" in words
+    assert "Stability in molecular dynamics" in words
     assert "at 1440 K for 3 ps" in words
     cells = Page(text).cells
     at = cells.index("2 of 4")
     assert cells[at + 1 : at + 3] == ["0.43, 1.7", "13"]
     assert "4 of 4" in cells
-    assert "does not hold" not in " ".join(verdict(result).sentences)
+    assert "not stable in MD" not in " ".join(verdict(result).sentences)
     broken = msgspec.structs.replace(result, trials=result.trials[:1])
     judged = verdict(broken)
-    assert judged.worth == "care"
+    assert judged.grade == "warn"
     assert "at 1440 K an atom left its site for good in 2 of 4 trajectories, first after 0.43" in (
         " ".join(judged.sentences)
     )
     none = msgspec.structs.replace(result, trials=())
-    assert "Does the crystal hold?" not in page(none, {})
+    assert "Stability in molecular dynamics" not in page(none, {})

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mixserver.distill import recipe
-from mixserver.distill.reading import load_order, parse_recipe
+from mixserver.distill.config import schema as recipe
+from mixserver.distill.config.load import load_project, parse_recipe
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 TEXT = (INPUTS / "full/distill.toml").read_text()
@@ -57,4 +57,4 @@ def test_it_states_the_defaults_as_they_are(table: str) -> None:
 def test_every_example_is_read(file: Path) -> None:
     parse_recipe(file.read_text())
     if file.parent.name != "full":  # it names files that are not there
-        load_order(file)
+        load_project(file)

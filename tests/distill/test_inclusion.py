@@ -10,15 +10,18 @@ import pytest
 from argon import CONSTANT, crystal
 from ase import Atoms
 from ase.lattice.hexagonal import Graphite
-from checks.in_process import Engines
+from fakes import EngineListener
+from mixserver_worker.engines.toy import ToyEngine
 
-from clients.engines.toy import ToyEngine
-from mixserver.crystal.asking import asking
-from mixserver.crystal.elasticity import elastic_constants, full
-from mixserver.crystal.lattice import relaxed_crystal
+from mixserver.analysis.bulk.elasticity import elastic_constants
+from mixserver.analysis.bulk.evaluate import EvaluateFn, EvaluationResult, model_evaluator
+from mixserver.analysis.bulk.relaxation import relax_crystal
+from mixserver.core.errors import ConfigError
+from mixserver.core.frame import Frame, Topology
+from mixserver.core.strain import strain_from_voigt
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.policy import Policy
-from mixserver.distill.inclusion import (
+from mixserver.distill.validation.inclusion import (
     SHEAR,
     Inclusion,
     inclusion,
@@ -26,8 +29,6 @@ from mixserver.distill.inclusion import (
     relaxed_inclusion,
     strain_error,
 )
-from mixserver.errors import ConfigError
-from mixserver.frame import Frame, Topology
 from mixserver.wire.worker import Role
 
 MODEL = {"epsilon": 0.02, "sigma": 3.4, "cutoff": 6.0}
@@ -35,13 +36,13 @@ MODEL = {"epsilon": 0.02, "sigma": 3.4, "cutoff": 6.0}
 
 @contextlib.asynccontextmanager
 async def asked(role: Role, **changes: float) -> AsyncIterator[Dispatcher]:
-    engines = Engines({role: ToyEngine(**(MODEL | changes))})
+    engines = EngineListener.one_per_role({role: ToyEngine(**(MODEL | changes))})
     async with Dispatcher(Policy(roles={role: ""}), [engines]) as dispatcher:
         yield dispatcher
 
 
 async def _at_rest(expensive: Dispatcher) -> Frame:
-    return await relaxed_crystal(asking(expensive, "expensive"), crystal(1))
+    return await relax_crystal(model_evaluator(expensive, "expensive"), crystal(1))
 
 
 async def _error(expensive: Dispatcher, of: Inclusion, **changes: float) -> float:
@@ -66,13 +67,13 @@ async def test_a_stiffer_surrounding_stretches_it_as_eshelby_says() -> None:
     stiffer = 1.2
     async with asked("expensive") as expensive:
         start = await _at_rest(expensive)
-        elastic = (await elastic_constants(asking(expensive, "expensive"), start)).cubic
+        elastic = (await elastic_constants(model_evaluator(expensive, "expensive"), start)).cubic
         assert elastic is not None
         of = await inclusion(expensive, start, core=8.0, blend=1.0, length=36.0)
         async with asked("cheap", epsilon=stiffer * MODEL["epsilon"]) as cheap:
             found = await relaxed_inclusion(expensive, cheap, of)
     strains = local_strains(of.sheared, found.positions - of.sheared.positions)
-    inside = strains[of.share == 1.0].mean(axis=0) / full(SHEAR)[0, 1]
+    inside = strains[of.share == 1.0].mean(axis=0) / strain_from_voigt(SHEAR)[0, 1]
     bulk, shear = (elastic.c11 + 2.0 * elastic.c12) / 3.0, elastic.c44
     poisson = (3.0 * bulk - 2.0 * shear) / (2.0 * (3.0 * bulk + shear))
     beta = 2.0 * (4.0 - 5.0 * poisson) / (15.0 * (1.0 - poisson))
@@ -87,7 +88,7 @@ def test_local_strains_of_a_uniform_strain_are_that_strain() -> None:
         frame.positions + np.random.default_rng(0).normal(0.0, 0.1, frame.positions.shape),
         frame.cell,
     )
-    strain = full(np.array([0.01, -0.02, 0.005, 0.01, 0.02, -0.01]))
+    strain = strain_from_voigt(np.array([0.01, -0.02, 0.005, 0.01, 0.02, -0.01]))
     inside = np.linalg.norm(frame.positions - 2.5 * CONSTANT, axis=1) < CONSTANT
     found = local_strains(frame, frame.positions @ strain)
     assert inside.sum() > 10
@@ -105,7 +106,7 @@ def test_local_strains_where_the_nearest_neighbours_lie_in_a_plane(name: str) ->
         cell = [[3.14, 0, 0], [-1.57, 2.72, 0], [0, 0, 4.77]]
         atoms = Atoms("MgO2H2", scaled_positions=scaled, cell=cell, pbc=True) * (5, 5, 4)
     frame = Topology(np.asarray(atoms.numbers, np.int32)).frame(atoms.positions, atoms.cell[:])
-    strain = full(np.array([0.01, -0.02, 0.005, 0.01, 0.02, -0.01]))
+    strain = strain_from_voigt(np.array([0.01, -0.02, 0.005, 0.01, 0.02, -0.01]))
     middle = frame.cell.sum(axis=0) / 2.0
     inside = np.linalg.norm(frame.positions - middle, axis=1) < 2.5
     found = local_strains(frame, frame.positions @ strain)[inside]
@@ -123,11 +124,19 @@ def test_strains_of_a_single_sheet_cannot_be_told() -> None:
         local_strains(frame, np.zeros_like(frame.positions))
 
 
-async def test_answers_are_told_one_by_one() -> None:
+async def test_every_evaluation_can_be_counted() -> None:
     told: list[int] = []
+
+    def counted(evaluate: EvaluateFn) -> EvaluateFn:
+        async def one(frame: Frame) -> EvaluationResult:
+            told.append(1)
+            return await evaluate(frame)
+
+        return one
+
     async with asked("expensive") as expensive:
-        of = await inclusion(expensive, await _at_rest(expensive), told=lambda: told.append(1))
+        of = await inclusion(expensive, await _at_rest(expensive), counted=counted)
         before = len(told)
         async with asked("cheap", epsilon=0.0201) as cheap:
-            await relaxed_inclusion(expensive, cheap, of, told=lambda: told.append(1))
+            await relaxed_inclusion(expensive, cheap, of, counted=counted)
     assert 0 < before < len(told)

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixserver.distill.equations import Equations
-from mixserver.errors import ConfigError
+from mixserver.core.errors import ConfigError
+from mixserver.distill.fitting.qr import QRAccumulator
 
 
 def normal(rows: int, columns: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -12,8 +12,8 @@ def normal(rows: int, columns: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(rows, columns)), rng.normal(size=rows)
 
 
-def told(matrix: np.ndarray, target: np.ndarray) -> Equations:
-    made = Equations(matrix.shape[1])
+def told(matrix: np.ndarray, target: np.ndarray) -> QRAccumulator:
+    made = QRAccumulator(matrix.shape[1])
     made.add(matrix, target)
     return made
 
@@ -31,7 +31,7 @@ def test_blocks_in_any_order_say_the_same(
     matrix, target = normal(sum(cuts), columns, seed)
     ends = np.cumsum(cuts)
     blocks = [np.arange(end - size, end) for size, end in zip(cuts, ends, strict=True)]
-    split = Equations(columns)
+    split = QRAccumulator(columns)
     for at in data.draw(st.permutations(range(len(blocks)))):
         split.add(matrix[blocks[at]], target[blocks[at]])
     both = np.column_stack([matrix, target])
@@ -46,7 +46,7 @@ def test_blocks_in_any_order_say_the_same(
 @given(weights=st.lists(st.floats(-1e3, 1e3), min_size=12, max_size=12), seed=st.integers(0, 99))
 def test_rows_have_weights_of_their_own(weights: list[float], seed: int) -> None:
     matrix, target = normal(12, 3, seed)
-    by_row, one_by_one = Equations(3), Equations(3)
+    by_row, one_by_one = QRAccumulator(3), QRAccumulator(3)
     by_row.add(matrix, target, np.array(weights))
     for at, weight in enumerate(weights):
         one_by_one.add(matrix[at : at + 1], target[at : at + 1], weight)
@@ -60,7 +60,7 @@ def test_kinds_are_combined_afterwards() -> None:
     (a, y), (b, z) = normal(40, 5, 1), normal(9, 5, 2)
     energy, forces = told(b, z), told(a, y)
     before = energy.factor.copy()
-    both = Equations(5)
+    both = QRAccumulator(5)
     both.merge(forces)
     both.merge(energy, 30.0)
     c = np.linspace(-1.0, 1.0, 5)
@@ -82,9 +82,9 @@ def test_what_is_given_is_neither_kept_nor_changed() -> None:
 
 
 def test_nothing_leaves_nothing_over() -> None:
-    empty = Equations(3)
+    empty = QRAccumulator(3)
     empty.add(np.zeros((0, 3)), np.zeros(0))
-    empty.merge(Equations(3))
+    empty.merge(QRAccumulator(3))
     assert empty.residual(np.ones(3)) == 0.0
     assert empty.factor.shape == (0, 4)
 
@@ -107,7 +107,7 @@ def test_small_residuals_are_not_lost_beside_large_rows() -> None:
 def test_rows_that_are_not_finite_are_refused(bad: float, in_target: bool) -> None:
     matrix, target = normal(5, 2, 0)
     (target if in_target else matrix[:, 1])[3] = bad
-    made = Equations(2)
+    made = QRAccumulator(2)
     with pytest.raises(ConfigError, match=r"row 3 of 5 of hot-007 is not finite.*label"):
         made.add(matrix, target, source="hot-007")
     assert made.rows == 0
@@ -115,7 +115,7 @@ def test_rows_that_are_not_finite_are_refused(bad: float, in_target: bool) -> No
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
-    made = Equations(3)
+    made = QRAccumulator(3)
     with pytest.raises(ValueError, match="do not fit 3 coefficients"):
         made.add(np.zeros((4, 2)), np.zeros(4))
     with pytest.raises(ValueError, match="do not fit 3 coefficients"):
@@ -127,8 +127,8 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="finite weights"):
         made.add(np.zeros((4, 3)), np.zeros(4), float("nan"))
     with pytest.raises(ValueError, match="finite weight"):
-        made.merge(Equations(3), float("inf"))
+        made.merge(QRAccumulator(3), float("inf"))
     with pytest.raises(ValueError, match="2 and 3 coefficients"):
-        made.merge(Equations(2))
+        made.merge(QRAccumulator(2))
     with pytest.raises(ValueError, match="need a coefficient"):
-        Equations(0)
+        QRAccumulator(0)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mixserver.distill.equations import Equations
-from mixserver.distill.pareto import Point, affordable, dominated, knee
-from mixserver.distill.solve import Constraint, Solution, solve, solve_validated
+from mixserver.distill.fitting.qr import QRAccumulator
+from mixserver.distill.fitting.selection import best_affordable
+from mixserver.distill.fitting.solve import Constraint, Solution, solve, solve_validated
+from mixserver.distill.results import FrontPoint
 
 Array = NDArray[np.float64]
 
@@ -17,7 +18,7 @@ ATOMS = 64
 CELLS = 30
 
 
-class Material:
+class ReferenceData:
     """Site energies in products of a few features that nearly repeat each other.
 
     Descriptors grow over four decades and differ from smooth functions of each other by 1e-6 of
@@ -51,10 +52,10 @@ class Material:
 
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[Material, dict[str, Equations]]:
+def parts() -> tuple[ReferenceData, dict[str, QRAccumulator]]:
     """Kinds of rows apart: energies, forces, ghost forces that want something else, validation."""
-    made = Material()
-    kinds = {name: Equations(COLUMNS) for name in ("energy", "forces", "ghost", "validation")}
+    made = ReferenceData()
+    kinds = {name: QRAccumulator(COLUMNS) for name in ("energy", "forces", "ghost", "validation")}
     for cell in range(CELLS):
         energy, forces = made.energies(1), made.rows(3 * ATOMS, 0.1)
         kinds["energy"].add(energy, made.target(energy, 1e-3))
@@ -65,31 +66,31 @@ def parts() -> tuple[Material, dict[str, Equations]]:
     return made, kinds
 
 
-def combined(kinds: Mapping[str, Equations], **weights: float) -> Equations:
+def combined(kinds: Mapping[str, QRAccumulator], **weights: float) -> QRAccumulator:
     """Kinds by the weight of their mean squares, beside forces."""
-    made = Equations(COLUMNS)
+    made = QRAccumulator(COLUMNS)
     for kind, weight in weights.items():
         made.merge(kinds[kind], weight * np.sqrt(kinds["forces"].rows / kinds[kind].rows))
     return made
 
 
-def rms(part: Equations, solution: Solution) -> float:
+def rms(part: QRAccumulator, solution: Solution) -> float:
     return float(np.sqrt(part.residual(solution.coefficients) / part.rows))
 
 
-def constraints(made: Material) -> list[Constraint]:
+def constraints(made: ReferenceData) -> list[Constraint]:
     """A lattice and three elastic constants, told six times over as symmetry does."""
     lattice = made.energies(1)
     elastic = made.rows(3, 50.0)
-    turned = np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))[0][:, :3]
+    rotated = np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))[0][:, :3]
     return [
         Constraint("energy", lattice, lattice @ made.pinned, 1.0),
-        Constraint("elastic", turned @ elastic, turned @ (elastic @ made.pinned), 100.0),
+        Constraint("elastic", rotated @ elastic, rotated @ (elastic @ made.pinned), 100.0),
     ]
 
 
 def test_the_design_is_as_bad_as_those_of_descriptors(
-    parts: tuple[Material, dict[str, Equations]],
+    parts: tuple[ReferenceData, dict[str, QRAccumulator]],
 ) -> None:
     raw = combined(parts[1], energy=10.0, forces=1.0).factor[:, :-1]
     assert np.linalg.cond(raw) > 1e8
@@ -98,7 +99,7 @@ def test_the_design_is_as_bad_as_those_of_descriptors(
 
 @pytest.mark.parametrize("alpha", [None, 1e-6])
 def test_constraints_hold_and_errors_stay_near_the_noise(
-    parts: tuple[Material, dict[str, Equations]], alpha: float | None
+    parts: tuple[ReferenceData, dict[str, QRAccumulator]], alpha: float | None
 ) -> None:
     made, kinds = parts
     soft = combined(kinds, energy=10.0, forces=1.0)
@@ -121,7 +122,7 @@ def test_constraints_hold_and_errors_stay_near_the_noise(
 
 
 def test_a_weight_is_chosen_on_the_front_without_the_rows(
-    parts: tuple[Material, dict[str, Equations]],
+    parts: tuple[ReferenceData, dict[str, QRAccumulator]],
 ) -> None:
     _, kinds = parts
     points = []
@@ -129,15 +130,15 @@ def test_a_weight_is_chosen_on_the_front_without_the_rows(
         soft = combined(kinds, energy=10.0, forces=1.0, ghost=weight)
         found = solve(soft, ridge=1e-8)
         points.append(
-            Point(weight, {"F": rms(kinds["forces"], found), "ghost": rms(kinds["ghost"], found)})
+            FrontPoint(
+                weight=weight, forces=rms(kinds["forces"], found), ghost=rms(kinds["ghost"], found)
+            )
         )
-    forces = [point.measures["F"] for point in points]
-    ghosts = [point.measures["ghost"] for point in points]
+    forces = [point.forces for point in points]
+    ghosts = [point.ghost for point in points]
     assert forces == sorted(forces)
     assert ghosts == sorted(ghosts, reverse=True)
-    assert not dominated(points, "F", "ghost").any()
-    chosen = affordable(points, least="ghost", of="F", price=0.2)
+    chosen = best_affordable(points, 0.2)
     assert 0 < chosen < len(points) - 1
     assert forces[chosen] <= 1.2 * forces[0]
     assert ghosts[chosen] < 0.9 * ghosts[0]
-    assert 0 < knee(points, "F", "ghost") < len(points) - 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from mixserver.arrays import Indices, Matrix, Scalars, Vectors
+from mixserver.core.arrays import Indices, Matrix, Scalars, Vectors
 from mixserver.wire.worker import Evaluate, Result
 
 

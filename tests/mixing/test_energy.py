@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,19 +11,21 @@ from cells import brute_distances, frame_of, frames, silicon
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from manybody import ManyBody
+from mixing_routes import Model, Route, evaluate_plan, mix, shells
+from mixserver_worker.engines.toy import ToyEngine
+from region_models import advance, divide, seen_anew
 from tolerance import EXACT, FINITE_DIFFERENCE, SAME
 
-from clients.engines.toy import ToyEngine
-from mixserver.arrays import Matrix, Scalars, Vectors
-from mixserver.errors import ConfigError
-from mixserver.frame import Frame
-from mixserver.mixing import Mixed, Reach
+from mixserver.core.arrays import Matrix, Scalars, Vectors
+from mixserver.core.errors import ConfigError
+from mixserver.core.frame import Frame
+from mixserver.mixing import MixedResult, ModelCapabilities
 from mixserver.mixing.energy import EnergyMixer
-from mixserver.region import AtomSeeds, CriterionSeeds, Following, Region, Selector
+from mixserver.mixing.jobs import WHOLE, whole_system_job
+from mixserver.mixing.partition import JobSizes
+from mixserver.region import AtomSeeds, CriterionSeeds, Region, ShellRegion, SmoothRegion
 from mixserver.wire.worker import Evaluate, Result
 
-Model = Callable[[Evaluate], Result]
-Route = Literal["weights", "parts"]
 Divide = Callable[[Frame], Region]
 
 ROUTES: tuple[Route, ...] = ("weights", "parts")
@@ -83,11 +85,13 @@ def _mixer(
     cheap: Forgetful | Toy = CHEAP,
     expensive: Forgetful | Toy = EXPENSIVE,
     zero: float = 0.3,
+    sizes: JobSizes = JobSizes(),  # noqa: B008 - it cannot be changed
 ) -> EnergyMixer:
     return EnergyMixer(
-        expensive=Reach(expensive.receptive_field, weights=True, energies=True),
-        cheap=Reach(cheap.receptive_field, weights=True, energies=True, name="cheap"),
-        zeros=np.full(len(frame), zero),
+        expensive=ModelCapabilities(expensive.receptive_field, weights=True, energies=True),
+        cheap=ModelCapabilities(cheap.receptive_field, weights=True, energies=True, name="cheap"),
+        offsets=np.full(len(frame), zero),
+        sizes=sizes,
     )
 
 
@@ -98,15 +102,8 @@ def _mixed(
     route: Route = "weights",
     cheap: Model = CHEAP,
     expensive: Model = EXPENSIVE,
-) -> Mixed:
-    clusters = mixer.carve(frame, region)
-    theirs = [expensive(job) for job in mixer.expensive(frame, region, clusters)]
-    if route == "parts":
-        asked, questions = mixer.parts(frame, region)
-        parts = (asked, [cheap(job) for job in questions])
-        return mixer.mix(frame, region, clusters, cheap(mixer.plain(frame)), theirs, parts)
-    ours = cheap(mixer.cheap(frame, region)) if mixer.needs_cheap(region) else None
-    return mixer.mix(frame, region, clusters, ours, theirs)
+) -> MixedResult:
+    return mix(mixer, frame, region, cheap, expensive, route)
 
 
 def _sites(model: Model, frame: Frame) -> Scalars:
@@ -140,16 +137,15 @@ def _frozen(frame: Frame, rng: np.random.Generator) -> Divide:
 def _following(frame: Frame, rng: np.random.Generator) -> Divide:
     seeds = rng.choice(len(frame), rng.integers(1, min(4, len(frame)) + 1), replace=False)
     core, blend = rng.uniform(0.0, 2.0), rng.uniform(1.0, 3.0)
-    return Following(AtomSeeds(seeds), core_radius=core, blend_width=blend).select
+    return partial(divide, SmoothRegion(AtomSeeds(seeds), core_radius=core, blend_width=blend))
 
 
 def _held(frame: Frame, rng: np.random.Generator) -> Divide:
     """Chosen at the frame by a criterion, and held ever after."""
     seeds = CriterionSeeds("x", low=0.5, every=10**6)
-    selector = Selector(seeds, core_radius=1.0, blend_width=3.0, held=True)
-    selector.observe(0, (rng.random(len(frame)) < 0.3).astype(float))
-    selector.select(frame)
-    return selector.select
+    region_model = ShellRegion(seeds, core_radius=1.0, blend_width=3.0, held=True)
+    advance(region_model, seen_anew(frame), (rng.random(len(frame)) < 0.3).astype(float))
+    return partial(divide, region_model)
 
 
 DIVISIONS = {"frozen": _frozen, "following": _following, "held": _held}
@@ -194,13 +190,13 @@ def test_forces_and_virial_are_derivatives_of_the_sum_over_sites(
     divide = DIVISIONS[kind](frame, rng)
     zeros = rng.normal(size=len(frame))
     mixer = EnergyMixer(
-        expensive=Reach(NARROW.receptive_field, weights=True, energies=True),
-        cheap=Reach(NARROW_CHEAP.receptive_field, weights=True, energies=True),
-        zeros=zeros,
+        expensive=ModelCapabilities(NARROW.receptive_field, weights=True, energies=True),
+        cheap=ModelCapabilities(NARROW_CHEAP.receptive_field, weights=True, energies=True),
+        offsets=zeros,
     )
 
     def by_hand(there: Frame) -> float:
-        share = divide(there).expensive
+        share = divide(there).lambda_
         expensive, cheap = _sites(NARROW, there), _sites(NARROW_CHEAP, there)
         return float(share @ (expensive - zeros) + (1.0 - share) @ cheap)
 
@@ -224,19 +220,30 @@ def test_forces_and_virial_are_derivatives_of_the_sum_over_sites(
     np.testing.assert_allclose(mixed.virial, mixed.virial.T, atol=EXACT)
 
 
-@given(frames(atoms=30, smallest=4.0), st.sampled_from(sorted(DIVISIONS)), rngs)
-@settings(max_examples=60)
+@given(
+    frames(atoms=30, smallest=4.0),
+    st.sampled_from(sorted(DIVISIONS)),
+    rngs,
+    st.sampled_from([JobSizes(), JobSizes(most=4), JobSizes(least=6), JobSizes(3, 5)]),
+)
+@settings(max_examples=80)
 def test_carved_clusters_give_the_sum_over_sites_of_the_whole(
-    frame: Frame, kind: str, rng: np.random.Generator
+    frame: Frame, kind: str, rng: np.random.Generator, sizes: JobSizes
 ) -> None:
     region = DIVISIONS[kind](frame, rng)(frame)
-    share = region.expensive
+    share = region.lambda_
     expensive, cheap = _sites(NARROW, frame), _sites(NARROW_CHEAP, frame)
     wanted = float(share @ (expensive - 0.3) + (1.0 - share) @ cheap)
     for route in ROUTES:
-        mixer = _mixer(frame, NARROW_CHEAP, NARROW)
+        mixer = _mixer(frame, NARROW_CHEAP, NARROW, sizes=sizes)
         mixed = _mixed(mixer, frame, region, route, NARROW_CHEAP, NARROW)
         assert mixed.energy == pytest.approx(wanted, abs=EXACT)
+        plain = _mixed(
+            _mixer(frame, NARROW_CHEAP, NARROW), frame, region, route, NARROW_CHEAP, NARROW
+        )
+        np.testing.assert_allclose(mixed.forces, plain.forces, atol=EXACT)
+        np.testing.assert_allclose(mixed.virial, plain.virial, atol=EXACT)
+        assert mixed.lambda_update_energy == pytest.approx(plain.lambda_update_energy, abs=EXACT)
 
 
 @pytest.mark.parametrize("kind", ["frozen", "following"])
@@ -247,22 +254,25 @@ def test_several_clusters_in_a_crystal_are_one_energy(
     crystal = silicon(6)
     frame = frame_of(crystal.positions, crystal.cell, pbc)
     centre = int(np.argmin(((frame.wrapped - frame.cell.sum(axis=0) / 2) ** 2).sum(axis=1)))
-    follow = Following(AtomSeeds([0, centre]), core_radius=2.0, blend_width=2.5)
-    chosen = follow.select(frame)
-    frozen = Region(chosen.expensive, chosen.seeds)
-    divide = follow.select if kind == "following" else lambda _: frozen
-    region = divide(frame)
+    follow = SmoothRegion(AtomSeeds([0, centre]), core_radius=2.0, blend_width=2.5)
+    chosen = divide(follow, frame)
+    fixed = Region(chosen.lambda_, chosen.seeds)
+
+    def division(there: Frame) -> Region:
+        return divide(follow, there) if kind == "following" else fixed
+
+    region = division(frame)
     mixer = _mixer(frame)
-    clusters = mixer.carve(frame, region)
+    clusters = mixer.plan(frame, region).clusters
     assert len(clusters) == 2
     assert all(len(cluster.atoms) < len(frame) / 2 for cluster in clusters)
     mixed = _mixed(mixer, frame, region)
-    share = region.expensive
+    share = region.lambda_
     wanted = share @ (_sites(EXPENSIVE, frame) - 0.3) + (1.0 - share) @ _sites(CHEAP, frame)
     assert mixed.energy == pytest.approx(wanted, abs=EXACT)
 
     def energy(there: Frame) -> float:
-        return _mixed(mixer, there, divide(there)).energy
+        return _mixed(mixer, there, division(there)).energy
 
     rng = np.random.default_rng(2)
     for _ in range(3):  # along random directions: the energy is of 1728 atoms
@@ -288,7 +298,7 @@ def test_a_cluster_of_nearly_all_atoms_leaves_the_sites_of_others_to_them(route:
     share[away.argmax()] = 1.0
     region = Region(share, np.empty(0, dtype=np.intp))
     mixer = _mixer(frame)
-    large, small = mixer.carve(frame, region)
+    large, small = mixer.plan(frame, region).clusters
     assert len(large.atoms) == len(frame) > 2 * len(small.atoms)
     wanted = share @ (_sites(EXPENSIVE, frame) - 0.3) + (1.0 - share) @ _sites(CHEAP, frame)
     assert _mixed(mixer, frame, region, route).energy == pytest.approx(wanted, abs=EXACT)
@@ -305,7 +315,7 @@ def test_the_toy_models_mix_too(kind: str) -> None:
         return _mixed(mixer, there, divide(there), "weights", cheap, expensive).energy
 
     mixed = _mixed(mixer, frame, divide(frame), "weights", cheap, expensive)
-    share = divide(frame).expensive
+    share = divide(frame).lambda_
     by_hand = share @ (_sites(expensive, frame) + 0.7) + (1 - share) @ _sites(cheap, frame)
     assert mixed.energy == pytest.approx(by_hand, abs=EXACT)
     for atom, axis in [(0, 0), (17, 1), (40, 2), (63, 0)]:
@@ -326,10 +336,10 @@ def test_identical_models_give_the_plain_answer_for_any_lambda(
     region = _frozen(frame, rng)(frame)
     mixer = _mixer(frame, EXPENSIVE, EXPENSIVE)
     mixed = _mixed(mixer, frame, region, route, EXPENSIVE, EXPENSIVE)
-    plain = EXPENSIVE(mixer.plain(frame))
+    plain = EXPENSIVE(whole_system_job(frame))
     np.testing.assert_allclose(mixed.forces, plain.forces, atol=EXACT)
     np.testing.assert_allclose(mixed.virial, plain.virial, atol=EXACT)
-    assert mixed.energy == pytest.approx(plain.energy - 0.3 * region.expensive.sum(), abs=EXACT)
+    assert mixed.energy == pytest.approx(plain.energy - 0.3 * region.lambda_.sum(), abs=EXACT)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -339,9 +349,9 @@ def test_identical_models_and_zeros_make_no_pull(route: Route) -> None:
     assert region.blend
     mixer = _mixer(frame, EXPENSIVE, EXPENSIVE, zero=0.0)
     mixed = _mixed(mixer, frame, region, route, EXPENSIVE, EXPENSIVE)
-    assert mixed.pull_max < EXACT
-    assert mixed.gap_max < EXACT
-    np.testing.assert_allclose(mixed.forces, EXPENSIVE(mixer.plain(frame)).forces, atol=EXACT)
+    assert mixed.diagnostics.pull_max < EXACT
+    assert mixed.diagnostics.gap_max < EXACT
+    np.testing.assert_allclose(mixed.forces, EXPENSIVE(whole_system_job(frame)).forces, atol=EXACT)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -350,15 +360,15 @@ def test_nothing_expensive_is_the_cheap_model_bit_for_bit(route: Route, follow: 
     frame = silicon(2)
     region = Region(np.zeros(len(frame)), np.empty(0, dtype=np.intp))
     if follow:
-        selector = Following(AtomSeeds([]), core_radius=1.0, blend_width=1.0)
-        region = selector.select(frame)
-        assert region.pull is not None
+        region_model = SmoothRegion(AtomSeeds([]), core_radius=1.0, blend_width=1.0)
+        region = divide(region_model, frame)
+        assert region.gradient is not None
     mixer = _mixer(frame)
-    mixed, alone = _mixed(mixer, frame, region, route), CHEAP(mixer.plain(frame))
+    mixed, alone = _mixed(mixer, frame, region, route), CHEAP(whole_system_job(frame))
     np.testing.assert_allclose(mixed.forces, alone.forces, atol=SAME, rtol=0)
     np.testing.assert_allclose(mixed.virial, alone.virial, atol=SAME, rtol=0)
-    assert (mixed.energy, mixed.energy_is) == (alone.energy, "mixed")
-    assert (mixed.core, mixed.blend, mixed.buffer, mixed.halo) == (0, 0, 0, 0)
+    assert (mixed.energy, mixed.diagnostics.energy_is) == (alone.energy, "mixed")
+    assert shells(mixed) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("follow", [True, False])
@@ -366,15 +376,15 @@ def test_everything_expensive_is_the_expensive_model_less_its_zeros(follow: bool
     frame = silicon(2)
     region = Region(np.ones(len(frame)), np.arange(len(frame)))
     if follow:
-        selector = Following(AtomSeeds([0]), core_radius=30.0, blend_width=1.0)
-        region = selector.select(frame)
+        region_model = SmoothRegion(AtomSeeds([0]), core_radius=30.0, blend_width=1.0)
+        region = divide(region_model, frame)
     mixer = _mixer(frame)
-    assert not mixer.needs_cheap(region)
-    mixed, alone = _mixed(mixer, frame, region), EXPENSIVE(mixer.plain(frame))
+    assert WHOLE not in dict(mixer.plan(frame, region))
+    mixed, alone = _mixed(mixer, frame, region), EXPENSIVE(whole_system_job(frame))
     np.testing.assert_allclose(mixed.forces, alone.forces, atol=SAME, rtol=0)
     np.testing.assert_allclose(mixed.virial, alone.virial, atol=SAME, rtol=0)
     assert mixed.energy == alone.energy - np.ones(len(frame)) @ np.full(len(frame), 0.3)
-    assert (mixed.core, mixed.blend, mixed.buffer, mixed.halo) == (len(frame), 0, 0, 0)
+    assert shells(mixed) == (len(frame), 0, 0, 0)
     parts = _mixed(mixer, frame, region, "parts")
     np.testing.assert_allclose(parts.forces, mixed.forces, atol=EXACT)
     assert parts.energy == pytest.approx(mixed.energy, abs=EXACT)
@@ -387,19 +397,19 @@ def test_moving_wrapping_and_renumbering_change_nothing_and_momentum_stays(
 ) -> None:
     frame = silicon(5)
     seeds = rng.choice(len(frame), 2, replace=False)
-    follow = Following(AtomSeeds(seeds), core_radius=2.0, blend_width=2.5)
-    region = follow.select(frame)
+    follow = SmoothRegion(AtomSeeds(seeds), core_radius=2.0, blend_width=2.5)
+    region = divide(follow, frame)
     here = _mixed(_mixer(frame), frame, region if kind == "following" else _still(region))
     np.testing.assert_allclose(here.forces.sum(axis=0), 0.0, atol=EXACT)
-    np.testing.assert_allclose(here.net_force, 0.0, atol=EXACT)
+    np.testing.assert_allclose(here.diagnostics.net_force, 0.0, atol=EXACT)
     order = rng.permutation(len(frame))
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     turns = rng.integers(-2, 3, frame.positions.shape)
     there = frame.positions + rng.uniform(-20.0, 20.0, 3) + turns @ frame.cell
     other = frame_of(there[order] @ rotation, frame.cell @ rotation)
     renumbered = AtomSeeds(np.argsort(order)[seeds])
-    follow = Following(renumbered, core_radius=2.0, blend_width=2.5)
-    moved = follow.select(other)
+    follow = SmoothRegion(renumbered, core_radius=2.0, blend_width=2.5)
+    moved = divide(follow, other)
     again = _mixed(_mixer(other), other, moved if kind == "following" else _still(moved))
     assert again.energy == pytest.approx(here.energy, abs=1e-7)
     np.testing.assert_allclose(again.forces, here.forces[order] @ rotation, atol=1e-7)
@@ -407,7 +417,7 @@ def test_moving_wrapping_and_renumbering_change_nothing_and_momentum_stays(
 
 
 def _still(region: Region) -> Region:
-    return Region(region.expensive, region.seeds)
+    return Region(region.lambda_, region.seeds)
 
 
 @given(frames(atoms=20, smallest=4.0), st.sampled_from(sorted(DIVISIONS)), rngs)
@@ -417,27 +427,27 @@ def test_plain_and_parts_are_the_weighted_answer(
 ) -> None:
     region = DIVISIONS[kind](frame, rng)(frame)
     if kind == "frozen":
-        region = Region(region.expensive, region.seeds, before=_some_lambda(len(frame), rng))
+        region = Region(region.lambda_, region.seeds, before=_some_lambda(len(frame), rng))
     mixer = _mixer(frame, NARROW_CHEAP, NARROW)
     one, two = (_mixed(mixer, frame, region, route, NARROW_CHEAP, NARROW) for route in ROUTES)
     scale = max(1.0, np.abs(one.forces).max())
     np.testing.assert_allclose(two.forces, one.forces, atol=EXACT * scale)
     np.testing.assert_allclose(two.virial, one.virial, atol=EXACT * scale)
     assert two.energy == pytest.approx(one.energy, abs=EXACT)
-    assert two.jump == pytest.approx(one.jump, abs=EXACT)
-    assert two.gap_max == pytest.approx(one.gap_max, abs=EXACT)
-    assert two.gap_rms == pytest.approx(one.gap_rms, abs=EXACT)
-    assert two.pull_max == pytest.approx(one.pull_max, abs=EXACT * scale)
-    assert (two.energy_is, two.core, two.blend) == (one.energy_is, one.core, one.blend)
+    assert two.lambda_update_energy == pytest.approx(one.lambda_update_energy, abs=EXACT)
+    assert two.diagnostics.gap_max == pytest.approx(one.diagnostics.gap_max, abs=EXACT)
+    assert two.diagnostics.gap_rms == pytest.approx(one.diagnostics.gap_rms, abs=EXACT)
+    assert two.diagnostics.pull_max == pytest.approx(one.diagnostics.pull_max, abs=EXACT * scale)
+    assert (two.diagnostics.energy_is, two.diagnostics.core, two.diagnostics.blend) == (
+        one.diagnostics.energy_is,
+        one.diagnostics.core,
+        one.diagnostics.blend,
+    )
 
-    clusters = mixer.carve(frame, region)
-    theirs = [NARROW(job) for job in mixer.expensive(frame, region, clusters)]
-    asked, questions = mixer.parts(frame, region)
-    parts = (asked, [NARROW_CHEAP(job) for job in questions])
-    correction = mixer.correction(frame, region, clusters, None, theirs, parts)
-    plain = NARROW_CHEAP(mixer.plain(frame))
-    assert not mixer.correction_needs_plain
-    assert correction.energy_is == "correction"
+    correction = mix(mixer, frame, region, NARROW_CHEAP, NARROW, "parts", "correction")
+    plain = NARROW_CHEAP(whole_system_job(frame))
+    assert not mixer.correction_needs_whole
+    assert correction.diagnostics.energy_is == "correction"
     assert correction.energy == pytest.approx(two.energy - plain.energy, abs=EXACT)
     np.testing.assert_allclose(correction.forces, two.forces - plain.forces, atol=EXACT * scale)
     np.testing.assert_allclose(correction.virial, two.virial - plain.virial, atol=EXACT * scale)
@@ -454,9 +464,9 @@ def test_a_jump_is_the_difference_of_both_energies(rng: np.random.Generator, rou
     mixer = _mixer(frame)
     jumping = _mixed(mixer, frame, Region(after, nobody, before=before), route)
     old, new = (_mixed(_mixer(frame), frame, Region(x, nobody)) for x in (before, after))
-    assert jumping.jump == pytest.approx(new.energy - old.energy, abs=JUMP)
-    assert abs(jumping.jump) > 1e-3
-    assert (old.jump, new.jump) == (0.0, 0.0)
+    assert jumping.lambda_update_energy == pytest.approx(new.energy - old.energy, abs=JUMP)
+    assert abs(jumping.lambda_update_energy) > 1e-3
+    assert (old.lambda_update_energy, new.lambda_update_energy) == (0.0, 0.0)
     assert jumping.energy == pytest.approx(new.energy, abs=JUMP)
     np.testing.assert_allclose(jumping.forces, new.forces, atol=EXACT)
     np.testing.assert_allclose(jumping.virial, new.virial, atol=EXACT)
@@ -473,7 +483,7 @@ def test_all_atoms_may_jump_at_once(old: float, new: float, route: Route) -> Non
         for s in (before, after)
     ]
     assert jumping.energy == pytest.approx(energies[1], abs=JUMP)
-    assert jumping.jump == pytest.approx(energies[1] - energies[0], abs=JUMP)
+    assert jumping.lambda_update_energy == pytest.approx(energies[1] - energies[0], abs=JUMP)
 
 
 def test_the_sum_of_jumps_is_the_work_on_a_held_region() -> None:
@@ -481,90 +491,104 @@ def test_the_sum_of_jumps_is_the_work_on_a_held_region() -> None:
     frame = silicon(3)
     rng = np.random.default_rng(8)
     seeds = CriterionSeeds("x", low=0.5, every=4)
-    selector = Selector(
+    region_model = ShellRegion(
         seeds, core_radius=2.0, blend_width=3.0, hysteresis=(2.0, 3.0), held=True, atoms=len(frame)
     )
     mixer, energies = _mixer(frame), []
     for n in range(14):
         now = Frame(frame.topology, frame.positions + 1e-13 * n, frame.cell)
-        selector.begin(now)
-        if selector.due(0).choose:
-            selector.observe(0, (np.arange(len(frame)) == rng.integers(len(frame))).astype(float))
-        mixed = _mixed(mixer, now, selector.select(now), "parts" if n % 2 else "weights")
-        selector.done(now, mixed.jump)
-        energies.append(mixed.energy - selector.work(0))
-        assert n < 5 or abs(selector.work(0)) > 1e-3
+        with region_model.evaluation(now) as evaluation:
+            if evaluation.selects:
+                here = np.arange(len(frame)) == rng.integers(len(frame))
+                evaluation.record_criterion(here.astype(float))
+            mixed = _mixed(mixer, now, evaluation.region(), "parts" if n % 2 else "weights")
+            evaluation.commit(mixed.lambda_update_energy)
+        energies.append(mixed.energy - evaluation.work)
+        assert n < 5 or abs(evaluation.work) > 1e-3
     np.testing.assert_allclose(energies, energies[0], atol=1e-10)
 
 
 def test_numbers_of_the_report() -> None:
     frame = silicon(6)
-    region = Following(AtomSeeds([0]), core_radius=2.6, blend_width=2.5).select(frame)
+    region = divide(SmoothRegion(AtomSeeds([0]), core_radius=2.6, blend_width=2.5), frame)
     mixer = _mixer(frame)
     mixed = _mixed(mixer, frame, region)
-    share = region.expensive
+    share = region.lambda_
     gap = (_sites(EXPENSIVE, frame) - 0.3 - _sites(CHEAP, frame))[(share > 0.0) & (share < 1.0)]
-    assert mixed.gap_max == pytest.approx(np.abs(gap).max())
-    assert mixed.gap_rms == pytest.approx(np.sqrt((gap**2).mean()))
+    assert mixed.diagnostics.gap_max == pytest.approx(np.abs(gap).max())
+    assert mixed.diagnostics.gap_rms == pytest.approx(np.sqrt((gap**2).mean()))
     still = _mixed(mixer, frame, _still(region))
-    assert (still.gap_max, still.gap_rms, still.pull_max) == (None, None, None)  # not measured
-    assert still.mismatch_max is None
+    assert (still.diagnostics.gap_max, still.diagnostics.gap_rms, still.diagnostics.pull_max) == (
+        None,
+        None,
+        None,
+    )  # not measured
+    assert still.diagnostics.mismatch_max is None
     pulled = np.linalg.norm(mixed.forces - still.forces, axis=1)
-    assert mixed.pull_max == pytest.approx(pulled.max())
+    assert mixed.diagnostics.pull_max == pytest.approx(pulled.max())
     assert mixed.energy == pytest.approx(still.energy, abs=JUMP)
-    (cluster,) = mixer.carve(frame, region)
-    assert mixed.core + mixed.blend + mixed.buffer + mixed.halo == len(cluster.atoms)
-    assert (mixed.buffer, mixed.energy_is) == (0, "mixed")
-    assert mixer.buffer_width == 0.0
-    assert mixer.halo_width == pytest.approx(EXPENSIVE.receptive_field)
+    (cluster,) = mixer.plan(frame, region).clusters
+    assert sum(shells(mixed)) == len(cluster.atoms)
+    assert (mixed.diagnostics.buffer, mixed.diagnostics.energy_is) == (0, "mixed")
+    assert mixer.carver.buffer_width == 0.0
+    assert mixer.carver.halo_width == pytest.approx(EXPENSIVE.receptive_field)
 
 
 def test_site_energies_are_asked_for_only_where_lambda_moves_or_jumps() -> None:
     frame = silicon(6)
-    region = Following(AtomSeeds([0]), core_radius=2.6, blend_width=2.5).select(frame)
+    region = divide(SmoothRegion(AtomSeeds([0]), core_radius=2.6, blend_width=2.5), frame)
     mixer = _mixer(frame)
-    jumping = Region(np.zeros(len(frame)), region.seeds, before=region.expensive)
+    jumping = Region(np.zeros(len(frame)), region.seeds, before=region.lambda_)
     for divided, wanted in ((region, True), (_still(region), False), (jumping, True)):
-        clusters = mixer.carve(frame, divided)
-        asked = [mixer.cheap(frame, divided), *mixer.expensive(frame, divided, clusters)]
-        asked += mixer.parts(frame, divided)[1]
+        plans = [mixer.plan(frame, divided, whole_known=known) for known in (False, True)]
+        asked = [job for plan in plans for _, job in plan]
+        assert len(asked) == 4
         assert [job.energies for job in asked] == [wanted] * len(asked)
 
 
-def test_the_criterion_travels_with_either_question() -> None:
+def test_the_criterion_travels_with_the_whole_system() -> None:
     frame = silicon(2)
     mixer = _mixer(frame)
     nobody = np.empty(0, dtype=np.intp)
-    for share in (0.0, 0.5):
-        region = Region(np.full(len(frame), share), nobody)
-        assert mixer.cheap(frame, region, "pe/atom").criterion == "pe/atom"
-    assert mixer.plain(frame, "pe/atom").criterion == "pe/atom"
+    for share in (0.0, 0.5, 1.0):
+        plan = mixer.plan(frame, Region(np.full(len(frame), share), nobody), criterion="pe/atom")
+        assert dict(plan)[WHOLE].criterion == "pe/atom"
 
 
-def test_a_missing_answer_is_an_error() -> None:
+def test_a_missing_result_is_an_error() -> None:
     frame = silicon(2)
     mixer = _mixer(frame)
-    region = Following(AtomSeeds([0]), core_radius=2.0, blend_width=2.0).select(frame)
-    clusters = mixer.carve(frame, region)
-    theirs = [EXPENSIVE(job) for job in mixer.expensive(frame, region, clusters)]
-    ours = CHEAP(mixer.cheap(frame, region))
-    with pytest.raises(ValueError, match="did not answer"):
-        mixer.mix(frame, region, clusters, None, theirs)
-    with pytest.raises(ValueError, match="shorter"):
-        mixer.mix(frame, region, clusters, ours, [])
+    region = divide(SmoothRegion(AtomSeeds([0]), core_radius=2.0, blend_width=2.0), frame)
+    plan = mixer.plan(frame, region)
+    results = evaluate_plan(plan, CHEAP, EXPENSIVE)
+    without = {key: result for key, result in results.items() if key != WHOLE}
+    with pytest.raises(ValueError, match="cheap result is missing"):
+        mixer.combine(plan, without)
+    with pytest.raises(ValueError, match="expensive"):
+        mixer.combine(plan, {WHOLE: results[WHOLE]})
     with pytest.raises(ValueError, match="no site energies"):
-        mixer.mix(frame, region, clusters, CHEAP(mixer.plain(frame)), theirs)
+        mixer.combine(plan, {**results, WHOLE: CHEAP(whole_system_job(frame))})
+    with pytest.raises(ValueError, match="whole system known"):
+        mixer.combine(plan, results, "correction")
 
 
-def _refused(expensive: Reach | None = None, cheap: Reach | None = None, **settings: object) -> str:
-    able = Reach(5.0, weights=True, energies=True, name="able")
+def _refused(
+    expensive: ModelCapabilities | None = None,
+    cheap: ModelCapabilities | None = None,
+    **settings: object,
+) -> str:
+    able = ModelCapabilities(5.0, weights=True, energies=True, name="able")
     with pytest.raises(ConfigError) as caught:
-        EnergyMixer(expensive=expensive or able, cheap=cheap or able, zeros=np.zeros(8), **settings)  # type: ignore[arg-type]
+        EnergyMixer(
+            expensive=expensive or able, cheap=cheap or able, offsets=np.zeros(8), **settings
+        )  # type: ignore[arg-type]
     return str(caught.value)
 
 
 def test_a_model_that_cannot_weight_is_refused_with_its_reason_and_the_cure() -> None:
-    lame = Reach(5.0, energies=True, name="si.sw", no_weights="sw is a three-body potential")
+    lame = ModelCapabilities(
+        5.0, energies=True, name="si.sw", no_weights="sw is a three-body potential"
+    )
     said = _refused(cheap=lame)
     assert "cheap model 'si.sw' cannot weight site energies: sw is a three-body potential" in said
     assert "mixing.kind = 'force'" in said
@@ -572,33 +596,33 @@ def test_a_model_that_cannot_weight_is_refused_with_its_reason_and_the_cure() ->
 
 
 def test_a_model_without_site_energies_is_refused_where_they_are_needed() -> None:
-    lame = Reach(5.0, weights=True, name="mute")
+    lame = ModelCapabilities(5.0, weights=True, name="mute")
     said = _refused(cheap=lame)
     assert "cheap model 'mute' cannot return site energies" in said
     assert "moves or jumps" in said
-    able = Reach(5.0, weights=True, energies=True)
-    EnergyMixer(expensive=able, cheap=lame, zeros=np.zeros(8), energies=False)
+    able = ModelCapabilities(5.0, weights=True, energies=True)
+    EnergyMixer(expensive=able, cheap=lame, offsets=np.zeros(8), energies=False)
 
 
 def test_a_thin_halo_must_be_allowed_in_words() -> None:
     said = _refused(halo_width=4.0)
     assert "halo_width = 4.0 Å is thinner than the receptive field of model 'able' (5.0 Å)" in said
     assert "allow_thin_buffer" in said
-    able = Reach(5.0, weights=True, energies=True)
+    able = ModelCapabilities(5.0, weights=True, energies=True)
     mixer = EnergyMixer(
-        expensive=able, cheap=able, zeros=np.zeros(8), halo_width=4.0, allow_thin=True
+        expensive=able, cheap=able, offsets=np.zeros(8), halo_width=4.0, allow_thin=True
     )
-    assert mixer.halo_width == 4.0
+    assert mixer.carver.halo_width == 4.0
 
 
 @pytest.mark.parametrize("field", [None, float("inf")])
 def test_an_unknown_reach_is_refused_with_the_setting_that_helps(field: float | None) -> None:
-    blind = Reach(field, weights=True, energies=True, name="blind")
+    blind = ModelCapabilities(field, weights=True, energies=True, name="blind")
     assert "models.expensive.receptive_field" in _refused(expensive=blind)
-    able = Reach(5.0, weights=True, energies=True)
-    mixer = EnergyMixer(expensive=able, cheap=blind, zeros=np.zeros(8))
+    able = ModelCapabilities(5.0, weights=True, energies=True)
+    mixer = EnergyMixer(expensive=able, cheap=blind, offsets=np.zeros(8))
     frame = silicon(1)
     region = Region(np.ones(8), np.empty(0, dtype=np.intp))
-    mixer.cheap(frame, region)  # a weighted answer needs no cluster
+    mixer.plan(frame, region)  # a weighted whole system needs no cluster of the cheap model
     with pytest.raises(ConfigError, match=r"'blind'.*models\.cheap\.receptive_field"):
-        mixer.parts(frame, region)
+        mixer.plan(frame, region, whole_known=True)

@@ -7,8 +7,8 @@ from cells import frame_of, silicon
 from manybody import ManyBody
 from tolerance import FINITE_DIFFERENCE
 
-from mixserver.arrays import Scalars, Vectors
-from mixserver.frame import Frame
+from mixserver.core.arrays import Scalars, Vectors
+from mixserver.core.frame import Frame
 from mixserver.wire.worker import Evaluate
 
 STEP = 1e-5

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cells import fcc
+from region_models import advance
 
-from mixserver.arrays import Indices, Scalars
-from mixserver.frame import Frame
-from mixserver.mixing import ForceMixer, Reach
-from mixserver.region import AtomSeeds, CriterionSeeds, Selector
+from mixserver.core.arrays import Indices, Scalars
+from mixserver.core.frame import Frame
+from mixserver.mixing import ForceMixer, ModelCapabilities
+from mixserver.region import AtomSeeds, CriterionSeeds, ShellRegion
 
 SHARE = 1e-12
 LENGTH = 30.0
@@ -71,13 +72,15 @@ def test_weights_and_evaluated_atoms(
         wanted = np.flatnonzero(values > 45.5)
         seeds = CriterionSeeds("coord/atom cutoff 4.0", low=45.5)
         assert 0 < len(wanted) < 20
-    selector = Selector(seeds, core_radius=5.0, blend_width=3.0, profile=name, measure_from="core")
-    if chosen_by == "coordination":
-        selector.observe(0, values)
-    region = selector.select(frame)
-    mixer = ForceMixer(reach=Reach(None, weights=True), buffer_width=3.0, halo_width=0.0)
-    sites = [c.atoms[c.sites > 0.0] for c in mixer.carve(frame, region)]
+    region_model = ShellRegion(
+        seeds, core_radius=5.0, blend_width=3.0, profile=name, measure_from="core"
+    )
+    region = advance(region_model, frame, values if chosen_by == "coordination" else None)
+    mixer = ForceMixer(
+        model=ModelCapabilities(None, weights=True), buffer_width=3.0, halo_width=0.0
+    )
+    sites = [c.atoms[c.sites > 0.0] for c in mixer.plan(frame, region).clusters]
 
     weight, evaluated = _plainly(frame, wanted, profile)
-    np.testing.assert_allclose(region.expensive, weight, atol=SHARE)
+    np.testing.assert_allclose(region.lambda_, weight, atol=SHARE)
     np.testing.assert_array_equal(np.sort(np.concatenate(sites)), np.flatnonzero(evaluated))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mixserver.errors import ConfigError
+from mixserver.core.errors import ConfigError
 from mixserver.region.profiles import PROFILES, Profile, named
 
 STEP = 1e-5

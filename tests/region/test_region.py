@@ -18,7 +18,7 @@ def test_shells_are_counted() -> None:
 
 @pytest.mark.parametrize("bad", [-1e-9, 1.0 + 1e-9, np.nan, np.inf])
 def test_lambda_outside_its_range_is_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match=r"Region\.expensive must"):
+    with pytest.raises(ValueError, match=r"Region\.lambda_ must"):
         Region(np.array([0.0, bad]), NONE)
 
 

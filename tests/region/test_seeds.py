@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cells import frame_of, silicon
 
-from mixserver.errors import ConfigError
+from mixserver.core.errors import ConfigError
 from mixserver.region.seeds import (
     AtomSeeds,
     CriterionSeeds,
@@ -68,7 +68,8 @@ def test_nonsense_is_refused(make, words: str) -> None:
 def _history(seeds: CriterionSeeds, evaluations: int) -> str:
     """Per evaluation: C chooses, s samples, . does neither."""
     return "".join(
-        "C" if seeds.chooses(n) else "s" if seeds.samples_at(n) else "." for n in range(evaluations)
+        "C" if seeds.selects_at(n) else "s" if seeds.samples_at(n) else "."
+        for n in range(evaluations)
     )
 
 
@@ -89,12 +90,12 @@ def test_when_it_samples_and_when_it_chooses(seeds: CriterionSeeds, history: str
 
 def test_bounds_are_inclusive_and_nan_is_never_a_seed() -> None:
     values = np.array([1.0, 2.0, 3.0, 4.0, np.nan])
-    np.testing.assert_array_equal(CriterionSeeds("x", low=2.0, high=3.0).choose(values), [1, 2])
-    np.testing.assert_array_equal(CriterionSeeds("x").choose(values), [0, 1, 2, 3])
+    np.testing.assert_array_equal(CriterionSeeds("x", low=2.0, high=3.0).select(values), [1, 2])
+    np.testing.assert_array_equal(CriterionSeeds("x").select(values), [0, 1, 2, 3])
 
 
 def test_only_eligible_atoms_are_chosen() -> None:
     seeds = CriterionSeeds("x", low=0.5, eligible=np.array([True, False, True]))
-    np.testing.assert_array_equal(seeds.choose(np.ones(3)), [0, 2])
+    np.testing.assert_array_equal(seeds.select(np.ones(3)), [0, 2])
     with pytest.raises(ValueError, match="3 atoms got 4"):
-        seeds.choose(np.ones(4))
+        seeds.select(np.ones(4))

@@ -21,4 +21,3 @@ async def stage() -> AsyncIterator[Callable[..., Scene]]:
     yield make
     for scene in scenes:
         scene.clear()
-    structlog.reset_defaults()

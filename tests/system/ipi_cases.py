@@ -9,13 +9,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ipi_program import ipi_program
 
 from mixserver.wire.ipi import Reply, Request
 
@@ -140,7 +140,7 @@ class Ipi:
     def launch_written(self, what: str = "input.xml") -> None:
         with (self.folder / "ipi.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "i-pi"), what],
+                [*ipi_program(), what],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,

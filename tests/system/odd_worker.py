@@ -11,10 +11,10 @@ import sys
 import time
 
 import numpy as np
+from mixserver_worker.engine import EngineResult
+from mixserver_worker.worker import run
 
-from clients.engine import Answer
-from clients.worker import run
-from mixserver.errors import BadInput, MixserverError
+from mixserver.core.errors import BadInput, MixserverError
 from mixserver.wire.worker import Evaluate, ModelCard
 
 
@@ -25,7 +25,7 @@ class OddEngine:
         self.kind, self.slow = kind, slow
         self.card = ModelCard(engine="odd", name=kind, fingerprint=fingerprint)
 
-    def evaluate(self, job: Evaluate) -> Answer:
+    def evaluate(self, job: Evaluate) -> EngineResult:
         if self.slow:
             sys.stdout.write(f"evaluating {job.job}\n")
             sys.stdout.flush()
@@ -49,7 +49,7 @@ class OddEngine:
         elif self.kind == "picky":
             raise BadInput("element Uue is unknown")
         virial = -job.positions.T @ job.positions
-        return Answer(0.5 * float((job.positions**2).sum()), forces, virial)
+        return EngineResult(0.5 * float((job.positions**2).sum()), forces, virial)
 
     def close(self) -> None:
         sys.stdout.write("closed\n")

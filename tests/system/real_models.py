@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from mixing_routes import Route, mix
+from mixserver_worker.engine import Engine
 
-from clients.engine import Engine
-from mixserver.arrays import Scalars
-from mixserver.frame import Frame
-from mixserver.mixing import Mixed, Reach
+from mixserver.core.arrays import Scalars
+from mixserver.core.frame import Frame
+from mixserver.core.structures import read_structure
+from mixserver.mixing import MixedResult, ModelCapabilities
 from mixserver.mixing.energy import EnergyMixer
-from mixserver.mixing.mixer import about_all
-from mixserver.record.structures import read_structure
+from mixserver.mixing.jobs import whole_system_job
 from mixserver.region import Region
 from mixserver.wire.worker import Evaluate, Result
 
@@ -35,14 +36,14 @@ class Pair:
     def mixer(self, frame: Frame) -> EnergyMixer:
         """The zeros are the mean differences of all atoms of an element."""
         return EnergyMixer(
-            expensive=Reach.of(self.expensive.card),
-            cheap=Reach.of(self.cheap.card),
-            zeros=self.zeros(frame),
+            expensive=ModelCapabilities.of(self.expensive.card),
+            cheap=ModelCapabilities.of(self.cheap.card),
+            offsets=self.zeros(frame),
         )
 
     def zeros(self, frame: Frame) -> Scalars:
         """(N,) eV."""
-        job = about_all(frame, energies=True)
+        job = whole_system_job(frame, energies=True)
         expensive, cheap = ask(self.expensive, job).energies, ask(self.cheap, job).energies
         assert expensive is not None
         assert cheap is not None
@@ -57,26 +58,25 @@ class Pair:
         mixer: EnergyMixer,
         frame: Frame,
         region: Region,
-        route: Literal["weights", "parts"] = "weights",
-    ) -> Mixed:
+        route: Route = "weights",
+    ) -> MixedResult:
         """One mixed evaluation."""
-        clusters = mixer.carve(frame, region)
-        theirs = [ask(self.expensive, job) for job in mixer.expensive(frame, region, clusters)]
-        if route == "parts":
-            asked, questions = mixer.parts(frame, region)
-            parts = (asked, [ask(self.cheap, job) for job in questions])
-            plain = ask(self.cheap, mixer.plain(frame))
-            return mixer.mix(frame, region, clusters, plain, theirs, parts)
-        ours = ask(self.cheap, mixer.cheap(frame, region)) if mixer.needs_cheap(region) else None
-        return mixer.mix(frame, region, clusters, ours, theirs)
+        return mix(
+            mixer,
+            frame,
+            region,
+            lambda job: ask(self.cheap, job),
+            lambda job: ask(self.expensive, job),
+            route,
+        )
 
 
 @contextlib.contextmanager
 def pair(cheap: Path, expensive: Path, dtype: Literal["float64", "float32"]) -> Iterator[Pair]:
     """A LAMMPS potential and a MACE model."""
-    from clients.engines.lammps import LammpsEngine
-    from clients.engines.mace import MaceEngine
-    from clients.engines.threads import prepare_torch
+    from mixserver_worker.engines.lammps.engine import LammpsEngine
+    from mixserver_worker.engines.mace.engine import MaceEngine
+    from mixserver_worker.engines.threads import prepare_torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from limits import HANG_S
 
-from mixserver.wire.ipi import Say
-from mixserver.wire.ipi_server import Client, Forces, Free
+from mixserver.wire.ipi import Send
+from mixserver.wire.ipi_server import Client, ClientReady, ForcesReceived
 
 BIN = Path(sys.executable).parent
 N, SIDE = 27, 12.0
@@ -54,24 +54,24 @@ class Served:
         self.connection, _ = self.listener.accept()
         self.connection.settimeout(HANG_S)
         self.connection.sendall(self.client.greeting())
-        self._until(Free)
+        self._until(ClientReady)
 
-    def ask(self, positions: np.ndarray, cell: np.ndarray | None = None) -> Forces:
+    def ask(self, positions: np.ndarray, cell: np.ndarray | None = None) -> ForcesReceived:
         self.connection.sendall(
-            self.client.ask(positions, np.eye(3) * SIDE if cell is None else cell)
+            self.client.request(positions, np.eye(3) * SIDE if cell is None else cell)
         )
-        forces = self._until(Forces)
-        self._until(Free)
+        forces = self._until(ForcesReceived)
+        self._until(ClientReady)
         return forces
 
-    def _until(self, kind: type) -> Forces:
+    def _until(self, kind: type) -> ForcesReceived:
         while True:
-            n = self.connection.recv_into(self.client.want())
+            n = self.connection.recv_into(self.client.get_buffer())
             if n == 0:
                 raise EOFError
-            events = self.client.filled(n)
+            events = self.client.buffer_updated(n)
             for event in events:
-                if isinstance(event, Say):
+                if isinstance(event, Send):
                     self.connection.sendall(event.data)
             found = [event for event in events if isinstance(event, kind)]
             if found:
@@ -96,12 +96,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
     served.close()
 
 
-def test_a_good_request_is_answered(served: Served) -> None:
-    forces = served.ask(POSITIONS)
-    assert forces.reply.forces.shape == (N, 3)
-    assert forces.reply.energy < 0
-
-
 @pytest.mark.parametrize(
     ("positions", "cell", "said"),
     [
@@ -121,6 +115,9 @@ def test_a_good_request_is_answered(served: Served) -> None:
 def test_what_cannot_be_answered_ends_the_server_with_the_reason(
     served: Served, positions: np.ndarray, cell: np.ndarray | None, said: str
 ) -> None:
+    forces = served.ask(POSITIONS)  # a good request is answered
+    assert forces.reply.forces.shape == (N, 3)
+    assert forces.reply.energy < 0
     with pytest.raises((EOFError, ConnectionError, Exception)):
         served.ask(positions, cell)
     output = served.ended()
@@ -143,7 +140,7 @@ def test_a_disk_that_is_full_ends_no_server(tmp_path: Path) -> None:
         served.close()
     assert served.server.returncode == 0, output
     assert output.count("records cannot be written any more") == 1
-    assert output.count("lacks lines") == 1
+    assert output.count("is incomplete") == 1
     assert (tmp_path / "runs/0001/mixserver.jsonl").stat().st_size <= 1000
 
 

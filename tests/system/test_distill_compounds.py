@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import write
+from mixserver_worker.engines.lammps.engine import LammpsEngine
+from mixserver_worker.engines.lammps.loading import bundled_potentials
 from numpy.typing import NDArray
+from report_files import read_result
+from snap_files import read_snap
 from tolerance import EXACT
 
-from clients.engines.lammps import LammpsEngine
-from clients.engines.lammps_library import potentials
-from mixserver.distill.dealing import splits
-from mixserver.distill.descriptor import Descriptor
-from mixserver.distill.labelled import load_labelled, rows_of
-from mixserver.distill.pair import PairBasis
-from mixserver.distill.potential import read_snap, write_potential
-from mixserver.distill.results import Candidate, Result, read_result
+from mixserver.distill.data.labels import label_rows, load_labels
+from mixserver.distill.data.splits import split_structures
+from mixserver.distill.fitting.pair_basis import PairBasis
+from mixserver.distill.potential.writer import write_potential
+from mixserver.distill.results import Candidate, Result
+from mixserver.wire.descriptor import SnapDescriptor
 from mixserver.wire.worker import Evaluate
 
 pytestmark = [pytest.mark.lammps, pytest.mark.timeout(1800)]
@@ -121,9 +123,10 @@ def alloy(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """B2 NiAl: an embedded atom model into SNAP, pair functions and a fixed core of ZBL."""
     folder = tmp_path_factory.mktemp("alloy")
     write(folder / "crystal.xyz", bulk("AlNi", "cesiumchloride", a=2.83))
-    file = next(place / ALLOY for place in potentials() if (place / ALLOY).is_file())
+    file = next(place / ALLOY for place in bundled_potentials() if (place / ALLOY).is_file())
     (folder / "expensive.in").write_text(
-        f"labelmap atom 1 Al 2 Ni\npair_style eam/alloy\npair_coeff * * {file} Al Ni\n"
+        "labelmap atom 1 Al 2 Ni\npair_style hybrid eam/alloy\n"  # a hybrid cannot be weighted
+        f"pair_coeff * * eam/alloy {file} Al Ni\n"
     )
     (folder / "core.in").write_text(
         "labelmap atom 1 Ni 2 Al\npair_style zbl 2.2 3.2\n"
@@ -140,7 +143,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Done:
     crystal.symbols[0] = "Au"
     write(folder / "crystal.xyz", crystal)
     (folder / "pairs.in").write_text(PAIRS)
-    descriptor = Descriptor(
+    descriptor = SnapDescriptor(
         twojmax=2,
         cutoff=4.0,
         elements=("Cu", "Au"),
@@ -164,9 +167,9 @@ def errors_in_lammps(done: Done, commands: Path) -> tuple[dict[str, NDArray[np.f
     engine = LammpsEngine(commands)
     files = {file.stem: file for file in sorted((done.folder / "soft").glob("*.npz"))}
     left: dict[str, list[NDArray[np.float64]]] = {}
-    test = [name for name, use in splits(list(files), 0.15).items() if use == "test"]
+    test = [name for name, use in split_structures(list(files), 0.15).items() if use == "test"]
     for seen, name in enumerate(test):
-        labelled = load_labelled(files[name])
+        labelled = load_labels(files[name])
         s = labelled.structure
         answer = engine.evaluate(
             Evaluate(
@@ -179,7 +182,7 @@ def errors_in_lammps(done: Done, commands: Path) -> tuple[dict[str, NDArray[np.f
             )
         )
         ours = np.concatenate([[answer.energy], answer.forces.ravel(), answer.virial[VOIGT]])
-        off = ours - rows_of(labelled).sum(axis=0)
+        off = ours - label_rows(labelled).sum(axis=0)
         off[0] /= len(s)
         off[-6:] /= len(s)
         left.setdefault(f"{s.kind} {s.temperature:g} K", []).append(off)
@@ -203,20 +206,22 @@ def check_errors(done: Done, *, to: float) -> None:
         np.testing.assert_allclose(made[errors.of], told, rtol=1e-4, atol=to)
 
 
+@pytest.mark.physics
 def test_an_alloy_has_the_crystal_of_the_embedded_atoms(alloy: Done) -> None:
-    best, model = alloy.best, alloy.result.portrait
+    best, model = alloy.best, alloy.result.bulk
     assert alloy.result.elements == ("Ni", "Al")
     assert best.label == "constrained"
-    assert best.portrait is not None
-    assert best.portrait.cubic is not None
+    assert best.bulk is not None
+    assert best.bulk.cubic is not None
     assert model.cubic is not None
-    assert best.portrait.lengths == pytest.approx(model.lengths, abs=1e-5)
-    np.testing.assert_allclose(best.portrait.cubic, model.cubic, rtol=1e-3)
+    assert best.bulk.lengths == pytest.approx(model.lengths, abs=1e-5)
+    np.testing.assert_allclose(best.bulk.cubic, model.cubic, rtol=1e-3)
     free = next(one for one in alloy.result.candidates if one.label == "unconstrained")
     assert free.constraints == 0
     assert best.constraints >= 5
 
 
+@pytest.mark.physics
 def test_an_alloys_errors_in_lammps_are_those_of_the_report(alloy: Done) -> None:
     check_errors(alloy, to=2e-6)
     hot = alloy.best.forces("hot 300 K")
@@ -224,6 +229,7 @@ def test_an_alloys_errors_in_lammps_are_those_of_the_report(alloy: Done) -> None
     assert hot < 0.06
 
 
+@pytest.mark.physics
 def test_an_alloys_files_say_what_the_recipe_asked_for(alloy: Done) -> None:
     descriptor, _ = read_snap(alloy.folder / "nial.snapcoeff", alloy.folder / "nial.snapparam")
     assert descriptor == alloy.best.descriptor
@@ -236,30 +242,33 @@ def test_an_alloys_files_say_what_the_recipe_asked_for(alloy: Done) -> None:
     assert "labelmap atom 1 Ni 2 Al" in commands
 
 
+@pytest.mark.physics
 def test_a_model_without_site_weights_is_told_to_have_no_ghosts_known(alloy: Done) -> None:
     assert not alloy.result.ghost_free
     assert not alloy.best.ghosts
     assert any("cannot weight site energies" in note for note in alloy.result.notes)
 
 
+@pytest.mark.physics
 def test_a_potential_of_the_same_kind_comes_out_as_it_went_in(twin: Done) -> None:
     """Reference, elements, radii, weights, products and constraints: one mistake shows here."""
-    best, model = twin.best, twin.result.portrait
+    best, model = twin.best, twin.result.bulk
     assert best.descriptor is not None
     assert best.descriptor.quadratic
     assert best.coefficients == 2 * (1 + 5 + 15)
     assert max(error for of in best.errors for error in (of.energy, of.forces, of.virial)) < EXACT
-    assert best.portrait is not None
-    assert best.portrait.cubic is not None
+    assert best.bulk is not None
+    assert best.bulk.cubic is not None
     assert model.cubic is not None
-    assert best.portrait.volume == pytest.approx(model.volume, rel=EXACT)
-    assert best.portrait.energy == pytest.approx(model.energy, abs=EXACT)
-    np.testing.assert_allclose(best.portrait.cubic, model.cubic, rtol=1e-6)
+    assert best.bulk.volume == pytest.approx(model.volume, rel=EXACT)
+    assert best.bulk.energy == pytest.approx(model.energy, abs=EXACT)
+    np.testing.assert_allclose(best.bulk.cubic, model.cubic, rtol=1e-6)
     check_errors(twin, to=EXACT)
     alone, _ = errors_in_lammps(twin, twin.folder.parent / "pairs.in")
     assert alone["hot 300 K"][1] > 0.05  # the SNAP is no trifle beside the pairs
 
 
+@pytest.mark.physics
 def test_it_divides_the_energy_alike(twin: Done) -> None:
     assert twin.result.ghost_free
     ghosts = {ghost.blend: ghost.largest for ghost in twin.best.ghosts}

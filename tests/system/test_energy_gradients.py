@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from real_models import INPUTS, Pair, pair, read, shaken
+from region_models import divide
 
-from mixserver.arrays import Scalars, Vectors
-from mixserver.frame import Frame
+from mixserver.core.arrays import Scalars, Vectors
+from mixserver.core.frame import Frame
 from mixserver.mixing.energy import EnergyMixer
-from mixserver.region import AtomSeeds, Following, Frozen, Selector, SpeciesSeeds
-from mixserver.region.selecting import Selecting
+from mixserver.region import AtomSeeds, FixedRegion, ShellRegion, SmoothRegion, SpeciesSeeds
+from mixserver.region.protocol import RegionModel
 
 STEP = 2e-3
 STRAIN = 2e-4
@@ -32,28 +33,28 @@ W_HE = (INPUTS / "w_he/w_he.in", INPUTS / "w_he/model/w_he_mace.model")
 
 def _selector(
     frame: Frame, seeds: AtomSeeds, core: float, blend: float, *, follow: bool
-) -> Selecting:
+) -> RegionModel:
     if follow:
-        return Following(seeds, core_radius=core, blend_width=blend)
-    return Frozen.at(Selector(seeds, core_radius=core, blend_width=blend), frame)
+        return SmoothRegion(seeds, core_radius=core, blend_width=blend)
+    return FixedRegion.at(ShellRegion(seeds, core_radius=core, blend_width=blend), frame)
 
 
 class Surface:
     """One mixed potential energy, asked at any frame."""
 
-    def __init__(self, models: Pair, frame: Frame, selector: Selecting) -> None:
+    def __init__(self, models: Pair, frame: Frame, region_model: RegionModel) -> None:
         self.frame = frame
-        self._models, self._selector = models, selector
+        self._models, self._region_model = models, region_model
         self._mixer: EnergyMixer = models.mixer(frame)
 
     def energy(self, positions: Vectors, cell: Vectors) -> float:
         """eV."""
         frame = self.frame.topology.frame(positions, cell)
-        return self._models.mixed(self._mixer, frame, self._selector.select(frame)).energy
+        return self._models.mixed(self._mixer, frame, divide(self._region_model, frame)).energy
 
     def answer(self) -> tuple[Vectors, Vectors]:
         """Forces and virial at the frame."""
-        mixed = self._models.mixed(self._mixer, self.frame, self._selector.select(self.frame))
+        mixed = self._models.mixed(self._mixer, self.frame, divide(self._region_model, self.frame))
         return mixed.forces, mixed.virial
 
     def force_errors(self, atoms: list[int]) -> Scalars:
@@ -108,9 +109,9 @@ def silicon() -> Iterator[Pair]:
 def test_mixed_silicon_has_the_gradient_of_its_energy(silicon: Pair, follow: bool) -> None:
     start = read(INPUTS / "silicon_nve/init.xyz")
     frame = shaken(start, 0.08)
-    selector = _selector(start, AtomSeeds([0]), 2.5, 3.0, follow=follow)
-    surface = Surface(silicon, frame, selector)
-    share = selector.select(frame).expensive
+    region_model = _selector(start, AtomSeeds([0]), 2.5, 3.0, follow=follow)
+    surface = Surface(silicon, frame, region_model)
+    share = divide(region_model, frame).lambda_
     blend = np.flatnonzero((share > 0.1) & (share < 0.9))
     assert surface.force_errors([0, int(blend[0])]).max() < FORCE
     assert surface.stress_errors([(0, 0), (1, 2)]).max() < STRESS * surface.stress_scale

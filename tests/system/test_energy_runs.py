@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_here import mixserver_here
+from command_line import edit, minimal_case
 from limits import HANG_S
 
-from mixserver.arrays import Scalars
-from mixserver.record.plots import read_reports
-from mixserver.record.report import columns
+from mixserver.analysis.records import read_reports
+from mixserver.analysis.run_properties import read_properties
+from mixserver.core.arrays import Scalars
 
-INPUTS = Path(__file__).parents[2] / "inputs"
 MIXSERVER = Path(sys.executable).parent / "mixserver"
 CRITERION = """
 seeds = { kind = "criterion", compute = "coord/atom cutoff 3.6", low = 3.0, every = 10 }
@@ -30,18 +30,11 @@ hysteresis = { time_in = 5.0, time_out = 5.0 }
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """The minimal case at constant energy; its two models differ by half."""
-    folder = tmp_path / "case"
-    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
-    _edit(folder / "input.xml", "mode='nvt' splitting='baoab'", "mode='nve'")
-    _edit(folder / "input.xml", "> 5.0 </timestep>", "> 2.0 </timestep>")
-    _edit(folder / "mix.toml", '"0.0120"', '"0.0156"')
+    folder = minimal_case(tmp_path)
+    edit(folder / "input.xml", "mode='nvt' splitting='baoab'", "mode='nve'")
+    edit(folder / "input.xml", "> 5.0 </timestep>", "> 2.0 </timestep>")
+    edit(folder / "mix.toml", '"0.0120"', '"0.0156"')
     return folder
-
-
-def _edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
 
 
 def _run(case: Path, *arguments: str) -> Path:
@@ -58,26 +51,25 @@ def _run(case: Path, *arguments: str) -> Path:
 
 def _conserved(run: Path) -> Scalars:
     """(n,) eV, of each step."""
-    file = run / "simulation.out"
-    names = columns([line for line in file.read_text().splitlines() if line.startswith("#")])
-    values: Scalars = np.loadtxt(file)[:, names.get("conserved", 2)]
-    return values
+    table = read_properties([run], ("step", "conserved"))
+    return table.columns["conserved"]
 
 
+@pytest.mark.physics
 def test_energy_is_conserved_where_mixed_forces_do_not(case: Path) -> None:
     following = np.ptp(_conserved(_run(case)))
-    _edit(case / "mix.toml", "follow = true", "follow = false")
+    edit(case / "mix.toml", "follow = true", "follow = false")
     frozen = np.ptp(_conserved(_run(case)))
-    _edit(case / "mix.toml", 'kind = "energy"', 'kind = "force"')
+    edit(case / "mix.toml", 'kind = "energy"', 'kind = "force"')
     by_force = np.ptp(_conserved(_run(case)))
     assert max(following, frozen) < 0.1 * by_force
 
 
 def test_a_restart_goes_on_with_the_same_potential(case: Path) -> None:
-    _edit(case / "mix.toml", "follow = true", "follow = false")
+    edit(case / "mix.toml", "follow = true", "follow = false")
     first = _run(case, "--steps", "50")
     before = _conserved(first)
-    _edit(case / "init.xyz", "\nAr ", "\nAr  ")  # the same atoms and places
+    edit(case / "init.xyz", "\nAr ", "\nAr  ")  # the same atoms and places
     second = _run(case, "--restart", "--steps", "100")
     assert (second / "mixing.json").read_text() == (first / "mixing.json").read_text()
     assert (second / "region.json").read_text() == (first / "region.json").read_text()
@@ -88,21 +80,15 @@ def test_a_restart_goes_on_with_the_same_potential(case: Path) -> None:
 
 def test_a_restart_with_another_potential_is_refused(case: Path) -> None:
     _run(case, "--steps", "5")
-    _edit(case / "mix.toml", "blend_width = 3.0", "blend_width = 3.5")
-    done = subprocess.run(
-        [MIXSERVER, "run", case, "--quiet", "--restart", "--steps", "10"],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+    edit(case / "mix.toml", "blend_width = 3.0", "blend_width = 3.5")
+    done = mixserver_here("run", case, "--quiet", "--restart", "--steps", "10")
     assert done.returncode == 1
     assert "the potential would change in the middle of a run" in done.stderr
 
 
 def test_what_a_criterion_changes_is_told_as_work(case: Path) -> None:
-    _edit(case / "mix.toml", "follow = true", "")
-    _edit(case / "mix.toml", 'seeds = { kind = "atoms", indices = [132] }', CRITERION)
+    edit(case / "mix.toml", "follow = true", "")
+    edit(case / "mix.toml", 'seeds = { kind = "atoms", indices = [132] }', CRITERION)
     run = _run(case)
     work = np.array([report.work for report in read_reports(run)])
     conserved = _conserved(run)
@@ -111,6 +97,7 @@ def test_what_a_criterion_changes_is_told_as_work(case: Path) -> None:
     assert np.ptp(conserved - work) < 0.1 * np.ptp(conserved)
 
 
+@pytest.mark.physics
 def test_a_killed_worker_changes_nothing(case: Path) -> None:
     whole = _conserved(_run(case, "--steps", "60"))
     running = subprocess.Popen(

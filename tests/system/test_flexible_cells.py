@@ -9,25 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import edit, minimal_case
 
-from mixserver.arrays import Scalars
-from mixserver.record.plots import read_reports
+from mixserver.analysis.records import read_reports
+from mixserver.core.arrays import Scalars
 
-INPUTS = Path(__file__).parents[2] / "inputs"
 MIXSERVER = Path(sys.executable).parent / "mixserver"
 BAROSTAT = """</thermostat>
         <barostat mode='flexible'> <tau units='femtosecond'> 200 </tau>
           <thermostat mode='langevin'> <tau units='femtosecond'> 100 </tau> </thermostat>
         </barostat>
       </dynamics>"""
-
-
-def _edit(file: Path, *changes: tuple[str, str]) -> None:
-    text = file.read_text()
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    file.write_text(text)
 
 
 def _twisted(file: Path, seed: int) -> None:
@@ -49,11 +41,10 @@ def _twisted(file: Path, seed: int) -> None:
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """The minimal case at no pressure, two models that divide the energy in their own ways."""
-    folder = tmp_path / "case"
-    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
+    folder = minimal_case(tmp_path)
     shutil.copy(folder / "init.xyz", folder / "start.xyz")
     _twisted(folder / "start.xyz", 132)
-    _edit(
+    edit(
         folder / "input.xml",
         ("init.xyz", "start.xyz"),
         ("mode='nvt' splitting='baoab'", "mode='npt'"),
@@ -65,7 +56,7 @@ def case(tmp_path: Path) -> Path:
         ),
         ("</thermostat>\n      </dynamics>", BAROSTAT),
     )
-    _edit(
+    edit(
         folder / "mix.toml",
         ("follow = true", "follow = false"),
         ("core_radius = 4.0", "core_radius = 5.0"),
@@ -96,6 +87,6 @@ def _conserved(case: Path) -> Scalars:
 def test_loads_cost_no_conservation_in_a_flexible_cell(case: Path) -> None:
     """Loads that kept their direction had 3.0 meV here, these have 0.9 meV, none have 1.1 meV."""
     loaded = np.ptp(_conserved(case))
-    _edit(case / "mix.toml", ('"structure"\n', '"off"\n'))
+    edit(case / "mix.toml", ('"structure"\n', '"off"\n'))
     without = np.ptp(_conserved(case))
     assert loaded < 1.5 * without

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from cells import fcc
 from ipi_cases import unique
+from ipi_program import ipi_program
 from limits import HANG_S
 
-from mixserver.record.plots import read_reports
-from mixserver.record.report import columns
+from mixserver.analysis.records import read_reports
+from mixserver.ipi.output import read_columns
 
 BIN = Path(sys.executable).parent
 PES = Path(__file__).with_name("toy_pes.py")
@@ -133,15 +134,13 @@ def _mix(
 
 def _printed(run: Path) -> dict[str, np.ndarray]:
     """What i-PI printed: its properties, and positions (frames, beads x atoms, 3)."""
-    text = (run / "simulation.out").read_text().splitlines()
-    names = columns([line for line in text if line.startswith("#")])
-    rows = np.loadtxt(text, ndmin=2)
+    table = read_columns(run / "simulation.out")
     beads = []
     for file in sorted(run.glob("simulation.pos_*.xyz")):
         lines = file.read_text().splitlines()
         places = [line.split()[1:] for line in lines if line.startswith("Ar")]
-        beads.append(np.array(places, float).reshape(len(rows), -1, 3))
-    return {name: rows[:, at] for name, at in names.items()} | {"pos": np.hstack(beads)}
+        beads.append(np.array(places, float).reshape(len(table["step"]), -1, 3))
+    return table | {"pos": np.hstack(beads)}
 
 
 def _assert_same(one: Path, other: Path) -> None:
@@ -171,6 +170,7 @@ def test_steps_that_are_not_split_go_as_with_one_channel(tmp_path: Path, kind: s
     _assert_same(split, alone)
 
 
+@pytest.mark.physics
 def test_multiple_time_steps_conserve_the_energy(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"steps": 40, "fs": 16.0, "dynamics": "<nmts> [1,4] </nmts>"}
     outer = _mix(tmp_path / "a", ["cheap", "correction"], SPLIT.format(more=""), **settings)
@@ -222,7 +222,7 @@ def test_contraction_is_what_ipi_makes_of_the_models_themselves(tmp_path: Path) 
     direct = tmp_path / "direct"
     _write(direct, _input(models, forces, **settings))
     done = subprocess.run(
-        [BIN / "i-pi", "input.xml"], cwd=direct, capture_output=True, timeout=HANG_S, check=False
+        [*ipi_program(), "input.xml"], cwd=direct, capture_output=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stdout.decode()
     _assert_same(contracted, direct)

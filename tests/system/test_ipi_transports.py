@@ -13,8 +13,9 @@ from ipi.utils.units import unit_to_internal
 from ipi_cases import CELL, Ipi, harmonic, start, unique
 from limits import HANG_S
 
-from mixserver.units import ANGSTROM, ELECTRONVOLT
-from mixserver.upstream import Upstream
+from mixserver.core.errors import NoAnswer
+from mixserver.core.units import ANGSTROM, ELECTRONVOLT
+from mixserver.ipi.session import Session
 from mixserver.wire.ipi import Reply, Request
 
 PRINTED = 2e-5
@@ -74,7 +75,7 @@ async def test_every_transport_gives_the_analytic_forces_in_a_tilted_cell(case, 
     beads = 4 if exchange == "batch" else 1
     ipi = case(mode=mode, beads=beads, steps=3, socket=EXCHANGES[exchange])
     answers = Answers()
-    await drive(ipi, Upstream(ipi.address, answers))
+    await drive(ipi, Session(ipi.address, answers))
 
     first = answers.requests[0]
     np.testing.assert_allclose(first.positions, start(), atol=1e-9)
@@ -104,19 +105,18 @@ async def test_every_transport_gives_the_analytic_forces_in_a_tilted_cell(case, 
     [("unix", ""), ("unix", LEGACY), ("inet", "<batch_size>2</batch_size>"), ("shm", "")],
     ids=["consolidated", "legacy", "batch", "shm"],
 )
-async def test_a_nan_never_reaches_ipi_which_asks_again(case, mode, socket):
+async def test_ipi_repeats_a_request_that_timed_out(case, mode, socket):
     ipi = case(mode=mode, beads=2, steps=3, socket=socket)
     count = 0
 
-    async def once_bad(request):
+    async def once_late(request):
         nonlocal count
         count += 1
-        reply = harmonic(request)
         if count == 4:
-            return Reply(float("nan"), reply.forces, reply.virial, reply.extras)
-        return reply
+            raise NoAnswer("slow")
+        return harmonic(request)
 
-    upstream = Upstream(ipi.address, once_bad)
+    upstream = Session(ipi.address, once_late)
     await drive(ipi, upstream)
     assert upstream.failures == 1
     assert np.isfinite(ipi.properties()).all()
@@ -128,7 +128,7 @@ async def test_a_nan_never_reaches_ipi_which_asks_again(case, mode, socket):
 async def test_beads_are_announced_and_each_is_where_it_was(case):
     ipi = case(beads=4, steps=6)
     answers = Answers()
-    await drive(ipi, Upstream(ipi.address, answers, announce_beads=True))
+    await drive(ipi, Session(ipi.address, answers, announce_beads=True))
     rounds = np.array([request.bead for request in answers.requests]).reshape(-1, 4)
     assert (np.sort(rounds, axis=1) == np.arange(4)).all()
     last = {}
@@ -153,7 +153,7 @@ async def test_several_connections_share_the_beads(case, mode):
         running -= 1
         return harmonic(request)
 
-    upstream = Upstream(ipi.address, slow, connections=2)
+    upstream = Session(ipi.address, slow, connections=2)
     await drive(ipi, upstream)
     assert upstream.requests == 4 * 4
     assert most == 2
@@ -162,7 +162,7 @@ async def test_several_connections_share_the_beads(case, mode):
 async def test_constant_pressure_conserves_what_it_should_in_a_flexible_cell(case):
     ipi = case(ensemble="npt", steps=40)
     answers = Answers()
-    await drive(ipi, Upstream(ipi.address, answers))
+    await drive(ipi, Session(ipi.address, answers))
     cells = np.array([request.cell for request in answers.requests])
     assert np.ptp(cells, axis=0).max() > 1e-3  # it does move
     conserved = ipi.properties()[:, 8]
@@ -180,7 +180,7 @@ async def test_ipi_killed_and_restarted_finds_us_waiting(case, mode):
             await killed.wait()  # while it waits i-PI writes nothing: its checkpoint is whole
         return reply
 
-    upstream = Upstream(ipi.address, answer)
+    upstream = Session(ipi.address, answer)
     running = asyncio.create_task(upstream.run())
     try:
         ipi.launch()
@@ -211,7 +211,7 @@ async def test_extras_arrive_as_ipi_understands_them(case):
         )
     )
     ipi.launch_written()
-    upstream = Upstream(ipi.address, answers)
+    upstream = Session(ipi.address, answers)
     await asyncio.wait_for(upstream.run(), 30)
     assert await ipi.wait() == 0
     lines = (Path(ipi.folder) / "simulation.away_0").read_text().split("\n")
@@ -244,7 +244,7 @@ async def test_ases_socket_calculator_gets_energy_forces_and_stress(kind):
                 )
         return np.array(found)
 
-    upstream = Upstream(address, Answers())
+    upstream = Session(address, Answers())
     running = asyncio.create_task(upstream.run())
     try:
         found = await asyncio.to_thread(use)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
 import pytest
-from limits import HANG_S
+from command_here import mixserver_here
+from command_line import edit, minimal_case, mixserver
 
-INPUTS = Path(__file__).parents[2] / "inputs"
-BIN = Path(sys.executable).parent
 OFF = "[limits]\n" + "".join(
     f"{name} = inf\n" for name in ("energy_change", "force", "pressure", "density")
 )
@@ -21,35 +17,18 @@ OFF = "[limits]\n" + "".join(
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A copy of the minimal case, with few steps."""
-    folder = tmp_path / "case"
-    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
-    _edit(folder / "input.xml", "<total_steps> 100", "<total_steps> 4")
+    folder = minimal_case(tmp_path)
+    edit(folder / "input.xml", "<total_steps> 100", "<total_steps> 4")
     return folder
 
 
-def _edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
-def _mixserver(command: str, case: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "mixserver", command, case, *more],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
-
-
 def _too_long(case: Path) -> None:
-    _edit(case / "input.xml", "'femtosecond'> 5.0", "'femtosecond'> 500.0")
+    edit(case / "input.xml", "'femtosecond'> 5.0", "'femtosecond'> 500.0")
 
 
 def test_a_time_step_that_is_too_long_is_stopped_and_named(case: Path) -> None:
     _too_long(case)
-    done = _mixserver("run", case, "--quiet")
+    done = mixserver("run", case, "--quiet")
     assert done.returncode == 1, done.stderr
     words = done.stderr.strip().splitlines()[-1]
     for said in (
@@ -70,9 +49,9 @@ def test_what_ends_in_nonsense_is_not_done(case: Path) -> None:
     _too_long(case)
     with (case / "mix.toml").open("a") as file:
         file.write(f"\n{OFF}shortest_pair = 0\n")
-    done = _mixserver("run", case, "--quiet")
+    done = mixserver("run", case, "--quiet")
     assert done.returncode == 1, done.stderr
-    assert "no trajectory" in done.stderr
+    assert "not physical" in done.stderr
     assert "limits.temperature" in done.stderr
     assert len(_rows(case / "runs/0001/simulation.out")) == 5  # i-PI was content
 
@@ -80,10 +59,10 @@ def test_what_ends_in_nonsense_is_not_done(case: Path) -> None:
 def test_a_model_that_nobody_can_evaluate_ends_a_run_before_it_begins(case: Path) -> None:
     text = (case / "mix.toml").read_text()
     (case / "mix.toml").write_text(text[: text.rindex("[[local]]")])
-    done = _mixserver("run", case, "--quiet")
+    done = mixserver_here("run", case, "--quiet")
     assert done.returncode == 1
     assert "no worker can evaluate the expensive model" in done.stderr
-    checked = _mixserver("check", case, "--quick")
+    checked = mixserver_here("check", case, "--quick")
     assert checked.returncode == 1
     assert "no worker can evaluate the expensive model" in checked.stdout
 
@@ -93,7 +72,7 @@ def test_overlapping_atoms_are_refused_before_workers_see_them(case: Path) -> No
     fields = lines[2].split()
     lines[3] = " ".join([*fields[:3], f"{float(fields[3]) + 0.05:.6f}"])
     (case / "init.xyz").write_text("\n".join(lines) + "\n")
-    done = _mixserver("run", case, "--quiet")
+    done = mixserver_here("run", case, "--quiet")
     assert done.returncode == 1
     for said in ("overlap", "Ar (atom 0) and Ar (atom 1)", "0.050 Å apart"):
         assert said in done.stderr

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ipi_cases import unique
+from ipi_program import ipi_program
 from limits import HANG_S
 
 BIN = Path(sys.executable).parent
@@ -137,7 +138,7 @@ CASES = {
     ),
 }
 # images of the path are the beads of a run before; i-PI reads them from its RESTART
-SLOW = {"neb", "minimise"}
+SLOW = {"neb", "minimise", "plain-messages", "replica-exchange", "pimd"}
 """Run with the longer checks."""
 CASES["neb"] = _input(
     "mode='neb'> <neb_optimizer mode='damped_bfgs'> <stage> neb </stage> <tolerances> "
@@ -200,7 +201,7 @@ def _drivers(
     return [
         subprocess.Popen(
             [
-                BIN / "i-pi-driver-py",
+                *ipi_program("i-pi-driver-py"),
                 "-u",
                 "-a",
                 name,
@@ -259,7 +260,7 @@ def _run(folder: Path, text: str, *, through: bool, minding: bool = False) -> No
             _wait_for([Path(prefix + clients)])
             running += _drivers([clients], folder, pes, prefix)
         ipi = subprocess.Popen(
-            [BIN / "i-pi", "-S", f"{folder}/", "input.xml"],
+            [*ipi_program(), "-S", f"{folder}/", "input.xml"],
             cwd=folder,
             stdout=(folder / "ipi.log").open("wb"),
             stderr=subprocess.STDOUT,

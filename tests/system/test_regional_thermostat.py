@@ -17,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_here import mixserver_here
+from command_line import mixserver
 from ipi_cases import unique
+from ipi_program import ipi_program
 from limits import HANG_S
 
-from mixserver.record.plots import read_reports
-from mixserver.record.report import columns
-from mixserver.upstream import Upstream
+from mixserver.analysis.records import read_reports
+from mixserver.ipi.output import read_columns
+from mixserver.ipi.session import Session
 from mixserver.wire.ipi import Reply, Request
 
 INPUTS = Path(__file__).parents[2] / "inputs"
-I_PI = [str(Path(sys.executable).parent / "i-pi")]
-OURS = [sys.executable, "-P", "-m", "mixserver.ipi_host", "--cheap-thermostat"]
+I_PI = ipi_program()
+OURS = [sys.executable, "-P", "-m", "mixserver.ipi.host", "--cheap-thermostat"]
 SIDE, SPACING = 4, 3.0
 ATOMS = SIDE**3
 SPRING, QUARTIC = 1.0, 2.0
@@ -72,14 +75,14 @@ def crystal(positions: np.ndarray) -> tuple[float, np.ndarray]:
     return energy, forces.reshape(-1, 3)
 
 
-Lambdas = Callable[[Request], tuple[list[int], list[float]] | None]
+LambdaReader = Callable[[Request], tuple[list[int], list[float]] | None]
 
 
 @dataclass
 class Driver:
     """Answers one socket, some part of the crystal's energy, and sends lambda along."""
 
-    lambdas: Lambdas
+    lambdas: LambdaReader
     part: float = 1.0
     only: list[int] = field(default_factory=list)
     """The atoms it is sent, if not all; it pulls at none of these."""
@@ -156,7 +159,7 @@ async def run(folder: Path, program: list[str], *drivers: Driver, what: str = "i
         )
     serving = [
         asyncio.ensure_future(
-            Upstream(
+            Session(
                 f"unix:{driver.name}", driver.answer, sockets_prefix=prefix, force_timeout_s=60.0
             ).run()
         )
@@ -171,13 +174,6 @@ async def run(folder: Path, program: list[str], *drivers: Driver, what: str = "i
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-def table(file: Path) -> dict[str, np.ndarray]:
-    """Name -> (lines,) values of a column file."""
-    rows = np.loadtxt(file, ndmin=2)
-    names = columns([line for line in file.read_text().splitlines() if line.startswith("#")])
-    return {name: rows[:, at] for name, at in names.items()}
 
 
 def velocities(folder: Path) -> np.ndarray:
@@ -214,7 +210,7 @@ async def test_without_a_core_it_is_the_langevin_thermostat_of_ipi(
         )
     for theirs, ours in zip(*printed, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-12)
-    found = table(tmp_path / "1/temperature.out")
+    found = read_columns(tmp_path / "1/temperature.out")
     assert found["step"].tolist() == list(range(21))
     assert found["atoms_bulk"].tolist() == [ATOMS] * 21
     assert np.isnan(found["T_core"]).all()
@@ -246,7 +242,7 @@ async def test_a_restart_goes_on_as_if_nothing_had_been(tmp_path: Path, splittin
     np.testing.assert_allclose(
         np.loadtxt(broken / "simulation.out"), np.loadtxt(straight / "simulation.out"), rtol=1e-7
     )
-    ours, whole = (table(folder / "temperature.out") for folder in (broken, straight))
+    ours, whole = (read_columns(folder / "temperature.out") for folder in (broken, straight))
     for name, values in whole.items():
         np.testing.assert_allclose(ours[name], values, rtol=1e-6, err_msg=name)
     assert (broken / "temperature.out").read_text().count("column   1") == 1
@@ -285,7 +281,7 @@ async def test_lambda_is_that_of_the_last_forces_under_multiple_time_steps(
     )
     assert await run(tmp_path, OURS, silent, changing) == 0, log(tmp_path)
     assert (len(silent.asked), len(changing.asked)) == (61, 21)
-    found = table(tmp_path / "temperature.out")
+    found = read_columns(tmp_path / "temperature.out")
     assert found["atoms_core"].tolist() == [at % 7 for at in range(21)]
 
 
@@ -295,7 +291,7 @@ async def test_lambda_is_of_the_atoms_that_are_sent(tmp_path: Path) -> None:
     forces = f"<force forcefield='{whole.name}'/><force forcefield='{some.name}'/>"
     write(tmp_path, whole, some, forces=forces, splitting="obabo", steps=1)
     assert await run(tmp_path, OURS, whole, some) == 0, log(tmp_path)
-    found = table(tmp_path / "temperature.out")
+    found = read_columns(tmp_path / "temperature.out")
     assert (found["atoms_core"][-1], found["atoms_blend"][-1]) == (1, 1)
     before = velocities(tmp_path)[0]
     mass = 28.0855 * 1822.888486
@@ -312,7 +308,7 @@ async def test_forces_without_lambda_end_the_run_in_words(tmp_path: Path) -> Non
     assert "no forcefield sent them (extras that came:" in said
     assert "Traceback" not in said
     assert "<step>4</step>" in (tmp_path / "RESTART").read_text().replace(" ", "")
-    assert table(tmp_path / "temperature.out")["step"].tolist() == [0, 1, 2, 3, 4]
+    assert read_columns(tmp_path / "temperature.out")["step"].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -360,24 +356,14 @@ def case(tmp_path: Path) -> Path:
     return folder
 
 
-def _mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).parent / "mixserver", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
-
-
 def test_mixserver_runs_it_and_restarts_it(case: Path) -> None:
-    first = _mixserver("run", case, "--steps", "20")
+    first = mixserver("run", case, "--steps", "6")
     assert first.returncode == 0, first.stderr
-    second = _mixserver("run", case, "--restart", "--steps", "30")
+    second = mixserver("run", case, "--restart", "--steps", "10")
     assert second.returncode == 0, second.stderr
-    for number, steps in ((1, range(21)), (2, range(21, 31))):
+    for number, steps in ((1, range(7)), (2, range(7, 11))):
         folder = case / f"runs/{number:04d}"
-        found = table(folder / "temperature.out")
+        found = read_columns(folder / "temperature.out")
         assert found["step"].tolist() == list(steps)
         reports = read_reports(folder)[-len(steps) :]
         assert found["atoms_core"].tolist() == [report.core for report in reports]
@@ -389,11 +375,11 @@ def test_mixserver_runs_it_and_restarts_it(case: Path) -> None:
 def test_mixserver_refuses_it_before_anything_is_started(case: Path) -> None:
     text = (case / "input.xml").read_text()
     (case / "input.xml").write_text(text.replace("mode='langevin'", "mode='svr'"))
-    done = _mixserver("run", case)
+    done = mixserver_here("run", case)
     assert done.returncode == 1
     assert "has <thermostat mode='svr'>; only the" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    checked = _mixserver("check", case, "--quick")
+    checked = mixserver_here("check", case, "--quick")
     assert checked.returncode == 1
     assert "has <thermostat mode='svr'>; only the" in " ".join(checked.stdout.split())
 
@@ -411,7 +397,7 @@ async def _long(folder: Path, program: list[str], steps: int) -> None:
 
 
 def _assert_bath(folder: Path, error_below: float) -> None:
-    found = table(folder / "temperature.out")
+    found = read_columns(folder / "temperature.out")
     settled = found["time"] > 1.0
     for name in ("T_core", "T_blend", "T_bulk"):
         mean, error = _mean(found[name][settled])

@@ -6,51 +6,27 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_here import mixserver_here
+from command_line import edit, minimal_case, mixserver, mixserver_done
 from ipi_cases import free_port
-from limits import HANG_S
+from ipi_program import ipi_program
+from run_watching import joined, remembering, reports, until, wrote
 
-from mixserver.ipi_input import read_input
-from mixserver.record.plots import read_reports
-from mixserver.record.printed import printed
-from mixserver.record.report import Report
-from mixserver.record.runs import chain
+from mixserver.ipi.input import read_input
 
-INPUTS = Path(__file__).parents[2] / "inputs"
 MIXSERVER = Path(sys.executable).parent / "mixserver"
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A copy of the minimal case."""
-    folder = tmp_path / "case"
-    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
-    return folder
-
-
-def edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
-def mixserver(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [MIXSERVER, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False
-    )
-
-
-def ran(*arguments: str | Path) -> None:
-    done = mixserver(*arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return minimal_case(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("energy", marks=pytest.mark.physics), "force"])
@@ -60,33 +36,33 @@ def test_another_potential_is_refused_every_time_and_the_right_one_goes_on(
     if kind == "force":
         edit(case / "mix.toml", 'kind = "energy"', 'kind = "force"')
         edit(case / "mix.toml", "follow = true", "")
-    ran("run", case, "--quiet", "--steps", "10")
+    mixserver_done("run", case, "--quiet", "--steps", "5")
     for old, new, said in (
         ("core_radius = 4.0", "core_radius = 4.5", "region.core_radius: 4.0 -> 4.5"),
         ("0.0120", "0.0121", "the expensive model: toy-lj"),
     ):
         edit(case / "mix.toml", old, new)
         for _ in range(2):
-            done = mixserver("run", case, "--quiet", "--restart", "--steps", "20")
+            done = mixserver_here("run", case, "--quiet", "--restart", "--steps", "9")
             assert done.returncode == 1
             assert said in done.stderr
             assert "0001 was made with other" in done.stderr
         edit(case / "mix.toml", new, old)
-    ran("run", case, "--quiet", "--restart", "--steps", "20")
+    mixserver_done("run", case, "--quiet", "--restart", "--steps", "9")
     about = json.loads((case / "runs/latest/run.json").read_text())
-    assert about["restarted_from"] == {"run": "../0001", "file": "RESTART", "step": 10}
-    assert np.loadtxt(case / "runs/latest/simulation.out")[:, 0].tolist() == list(range(11, 21))
+    assert about["restarted_from"] == {"run": "../0001", "file": "RESTART", "step": 5}
+    assert np.loadtxt(case / "runs/latest/simulation.out")[:, 0].tolist() == list(range(6, 10))
 
 
 def test_a_named_checkpoint_is_gone_on_from(case: Path) -> None:
     edit(case / "input.xml", "stride='100' filename='chk' overwrite='true'", CHECKPOINTS)
     edit(case / "input.xml", "<total_steps> 100", "<!-- <total_steps> 7 --> <total_steps> 100")
-    ran("run", case, "--quiet", "--steps", "9")
+    mixserver_done("run", case, "--quiet", "--steps", "9")
     checkpoint = case / "runs/0001/simulation.chk_1"  # the second, after step 5
-    ran("run", case, "--quiet", "--from", checkpoint, "--steps", "9")
+    mixserver_done("run", case, "--quiet", "--from", checkpoint, "--steps", "9")
     first, second = (np.loadtxt(case / f"runs/{n}/simulation.out") for n in ("0001", "0002"))
     np.testing.assert_allclose(second, first[6:], rtol=1e-6)
-    done = mixserver("run", case, "--restart", "--from", checkpoint)
+    done = mixserver_here("run", case, "--restart", "--from", checkpoint)
     assert done.returncode == 1
     assert "give one" in done.stderr
 
@@ -94,46 +70,10 @@ def test_a_named_checkpoint_is_gone_on_from(case: Path) -> None:
 CHECKPOINTS = "stride='5' filename='chk' overwrite='false'"
 
 
-CRITERION = """
-seeds = { kind = "criterion", compute = "coord/atom cutoff 3.6", low = 3.0, every = 6, samples = 2 }
-hysteresis = { time_in = 5.0, time_out = 5.0 }
-"""
-HYSTERESIS = """
-seeds = { kind = "sphere", centre = [10.0, 10.0, 10.0], radius = 2.0 }
-hysteresis = { time_in = 7.0, time_out = 20.0 }
-"""
-
-
-def remembering(case: Path, kind: str) -> None:
-    """Give a case a region with memory, and models that differ by half."""
-    edit(case / "mix.toml", "follow = true", "")
-    edit(case / "mix.toml", '"0.0120"', '"0.0156"')
-    region = CRITERION if kind == "energy" else HYSTERESIS
-    edit(case / "mix.toml", 'seeds = { kind = "atoms", indices = [132] }', region)
-    edit(case / "mix.toml", 'kind = "energy"', f'kind = "{kind}"')
-
-
-def reports(run: Path) -> list[Report]:
-    return read_reports(run) if (run / "mixserver.jsonl").exists() else []
-
-
-def until(there: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + HANG_S
-    while not there():
-        assert process is None or process.poll() is None, "ended early"
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
-
-
-def wrote(run: Path, lines: int) -> bool:
-    file = run / "mixserver.jsonl"
-    return file.exists() and file.read_bytes().count(b"\n") >= lines
-
-
 @pytest.mark.parametrize("kind", ["energy", pytest.param("force", marks=pytest.mark.physics)])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(case: Path, kind: str) -> None:
     remembering(case, kind)
-    ran("run", case, "--quiet", "--steps", "45")
+    mixserver_done("run", case, "--quiet", "--steps", "45")
     straight = reports(case / "runs/0001")
     killed = case / "runs/0002"
     running = subprocess.Popen(
@@ -158,15 +98,15 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(case: Path, kind: str) -> No
         assert (now.seeds, now.core, now.blend) == (then.seeds, then.core, then.blend)
         assert now.work == pytest.approx(then.work, abs=1e-6)
         assert now.energy == pytest.approx(then.energy, abs=1e-6)  # RESTART has nine digits
-    table, whole = (printed(chain(case / f"runs/{number}")) for number in ("0003", "0001"))
+    table, whole = (joined(case / f"runs/{number}") for number in ("0003", "0001"))
     assert table.step.tolist() == list(range(46))
     np.testing.assert_allclose(table.columns["conserved"], whole.columns["conserved"], atol=2e-6)
-    joined = mixserver("drift", case / "runs/0003", "--json")
-    alone = mixserver("drift", case / "runs/0001", "--json")
-    one, other = (json.loads(done.stdout).popitem()[1] for done in (joined, alone))
+    together = mixserver_here("drift", case / "runs/0003", "--json")
+    alone = mixserver_here("drift", case / "runs/0001", "--json")
+    one, other = (json.loads(done.stdout).popitem()[1] for done in (together, alone))
     assert one["runs"] == ["0002", "0003"]
     assert one["picoseconds"] == pytest.approx(other["picoseconds"])
-    ran("plot", case / "runs/0003")
+    assert mixserver_here("plot", case / "runs/0003").returncode == 0
     lambdas = {(report.core, report.blend) for report in straight}
     assert len(lambdas) > 5  # there was something to forget
 
@@ -202,7 +142,7 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
             worker = MIXSERVER.with_name("mixserver-worker")
             toy = ("toy", "--epsilon", epsilon, "--sigma", "3.4", "--cutoff", "7.0")
             start(worker, *toy, "--server", door, "--role", role)
-        ipi = start(MIXSERVER.with_name("i-pi"), "input.xml")
+        ipi = start(*ipi_program(), "input.xml")
         run = case / "runs/0001"
         until(lambda: wrote(run, 25), server)
         ipi.kill()
@@ -210,7 +150,7 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
         step = read_input(case / "simulation.chk_2").step
         assert step == 10
         before = len(reports(run))
-        again = start(MIXSERVER.with_name("i-pi"), "simulation.chk_2")
+        again = start(*ipi_program(), "simulation.chk_2")
         until(lambda: wrote(run, before + 8), server)
         again.kill()  # EXIT would end the server, and the server the workers
         again.wait()
@@ -229,7 +169,7 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
         server.kill()
         server.wait()
         server = start(MIXSERVER, "serve", case, "--restart", run)
-        start(MIXSERVER.with_name("i-pi"), "simulation.chk_2")
+        start(*ipi_program(), "simulation.chk_2")
         new = case / "runs/0002"
         until(lambda: wrote(new, 5), server)
         for then, now in zip(found[step : step + 5], reports(new), strict=False):
@@ -237,6 +177,6 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
             assert now.work == pytest.approx(then.work, abs=1e-6)
             assert now.energy == pytest.approx(then.energy, abs=1e-6)
         edit(case / "mix.toml", "core_radius = 4.0", "core_radius = 4.1")
-        refused = mixserver("serve", case, "--restart", run)
+        refused = mixserver_here("serve", case, "--restart", run)
         assert refused.returncode == 1
         assert "region.core_radius: 4.0 -> 4.1" in refused.stderr

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,36 +15,42 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from command_here import mixserver_here
+from command_line import BIN, edit, minimal_case, mixserver, mixserver_done
 from limits import HANG_S
 
-from mixserver.record.plots import read_reports
+from mixserver.analysis.records import read_reports
 
-INPUTS = Path(__file__).parents[2] / "inputs"
-BIN = Path(sys.executable).parent
+Whole = tuple[Path, subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A copy of the minimal case."""
-    folder = tmp_path / "case"
-    shutil.copytree(INPUTS / "minimal", folder, ignore=shutil.ignore_patterns("runs"))
-    return folder
+    return minimal_case(tmp_path)
 
 
-def _edit(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Whole:
+    """The minimal case after a whole run, and what that said; to be copied, not changed."""
+    case = minimal_case(tmp_path_factory.mktemp("whole"))
+    edit(case / "input.xml", "filename='pos' stride='50'", "filename='pos' stride='10'")
+    return case, mixserver("run", case)
 
 
-def _mixserver(*arguments: str | Path, timeout: float = HANG_S) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "mixserver", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def five_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The minimal case after a run of five steps; to be copied, not changed."""
+    case = minimal_case(tmp_path_factory.mktemp("short"))
+    mixserver_done("run", case, "--quiet", "--steps", "5")
+    return case
+
+
+def _copy(case: Path, parent: Path) -> Path:
+    """A copy with its runs."""
+    return Path(shutil.copytree(case, parent / "case", symlinks=True))
 
 
 def _pids(run: Path) -> list[int]:
@@ -110,7 +115,7 @@ class Running:
 @pytest.fixture
 def long_case(case: Path) -> Iterator[Path]:
     """The minimal case, too long to end by itself; nothing of it may outlive the test."""
-    _edit(case / "input.xml", "<total_steps> 100", "<total_steps> 100000")
+    edit(case / "input.xml", "<total_steps> 100", "<total_steps> 100000")
     yield case
     for run in (case / "runs").glob("[0-9]*"):
         left = [pid for pid in _pids(run) if _alive(pid)]
@@ -119,11 +124,11 @@ def long_case(case: Path) -> Iterator[Path]:
         assert not left, f"processes left behind by {run.name}: {left}"
 
 
-def test_the_minimal_case_runs(case: Path) -> None:
-    done = _mixserver("run", case)
+def test_the_minimal_case_runs(whole: Whole) -> None:
+    case, done = whole
     assert done.returncode == 0, done.stderr
     assert "results in" in done.stdout
-    assert done.stderr.count("step 100/100") == 1
+    assert done.stderr.count("done  step 100/100") == 1
     run = case / "runs/0001"
     reports = read_reports(run)
     assert len(reports) == 101
@@ -146,7 +151,7 @@ def test_a_second_toml_beside_the_first_leaves_it_alone(case: Path) -> None:
     first = (case / "mix.toml").read_text()
     other = first + "\n[record]\nevery = 2\n"
     (case / "other.toml").write_text(other)
-    done = _mixserver("run", case / "other.toml", "--steps", "2", "--quiet")
+    done = mixserver("run", case / "other.toml", "--steps", "2", "--quiet")
     assert done.returncode == 0, done.stderr
     assert (case / "mix.toml").read_text() == first
     copy = case / "runs/0001/mix.toml"
@@ -215,19 +220,17 @@ def test_a_killed_ipi_ends_the_run_with_its_status(long_case: Path) -> None:
     assert "i-PI ended with status -9" in output
 
 
-def test_a_killed_worker_changes_nothing(case: Path) -> None:
-    _edit(case / "input.xml", "stride='50'", "stride='10'")
-    assert _mixserver("run", case, "--quiet").returncode == 0
+def test_a_killed_worker_changes_nothing(whole: Whole, tmp_path: Path) -> None:
+    case = _copy(whole[0], tmp_path)
     running = Running(case)
     running.until(20)
     os.kill(_pid(running.run, "expensive"), signal.SIGKILL)
     os.kill(_pid(running.run, "cheap"), signal.SIGKILL)
     code, output = running.end()
     assert code == 0, output
-    first, second = (
-        (case / f"runs/{run}/simulation.pos_0.xyz").read_text() for run in ("0001", "0002")
-    )
-    assert first == second
+    for file in ("simulation.pos_0.xyz", "simulation.out"):
+        first, second = ((case / f"runs/{run}" / file).read_text() for run in ("0001", "0002"))
+        assert first == second
     assert "starting it again" in output
 
 
@@ -235,8 +238,8 @@ def test_a_killed_worker_changes_nothing(case: Path) -> None:
 def test_a_role_that_dies_whole_and_a_server_that_stands_still_change_nothing(case: Path) -> None:
     with (case / "mix.toml").open("a") as file:
         file.write("\n[workers]\npatience_s = 2.0\nheartbeat_s = 0.5\nfailures = 2\n")
-    _edit(case / "mix.toml", "[[local]]", "[[local]]\ncount = 3\nrestarts = 6")
-    assert _mixserver("run", case, "--quiet").returncode == 0
+    edit(case / "mix.toml", "[[local]]", "[[local]]\ncount = 3\nrestarts = 6")
+    assert mixserver("run", case, "--quiet").returncode == 0
     running = Running(case)
     for evaluations, role in ((15, "expensive"), (40, "cheap"), (65, "expensive")):
         running.until(evaluations)
@@ -306,7 +309,7 @@ def test_the_last_worker_of_a_private_door_ends_the_run(long_case: Path) -> None
     os.kill(_pid(running.run, "expensive"), signal.SIGKILL)
     code, output = running.end()
     assert code == 1, output
-    assert "no other can come" in output
+    assert "no other can join" in output
     assert (long_case / "runs/0001/RESTART").exists()
 
 
@@ -330,43 +333,43 @@ def test_a_socket_that_ipi_never_uses_does_not_hold_the_end(case: Path) -> None:
     text = text.replace("<system>", spare)
     text = text.replace("</forces>", "<force forcefield='spare' weight='0'/> </forces>")
     (case / "input.xml").write_text(text)
-    _edit(case / "mix.toml", 'address = "unix:minimal"', 'address = ["unix:minimal", "unix:spare"]')
-    done = _mixserver("run", case)
+    edit(case / "mix.toml", 'address = "unix:minimal"', 'address = ["unix:minimal", "unix:spare"]')
+    done = mixserver("run", case, "--steps", "5")
     assert done.returncode == 0, done.stderr
-    assert len(read_reports(case / "runs/0001")) == 101
+    assert len(read_reports(case / "runs/0001")) == 6
 
 
-def test_a_finished_run_goes_on_if_told_how_far(case: Path) -> None:
-    assert _mixserver("run", case, "--quiet", "--steps", "20").returncode == 0
-    assert len(read_reports(case / "runs/0001")) == 21
-    again = _mixserver("run", case, "--restart")
+def test_a_finished_run_goes_on_if_told_how_far(five_steps: Path, tmp_path: Path) -> None:
+    case = _copy(five_steps, tmp_path)
+    assert len(read_reports(case / "runs/0001")) == 6
+    again = mixserver_here("run", case, "--restart")
     assert again.returncode == 1
-    assert "has made 20 of 20 steps already" in again.stderr
-    longer = _mixserver("run", case, "--restart", "--steps", "40")
+    assert "has made 5 of 5 steps already" in again.stderr
+    longer = mixserver("run", case, "--restart", "--steps", "15")
     assert longer.returncode == 0, longer.stderr
-    assert "step 40/40  T " in longer.stderr
+    assert "step 15/15  T " in longer.stderr
     run = case / "runs/latest"
     steps = np.loadtxt(run / "simulation.out")[:, 0]
-    assert (steps[0], steps[-1]) == (21, 40)
+    assert (steps[0], steps[-1]) == (6, 15)
     assert not (run / "simulation.out").read_text().startswith("#")  # so names must be known
-    assert _mixserver("plot", run).returncode == 0
+    assert mixserver_here("plot", run).returncode == 0
 
 
 def test_other_elements_in_ipis_file_end_the_run_before_it_begins(case: Path) -> None:
     lines = (case / "init.xyz").read_text().splitlines()
     lines[7] = lines[7].replace("Ar", "Kr")
     (case / "swapped.xyz").write_text("\n".join(lines) + "\n")
-    _edit(case / "input.xml", "init.xyz", "swapped.xyz")
-    done = _mixserver("run", case)
+    edit(case / "input.xml", "init.xyz", "swapped.xyz")
+    done = mixserver_here("run", case)
     assert done.returncode == 1
     assert "order" in done.stderr
     assert not (case / "runs/0001/i-pi.log").exists()
 
 
-def test_a_spoilt_memory_is_said(case: Path) -> None:
-    assert _mixserver("run", case, "--quiet", "--steps", "5").returncode == 0
+def test_a_spoilt_memory_is_said(five_steps: Path, tmp_path: Path) -> None:
+    case = _copy(five_steps, tmp_path)
     (case / "runs/0001/region.json").write_text("nonsense")
-    done = _mixserver("run", case, "--restart", "--steps", "9")
+    done = mixserver_here("run", case, "--restart", "--steps", "9")
     assert done.returncode == 1
     assert "region.json" in done.stderr
 
@@ -374,20 +377,20 @@ def test_a_spoilt_memory_is_said(case: Path) -> None:
 def test_another_number_of_atoms_ends_the_run_before_it_begins(long_case: Path) -> None:
     lines = (long_case / "init.xyz").read_text().splitlines()
     (long_case / "fewer.xyz").write_text("\n".join(["255", *lines[1:-1]]) + "\n")
-    _edit(long_case / "input.xml", "init.xyz", "fewer.xyz")
-    done = _mixserver("run", long_case)
+    edit(long_case / "input.xml", "init.xyz", "fewer.xyz")
+    done = mixserver_here("run", long_case)
     assert done.returncode == 1
     assert "255" in done.stderr
     assert "256" in done.stderr
 
 
 def test_a_worker_that_cannot_start_is_quoted(case: Path) -> None:
-    _edit(
+    edit(
         case / "mix.toml",
         'command = ["toy", "--epsilon", "0.0120", "--sigma", "3.4", "--cutoff", "7.0"]',
         'command = ["lammps", "nowhere.in"]',
     )
-    done = _mixserver("run", case)
+    done = mixserver("run", case)
     assert done.returncode == 1
     assert "ended with status" in done.stderr
     assert "nowhere.in" in done.stderr
@@ -395,24 +398,29 @@ def test_a_worker_that_cannot_start_is_quoted(case: Path) -> None:
 
 
 def test_other_addresses_are_said_before_anything_starts(case: Path) -> None:
-    _edit(case / "mix.toml", "unix:minimal", "unix:maximal")
-    done = _mixserver("run", case)
+    edit(case / "mix.toml", "unix:minimal", "unix:maximal")
+    done = mixserver_here("run", case)
     assert done.returncode == 1
     assert "make them the same" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_an_error_is_one_line_and_traceback_shows_the_rest(case: Path) -> None:
-    _edit(case / "mix.toml", "blend_width", "blend_widht")
-    done = _mixserver("run", case)
+    edit(case / "mix.toml", "blend_width", "blend_widht")
+    done = mixserver("run", case)
     assert done.returncode == 1
     assert done.stderr == (
         "Error: mix.toml: region.blend_widht is not a setting; did you mean region.blend_width?\n"
     )
-    assert "Traceback" in _mixserver("--traceback", "run", case).stderr
+    assert "Traceback" in mixserver("--traceback", "run", case).stderr
 
 
 def test_everything_can_be_started_by_hand(case: Path, tmp_path: Path) -> None:
+    edit(
+        case / "input.xml",
+        ("<total_steps> 100", "<total_steps> 20"),
+        ("stride='50'", "stride='10'"),
+    )
     door = f"ipc://{tmp_path}/door"
     prefix = f"{tmp_path}/ipi_"
     text = (case / "mix.toml").read_text()
@@ -436,10 +444,10 @@ def test_everything_can_be_started_by_hand(case: Path, tmp_path: Path) -> None:
     try:
         output, _ = server.communicate(timeout=HANG_S)
         assert server.returncode == 0, output
-        assert "i-PI said EXIT" in output
+        assert "i-PI sent EXIT" in output
         assert ipi.wait(20) == 0
         assert [worker.wait(10) for worker in workers] == [0, 0]
-        assert len(read_reports(case / "runs/latest")) == 101
+        assert len(read_reports(case / "runs/latest")) == 21
         frames = ase.io.read(case / "simulation.pos_0.xyz", index=":", format="xyz")
         assert len(frames) == 3
     finally:
@@ -450,12 +458,12 @@ def test_everything_can_be_started_by_hand(case: Path, tmp_path: Path) -> None:
 
 def _by_force(case: Path) -> None:
     """Have the minimal case mix forces."""
-    _edit(case / "mix.toml", "follow = true", "follow = false")
-    _edit(case / "mix.toml", 'kind = "energy"', 'kind = "force"')
+    edit(case / "mix.toml", "follow = true", "follow = false")
+    edit(case / "mix.toml", 'kind = "energy"', 'kind = "force"')
 
 
 def test_check_finds_nothing_wrong_with_the_minimal_case(case: Path) -> None:
-    done = _mixserver("check", case, "--json")
+    done = mixserver("check", case, "--json")
     findings = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     looked = {finding["what"] for finding in findings}
@@ -499,17 +507,17 @@ def test_check_says_what_is_wrong(case: Path, file: str, old: str, new: str, sai
     lines[7] = lines[7].replace("Ar", "Kr")
     (case / "swapped.xyz").write_text("\n".join(lines) + "\n")
     if "mode=" in old:
-        assert said not in _mixserver("check", case, "--quick").stdout
+        assert said not in mixserver_here("check", case, "--quick").stdout
         _by_force(case)
-    _edit(case / file, old, new)
-    done = _mixserver("check", case, "--quick")
+    edit(case / file, old, new)
+    done = mixserver_here("check", case, "--quick")
     assert said in done.stdout
     assert done.returncode == int("ERROR" in done.stdout)
 
 
 def test_check_warns_of_a_cell_that_is_too_small(case: Path) -> None:
-    _edit(case / "mix.toml", "core_radius = 4.0", "core_radius = 9.0")
-    done = _mixserver("check", case)
+    edit(case / "mix.toml", "core_radius = 4.0", "core_radius = 9.0")
+    done = mixserver("check", case)
     assert done.returncode == 0, done.stdout
     assert "hold the whole cell" in done.stdout
 
@@ -517,24 +525,24 @@ def test_check_warns_of_a_cell_that_is_too_small(case: Path) -> None:
 def test_check_says_which_model_it_cannot_ask(case: Path) -> None:
     text = (case / "mix.toml").read_text()
     (case / "mix.toml").write_text(text[: text.rindex("[[local]]")])
-    done = _mixserver("check", case)
+    done = mixserver_here("check", case)
     assert done.returncode == 1
     assert 'no [[local]] table with role = "expensive"' in done.stdout
 
 
 def test_check_measures_what_a_thin_buffer_costs(case: Path) -> None:
     _by_force(case)
-    _edit(
+    edit(
         case / "mix.toml",
         "blend_width = 3.0",
         "blend_width = 3.0\nbuffer_width = 2.0\nallow_thin_buffer = true",
     )
-    findings = {f["what"]: f for f in json.loads(_mixserver("check", case, "--json").stdout)}
+    findings = {f["what"]: f for f in json.loads(mixserver("check", case, "--json").stdout)}
     assert findings["buffer"]["figure"] > 1e-6
 
 
 def test_region_writes_the_shells(case: Path, tmp_path: Path) -> None:
-    done = _mixserver("region", case, "-o", tmp_path / "regions.xyz")
+    done = mixserver_here("region", case, "-o", tmp_path / "regions.xyz")
     assert done.returncode == 0, done.stderr
     atoms = ase.io.read(tmp_path / "regions.xyz")
     assert set(np.unique(atoms.arrays["shell"])) <= {-1, 0, 1, 2, 3}
@@ -544,8 +552,8 @@ def test_region_writes_the_shells(case: Path, tmp_path: Path) -> None:
     assert f"core {counts[0]}, blend {counts[1]}, buffer {counts[2]}" in done.stdout
 
 
-def test_plot_draws_a_run(case: Path) -> None:
-    assert _mixserver("run", case, "--quiet").returncode == 0
-    done = _mixserver("plot", case / "runs/latest")
+def test_plot_draws_a_run(whole: Whole, tmp_path: Path) -> None:
+    case = _copy(whole[0], tmp_path)
+    done = mixserver("plot", case / "runs/latest")
     assert done.returncode == 0, done.stderr
     assert (case / "runs/latest/mixserver.png").stat().st_size > 20_000

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixserver.record.plots import read_reports, read_temperature
+from mixserver.analysis.plots import read_temperature
+from mixserver.analysis.records import read_reports
 
 pytestmark = [pytest.mark.physics, pytest.mark.timeout(1800)]
 CASE = Path(__file__).parents[2] / "inputs/silicon_vacancy"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,17 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.socketio import SocketClosed, SocketIOCalculator
 from ase.io import write
+from command_here import mixserver_here
+from command_line import mixserver
 from ipi_cases import unique
 from limits import HANG_S
 
-from mixserver.build import build
 from mixserver.config import load_case
-from mixserver.errors import UpstreamError
-from mixserver.launch import local_workers
-from mixserver.service import Service
+from mixserver.core.errors import UpstreamError
+from mixserver.server.build import build
+from mixserver.server.local_workers import running_local_workers
+from mixserver.server.service import Service
 
-MIXSERVER = Path(sys.executable).parent / "mixserver"
 HARTREE_BOHR = 51.42208619
 """eV/Å."""
 XML = """<simulation verbosity='low'>
@@ -85,13 +85,7 @@ def _case(folder: Path, source: str, structure: str, upstream: str = "") -> Path
 
 
 def _run(case: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [MIXSERVER, "run", case, "--quiet"],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    return mixserver("run", case, "--quiet")
 
 
 def _forces(case: Path) -> np.ndarray:
@@ -133,17 +127,11 @@ def test_equal_atoms_in_another_order_are_refused_and_reordered(tmp_path: Path) 
     write(tmp_path / "reference.extxyz", CUBIC)
     _write_ipi(tmp_path / "init.xyz", CUBIC[order])
     case = _case(tmp_path, "<file mode='xyz'> init.xyz </file>", "reference.extxyz")
-    refused = _run(case)
+    refused = mixserver_here("run", case, "--quiet")
     assert refused.returncode == 1
     assert "equal atoms in another order than the structure" in refused.stderr
     assert "mixserver reorder" in refused.stderr
-    done = subprocess.run(
-        [MIXSERVER, "reorder", case, "-o", case / "ordered.extxyz"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = mixserver_here("reorder", case, "-o", case / "ordered.extxyz")
     assert done.returncode == 0, done.stderr
     seed = int(np.flatnonzero(order == 7)[0])
     assert f"region.seeds.indices = [{seed}]" in done.stdout
@@ -166,7 +154,7 @@ def test_another_cell_is_refused_unless_it_is_meant(tmp_path: Path, mismatch: st
         "reference.extxyz",
         f'mismatch = "{mismatch}"',
     )
-    done = _run(case)
+    done = (mixserver_here if mismatch == "refuse" else mixserver)("run", case, "--quiet")
     if mismatch == "refuse":
         assert done.returncode == 1
         assert "lengths are 1.3500 times as large, another volume" in done.stderr
@@ -244,7 +232,7 @@ async def test_ase_is_compared_too_and_may_turn_its_atoms(tmp_path: Path) -> Non
     (tmp_path / "run").mkdir()
     parts = build(loaded, tmp_path / "run")
     service = Service(parts)
-    async with service.doors(), local_workers(loaded, parts, tmp_path / "run"):
+    async with service.listening(), running_local_workers(loaded, parts, tmp_path / "run"):
         serving = asyncio.ensure_future(service.serve())
         asked = asyncio.ensure_future(asyncio.to_thread(use))
         with pytest.raises(UpstreamError, match="equal atoms in another order"):

@@ -19,9 +19,15 @@ from ase.calculators.socketio import SocketClient
 from ipi_cases import CELL, start, unique
 from limits import HANG_S
 
-from mixserver import units
-from mixserver.dispatch.events import Answered, Failed, Heard, Joined, Left
-from mixserver.dispatch.ipi_door import IpiDoor
+from mixserver.core import units
+from mixserver.dispatch.ipi_clients.listener import IpiListener
+from mixserver.dispatch.scheduling.events import (
+    FailureReceived,
+    ResultReceived,
+    WorkerAlive,
+    WorkerJoined,
+    WorkerLeft,
+)
 from mixserver.wire.worker import Evaluate, ModelCard
 
 ASE_CONSTANTS = 1e-6
@@ -66,7 +72,7 @@ class Bench:
 
     def __init__(self, address, **settings):
         self.events = asyncio.Queue()
-        self.door = IpiDoor(address, "cheap", card=CARD, **settings)
+        self.door = IpiListener(address, "cheap", card=CARD, **settings)
 
     async def __aenter__(self):
         await self.door.open(lambda _, event: self.events.put_nowait(event))
@@ -78,12 +84,12 @@ class Bench:
     async def next(self, kind, seconds=HANG_S):
         async with asyncio.timeout(seconds):
             while not isinstance(event := await self.events.get(), kind):
-                assert isinstance(event, Heard), event
+                assert isinstance(event, WorkerAlive), event
         return event
 
     async def ask(self, worker, task):
         self.door.send(worker, task)
-        return (await self.next(Answered)).result
+        return (await self.next(ResultReceived)).result
 
 
 def place(kind):
@@ -166,7 +172,7 @@ def mapped(file):
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 async def test_lammps_with_fix_ipi_serves_in_a_tilted_cell(tmp_path, kind):
     async with Bench(place(kind)) as bench, lammps(tmp_path, bench.door.address):
-        worker = (await bench.next(Joined)).worker
+        worker = (await bench.next(WorkerJoined)).worker
         for task in jobs():
             result = await bench.ask(worker, task)
             energy, forces, virial = lennard_jones(task)
@@ -186,12 +192,12 @@ async def test_lammps_that_is_killed_has_left_and_another_takes_over(tmp_path):
     async with Bench(place("unix")) as bench:
         task = next(jobs())
         async with lammps(tmp_path, bench.door.address) as child:
-            worker = (await bench.next(Joined)).worker
+            worker = (await bench.next(WorkerJoined)).worker
             first = await bench.ask(worker, task)
             child.kill()
-            assert (await bench.next(Left)).worker == worker
+            assert (await bench.next(WorkerLeft)).worker == worker
         async with lammps(tmp_path, bench.door.address):
-            again = (await bench.next(Joined)).worker
+            again = (await bench.next(WorkerJoined)).worker
             assert again != worker
             second = await bench.ask(again, task)
             bench.door.drop(again, "enough")
@@ -213,15 +219,15 @@ async def test_lammps_with_other_atoms_is_found_out(tmp_path, kinds, numbers, wr
         Bench(place("unix"), test_order=True) as bench,
         lammps(tmp_path, bench.door.address, kinds),
     ):
-        worker = (await bench.next(Joined)).worker
+        worker = (await bench.next(WorkerJoined)).worker
         task = job(1, start(), numbers=numbers)
         bench.door.send(worker, task)
         if wrong:
-            failed = await bench.next(Failed)
+            failed = await bench.next(FailureReceived)
             assert failed.blame == "worker"
             assert re.search(wrong, failed.message), failed.message
         else:
-            first = (await bench.next(Answered)).result
+            first = (await bench.next(ResultReceived)).result
             again = await bench.ask(worker, task)
             np.testing.assert_allclose(again.energy, first.energy, rtol=1e-12)
             np.testing.assert_allclose(again.forces, first.forces, atol=1e-12)
@@ -233,13 +239,13 @@ async def test_lammps_with_other_atoms_is_found_out(tmp_path, kinds, numbers, wr
 async def test_lammps_with_more_atoms_does_not_serve(tmp_path):
     """It computes what lies in memory behind the positions that it was sent, or dies of it."""
     async with Bench(place("unix"), test_order=True) as bench, lammps(tmp_path, bench.door.address):
-        worker = (await bench.next(Joined)).worker
+        worker = (await bench.next(WorkerJoined)).worker
         bench.door.send(worker, job(1, start()[:3]))
-        match await bench.next((Failed, Left)):
-            case Failed(message=why):
+        match await bench.next((FailureReceived, WorkerLeft)):
+            case FailureReceived(message=why):
                 assert re.search("computes more atoms|not finite", why), why
                 bench.door.drop(worker, "enough")
-            case Left(reason=why):
+            case WorkerLeft(reason=why):
                 assert "first job, of 3 atoms" in why
 
 
@@ -253,17 +259,17 @@ async def test_lammps_is_sent_no_turned_cell_unless_it_is_turned_back(tmp_path):
         Bench(place("unix"), geometry="as_sent") as bench,
         lammps(tmp_path, bench.door.address),
     ):
-        worker = (await bench.next(Joined)).worker
+        worker = (await bench.next(WorkerJoined)).worker
         unwrapped = await bench.ask(worker, job(1, start() + far))  # at first: not near its box
         energy, forces, _ = lennard_jones(job(1, start()))
         np.testing.assert_allclose(unwrapped.energy, energy, rtol=LAMMPS_CONSTANTS)
         np.testing.assert_allclose(unwrapped.forces, forces, atol=1e-4)
         bench.door.send(worker, task)
-        failed = await bench.next(Failed)
+        failed = await bench.next(FailureReceived)
         assert "reads six of the nine numbers" in failed.message
         bench.door.drop(worker, "enough")
     async with Bench(place("unix")) as bench, lammps(tmp_path, bench.door.address):
-        worker = (await bench.next(Joined)).worker
+        worker = (await bench.next(WorkerJoined)).worker
         turned = await bench.ask(worker, job(3, start() @ turn, CELL @ turn))
         np.testing.assert_allclose(turned.energy, energy, rtol=LAMMPS_CONSTANTS)
         np.testing.assert_allclose(turned.forces, forces @ turn, atol=1e-4)
@@ -283,7 +289,7 @@ async def test_ases_socket_client_serves_without_waiting_for_acknowledgements(ki
     async with Bench(place(kind)) as bench:
         client = threading.Thread(target=serve, args=[bench.door.address])
         client.start()
-        worker = (await bench.next(Joined)).worker
+        worker = (await bench.next(WorkerJoined)).worker
         for task in jobs():
             result = await bench.ask(worker, task)
             energy, forces, virial = lennard_jones(task)
@@ -317,7 +323,7 @@ async def test_ipis_own_python_driver_serves_and_its_extras_pass_through(tmp_pat
         spring = 0.02  # hartree/bohr²
         arguments = [BIN / "i-pi-driver-py", "-m", "harmonic", "-o", spring, *where]
         async with process(arguments, tmp_path) as child:
-            worker = (await bench.next(Joined)).worker
+            worker = (await bench.next(WorkerJoined)).worker
             for task in jobs():
                 result = await bench.ask(worker, task)
                 k = spring * units.HARTREE * units.ANGSTROM**2
@@ -335,15 +341,15 @@ async def test_a_new_process_of_ipis_driver_takes_another_number_of_atoms(tmp_pa
         where = ["-u", "-a", bench.door.address.removeprefix("/tmp/ipi_")]
         arguments = [BIN / "i-pi-driver-py", "-m", "harmonic", "-o", 0.02, *where]
         async with process(arguments, tmp_path) as child:
-            worker = (await bench.next(Joined)).worker
+            worker = (await bench.next(WorkerJoined)).worker
             await bench.ask(worker, job(1, start()))
             bench.door.send(worker, job(2, start()[:3]))
-            left = await bench.next(Left)
+            left = await bench.next(WorkerLeft)
             assert left.orderly
             assert "had 4 atoms, this one has 3" in left.reason
         assert child.returncode == 0
         async with process(arguments, tmp_path) as child:
-            worker = (await bench.next(Joined)).worker
+            worker = (await bench.next(WorkerJoined)).worker
             assert len((await bench.ask(worker, job(2, start()[:3]))).forces) == 3
             bench.door.drop(worker, "enough")
         assert child.returncode == 0

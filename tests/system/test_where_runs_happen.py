@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from limits import HANG_S
-
-INPUTS = Path(__file__).parents[2] / "inputs"
-BIN = Path(sys.executable).parent
-
-
-def mixserver(
-    *arguments: str | Path, folder: Path, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "mixserver", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-    )
-
-
-def edit(file: Path, *pairs: tuple[str, str]) -> None:
-    text = file.read_text()
-    for old, new in pairs:
-        assert old in text
-        text = text.replace(old, new)
-    file.write_text(text)
+from command_here import mixserver_here
+from command_line import INPUTS, edit, mixserver
 
 
 def potential(run: Path, file: str = "simulation.out") -> np.ndarray:
@@ -52,6 +25,7 @@ def long_place() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.physics
 def test_an_odd_case_makes_the_steps_of_the_plain_one(tmp_path: Path, long_place: Path) -> None:
     """Shared input files, output folders, leftovers, blanks and letters, a long TMPDIR, at once."""
     plain = tmp_path / "plain"
@@ -93,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_cure(tmp_path: Path) -
     case = tmp_path / "case"
     shutil.copytree(INPUTS / "minimal", case, ignore=shutil.ignore_patterns("runs"))
     (case / "runs").write_text("no folder")
-    done = mixserver("run", case, "--quiet", folder=tmp_path)
+    done = mixserver_here("run", case, "--quiet")
     assert done.returncode == 1
     assert "--runs DIR" in done.stderr
     assert len(done.stderr.splitlines()) == 1

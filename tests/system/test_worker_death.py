@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from worker_scene import LONG, ODD, Scene, check, question, spawn
 
-from mixserver.errors import NoWorkerError
+from mixserver.core.errors import NoWorkerError
 from mixserver.wire.worker import Evaluate
 
 
@@ -191,11 +191,11 @@ import asyncio, sys
 import structlog
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.policy import Policy
-from mixserver.dispatch.zmq_door import ZmqDoor
+from mixserver.dispatch.zmq_workers.listener import ZmqListener
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 async def main():
     policy = Policy(roles={"cheap": ""}, patience_s=1.0, heartbeat_s=0.1)
-    door = ZmqDoor(sys.argv[1], policy)
+    door = ZmqListener(sys.argv[1], policy)
     async with Dispatcher(policy, [door]) as dispatcher:
         print(door.address, flush=True)
         await dispatcher.card("cheap")

@@ -16,7 +16,7 @@ import pytest
 from limits import HANG_S
 from worker_scene import LONG, ODD, Scene, check, question, spawn
 
-from mixserver.errors import BadInput, NoWorkerError
+from mixserver.core.errors import BadInput, NoWorkerError
 
 
 async def test_two_that_die_in_one_beat_do_not_stop_the_heart(stage: Callable[..., Scene]) -> None:
@@ -165,6 +165,28 @@ async def test_the_only_worker_hangs(stage: Callable[..., Scene]) -> None:
             await dispatcher.run([("cheap", question())])
 
 
+async def test_a_worker_that_is_stuck_is_overtaken_long_before_its_time_is_over(
+    stage: Callable[..., Scene],
+) -> None:
+    scene = stage(patience_s=HANG_S, job_timeout_s=2.0 * HANG_S)
+    async with scene.serving() as dispatcher:
+        for name in ("a", "b"):
+            await scene.start(name, "good", "--slow", "0.1")
+        await dispatcher.run([("cheap", question())] * 9)  # what is usual
+        asking = asyncio.create_task(dispatcher.run([("cheap", question())]))
+        await scene.until(lambda: scene.names("busy"))
+        (stuck,) = scene.names("busy")
+        scene.signal(stuck, signal.SIGSTOP)
+        (reply,) = await asking
+        assert reply.worker != stuck
+        check([reply])
+        scene.signal(stuck, signal.SIGCONT)
+        await scene.until(lambda: sorted(scene.names("idle")) == ["a", "b"])
+        steps = [step.action for step in dispatcher.transitions()]
+        assert steps.count("JobCopied") == 1
+        assert "WorkerLost" not in steps
+
+
 @pytest.mark.parametrize(("fingerprint", "words"), [("bb", "model"), ("aa", "--name")])
 async def test_a_second_worker_of_a_name_ends_and_the_first_goes_on(
     stage: Callable[..., Scene], fingerprint: str, words: str
@@ -195,7 +217,7 @@ async def test_one_workers_word_does_not_end_a_run(stage: Callable[..., Scene]) 
         scene.signal("good", signal.SIGTERM)
         await scene.ended("good")
         await scene.start("picky-2", "picky")
-        with pytest.raises(BadInput, match=r"workers picky.* and picky.* say that job .* Uue"):
+        with pytest.raises(BadInput, match=r"workers picky.* and picky.* report that job .* Uue"):
             await dispatcher.run([("cheap", question())])
 
 
@@ -211,12 +233,12 @@ import numpy as np
 import structlog
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.policy import Policy
-from mixserver.dispatch.zmq_door import ZmqDoor
+from mixserver.dispatch.zmq_workers.listener import ZmqListener
 from mixserver.wire.worker import Evaluate
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 async def main():
     policy = Policy(roles={"cheap": ""}, patience_s=1.0, heartbeat_s=0.1, failures=1)
-    door = ZmqDoor("tcp://127.0.0.1:0", policy)
+    door = ZmqListener("tcp://127.0.0.1:0", policy)
     async with Dispatcher(policy, [door]) as dispatcher:
         print(door.address, flush=True)
         question = Evaluate(job=0, stream=0, positions=np.ones((2, 3)),

@@ -2,9 +2,9 @@
 
 import numpy as np
 from ipi.pes.dummy import Dummy_driver
+from mixserver_worker.engines.toy import ToyEngine
 
-from clients.engines.toy import ToyEngine
-from mixserver.units import BOHR, ELECTRONVOLT, EV_PER_ANGSTROM
+from mixserver.core.units import BOHR, ELECTRONVOLT, EV_PER_ANGSTROM
 from mixserver.wire.worker import Evaluate
 
 __DRIVER_NAME__ = "custom"

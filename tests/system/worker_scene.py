@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from limits import HANG_S
 
-from mixserver.dispatch.dispatcher import Dispatcher, Reply
+from mixserver.dispatch.batch import JobResult
+from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.dispatch.policy import Policy
-from mixserver.dispatch.zmq_door import ZmqDoor
+from mixserver.dispatch.zmq_workers.listener import ZmqListener
 from mixserver.wire.worker import Evaluate
 
 ODD = Path(__file__).with_name("odd_worker.py")
@@ -35,7 +36,7 @@ class Scene:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Dispatcher]:
-        door = ZmqDoor(self.address, self.policy)
+        door = ZmqListener(self.address, self.policy)
         async with Dispatcher(self.policy, [door]) as dispatcher:
             self.address = door.address
             self.dispatcher = dispatcher
@@ -93,5 +94,5 @@ def question(seed: int = 0, n: int = 20) -> Evaluate:
     )
 
 
-def check(replies: Sequence[Reply], seed: int = 0) -> None:
+def check(replies: Sequence[JobResult], seed: int = 0) -> None:
     np.testing.assert_array_equal(replies[0].result.forces, -question(seed).positions)

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixserver.errors import EvaluationError, ProtocolError
+from mixserver.core.errors import EvaluationError, ProtocolError
 from mixserver.wire.ipi import (
     EXIT,
     GETFORCE,
@@ -22,7 +22,7 @@ from mixserver.wire.ipi import (
     Reply,
     Request,
 )
-from mixserver.wire.ipi_driver import SEGMENTS, Asked, Attach, Driver
+from mixserver.wire.ipi_driver import SEGMENTS, AttachMemory, Driver, RequestsReceived
 
 NUMBERS = st.sampled_from([-(1 << 31), -2, -1, 0, 1, 2, 3, 4, 8, 255, 1 << 16, (1 << 31) - 1])
 ATOMS = st.sampled_from([1, 2, 2, 2, 3, -1, 0, 1 << 12])
@@ -113,7 +113,7 @@ def test_only_protocol_errors_come_out(
 ) -> None:
     """Answers come at once, or whenever: between any two messages."""
     driver = Driver(announce_beads=announce)
-    asked: list[Asked] = []
+    asked: list[RequestsReceived] = []
     good, place, bad = actions
 
     def reply() -> None:
@@ -123,9 +123,9 @@ def test_only_protocol_errors_come_out(
 
     def heed(events: list[object]) -> None:
         for event in events:
-            if isinstance(event, Attach):
+            if isinstance(event, AttachMemory):
                 heed(driver.attached([memoryview(bytearray(segment)) for _ in event.names]))
-            elif isinstance(event, Asked):
+            elif isinstance(event, RequestsReceived):
                 asked.append(event)
                 if at_once:
                     reply()

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from ipi.interfaces.utils import parse_extra
 from ipi.utils.units import unit_to_internal
 
-from mixserver import units
-from mixserver.errors import (
+from mixserver.core import units
+from mixserver.core.errors import (
     BadInput,
     ConfigError,
     EvaluationError,
@@ -22,9 +22,10 @@ from mixserver.errors import (
     WorkerFault,
 )
 from mixserver.wire.address import parse_address
-from mixserver.wire.ipi import Reply, Say, check_reply, error_header
-from mixserver.wire.ipi_driver import SEGMENTS, Asked, Attach, Driver, Exit
-from mixserver.wire.ipi_server import Client, Forces, Free, ipi_virial
+from mixserver.wire.ipi import Reply, Send
+from mixserver.wire.ipi_driver import SEGMENTS, AttachMemory, Driver, ExitReceived, RequestsReceived
+from mixserver.wire.ipi_reply import check_reply, error_header
+from mixserver.wire.ipi_server import Client, ClientReady, ForcesReceived, ipi_virial
 
 ROUND_TRIP = 1e-12
 
@@ -65,11 +66,16 @@ def batch(frames, cell=CELL):
 
 
 def said(events):
-    return b"".join(bytes(event.data) for event in events if isinstance(event, Say))
+    return b"".join(bytes(event.data) for event in events if isinstance(event, Send))
 
 
 def asked(events):
-    return [request for event in events if isinstance(event, Asked) for request in event.requests]
+    return [
+        request
+        for event in events
+        if isinstance(event, RequestsReceived)
+        for request in event.requests
+    ]
 
 
 def reply(n, seed=0, extras=""):
@@ -184,10 +190,10 @@ def test_bytes_may_be_put_where_the_driver_wants_them(n, most):
     stream = STATUS + init() + STATUS + posdata(positions) + GETFORCE
     driver, events, calls = Driver(), [], 0
     while stream:
-        place = driver.want()
+        place = driver.get_buffer()
         taken = min(len(place), len(stream), most)
         place[:taken], stream = stream[:taken], stream[taken:]
-        events += driver.filled(taken)
+        events += driver.buffer_updated(taken)
         calls += 1
     (request,) = asked(events)
     np.testing.assert_allclose(request.positions, positions, rtol=ROUND_TRIP, atol=ROUND_TRIP)
@@ -204,22 +210,24 @@ def test_what_the_server_side_asks_the_driver_side_reads(data, n, needinit, extr
         driver.feed(init())
     positions = data.draw(hnp.arrays(np.float64, (n, 3), elements=numbers))
     events = client.feed(said(driver.feed(client.greeting())))
-    while (text := said(events)) and not any(isinstance(event, Free) for event in events):
+    while (text := said(events)) and not any(isinstance(event, ClientReady) for event in events):
         events = client.feed(said(driver.feed(text)))
-    assert any(isinstance(event, Free) for event in events)
-    (request,) = asked(driver.feed(client.ask(positions, CELL)))
+    assert any(isinstance(event, ClientReady) for event in events)
+    (request,) = asked(driver.feed(client.request(positions, CELL)))
     np.testing.assert_allclose(request.positions, positions, rtol=ROUND_TRIP, atol=ROUND_TRIP)
     np.testing.assert_allclose(request.cell, CELL, rtol=ROUND_TRIP, atol=ROUND_TRIP)
     sent = reply(n, 1, extras)
     stream = said(driver.answer([sent]))
     cut = data.draw(st.integers(0, len(stream)))
     events = client.feed(stream[:cut]) + client.feed(stream[cut:])
-    (forces,) = [event.reply for event in events if isinstance(event, Forces)]
+    (forces,) = [event.reply for event in events if isinstance(event, ForcesReceived)]
     np.testing.assert_allclose(forces.energy, sent.energy, rtol=ROUND_TRIP)
     np.testing.assert_allclose(forces.forces, sent.forces, rtol=ROUND_TRIP, atol=ROUND_TRIP)
     np.testing.assert_allclose(forces.virial, sent.virial, rtol=ROUND_TRIP, atol=ROUND_TRIP)
     assert forces.extras == extras.replace("\0", "")
-    assert any(isinstance(event, Free) for event in client.feed(said(driver.feed(said(events)))))
+    assert any(
+        isinstance(event, ClientReady) for event in client.feed(said(driver.feed(said(events))))
+    )
 
 
 def test_an_answer_given_before_getforce_waits_for_it():
@@ -258,9 +266,9 @@ def test_no_bead_is_named_where_ipi_does_not_say_it(settings_):
 
 def test_an_exit_says_whether_forces_were_awaited():
     driver = ready_driver()
-    assert driver.feed(b"EXIT        ") == [Exit(busy=False)]
+    assert driver.feed(b"EXIT        ") == [ExitReceived(busy=False)]
     driver.feed(posdata(np.zeros((1, 3))) + GETFORCE)
-    assert driver.feed(b"EXIT        ") == [Exit(busy=True)]
+    assert driver.feed(b"EXIT        ") == [ExitReceived(busy=True)]
 
 
 # --- shared memory ------------------------------------------------------------------------------
@@ -273,7 +281,7 @@ def test_shared_memory_is_recognised_and_used(slots):
     names = [f"ipi_shm_77_5_{kind}" for kind in SEGMENTS]
     announced = b"".join(struct.pack("<i", len(name)) + name.encode() for name in names)
     (attach,) = driver.feed(b"POSDATA     " + struct.pack("<i", n) + announced)
-    assert attach == Attach(tuple(names))
+    assert attach == AttachMemory(tuple(names))
     shapes = [(slots, n, 3), (slots, 3, 3), (slots, 3, 3), (slots,), (slots, n, 3), (slots, 3, 3)]
     pos, h, _, pot, force, vir = arrays = [np.zeros(shape) for shape in shapes]
     frames = np.random.default_rng(0).normal(size=(slots, n, 3))
@@ -330,7 +338,7 @@ def test_garbage_is_refused_with_the_documented_error(chunks):
                 machine.feed(chunk)
         except ProtocolError:
             with pytest.raises(ProtocolError):
-                machine.want()
+                machine.get_buffer()
 
 
 @pytest.mark.parametrize(
@@ -356,7 +364,7 @@ def test_a_broken_stream_says_what_is_wrong(stream, message):
     ("stream", "message"),
     [
         (b"HTTP/1.1 400", "expected READY"),
-        (READY + b"FORCEREADY  ", "without being asked"),
+        (READY + b"FORCEREADY  ", "without a request"),
     ],
 )
 def test_a_client_that_is_none_is_refused(stream, message):
@@ -367,15 +375,15 @@ def test_a_client_that_is_none_is_refused(stream, message):
 def test_a_client_with_other_atoms_is_refused():
     client = Client()
     client.feed(READY)
-    client.ask(np.zeros((2, 3)), CELL)
-    with pytest.raises(ProtocolError, match="asked an i-PI client for 2 atoms"):
+    client.request(np.zeros((2, 3)), CELL)
+    with pytest.raises(ProtocolError, match="an i-PI client got 2 atoms"):
         client.feed(b"FORCEREADY  " + bytes(8) + struct.pack("<i", 3))
 
 
 def test_all_nine_numbers_of_a_clients_virial_come_in_and_its_upper_triangle_counts_as_in_ipi():
     client = Client()
     client.feed(READY)
-    client.ask(np.zeros((1, 3)), CELL)
+    client.request(np.zeros((1, 3)), CELL)
     wire = np.array([[1.0, 2.0, 3.0], [7.0, 4.0, 5.0], [8.0, 9.0, 6.0]])
     stream = (
         b"FORCEREADY  " + bytes(8) + struct.pack("<i", 1) + bytes(24) + wire.tobytes() + bytes(4)
@@ -390,7 +398,7 @@ def test_what_a_client_says_of_its_virial_reaches_ipi_as_it_came():
     wire = np.random.default_rng(4).normal(size=(3, 3))
     client, driver = Client(), ready_driver()
     client.feed(READY)
-    client.ask(np.zeros((2, 3)), CELL)
+    client.request(np.zeros((2, 3)), CELL)
     stream = b"FORCEREADY  " + bytes(8) + struct.pack("<i", 2) + bytes(48)
     forces, _ = client.feed(stream + wire.tobytes() + bytes(4))
     driver.feed(posdata(np.zeros((2, 3))) + GETFORCE)
@@ -402,7 +410,7 @@ def test_what_a_client_says_of_its_virial_reaches_ipi_as_it_came():
     ("change", "message"),
     [
         ({"energy": float("nan")}, "energy"),
-        ({"forces": np.zeros((3, 3))}, "as many as it asked for"),
+        ({"forces": np.zeros((3, 3))}, "one row per atom of its request"),
         ({"forces": np.array([[0.0, 0.0, 0.0], [0.0, np.inf, 0.0]])}, r"not finite \(atom 1\)"),
         ({"virial": np.full((3, 3), np.nan)}, "virial"),
         ({"virial": np.zeros(6)}, r"must be \(3, 3\)"),

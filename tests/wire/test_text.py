@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixserver.errors import ProtocolError
+from mixserver.core.errors import ProtocolError
 from mixserver.wire.text import clean, is_name, quoted
 from mixserver.wire.worker import decode
 

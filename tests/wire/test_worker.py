@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mixserver.errors import ProtocolError
+from mixserver.core.errors import ProtocolError
 from mixserver.wire.worker import (
     VERSION,
     Evaluate,
