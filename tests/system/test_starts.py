@@ -220,7 +220,7 @@ async def test_ase_is_compared_too_and_may_turn_its_atoms(tmp_path: Path) -> Non
     def use() -> list[tuple[float, np.ndarray]]:
         found = []
         with (
-            contextlib.suppress(SocketClosed),
+            contextlib.suppress(SocketClosed, ConnectionError),
             SocketIOCalculator(unixsocket=name, timeout=HANG_S) as calculator,
         ):
             for atoms in (hot, turned, shuffled):
