@@ -56,7 +56,7 @@ def energy_drift(runs: Path | Sequence[Path], atoms: int, *, skip: float = 0.0) 
     time, conserved = table.columns["time"], table.columns["conserved"]
     if len(time) == 0 or np.ptp(time) <= 0.0:
         raise ConfigError(f"{folder}: i-PI printed properties of a single time; print more steps")
-    work = _work(runs, table)
+    work = work_until(runs, table)
     kept = (time >= time[0] + skip) & np.isfinite(work)
     if np.count_nonzero(kept) < 2 * _BLOCKS:
         raise ConfigError(
@@ -90,8 +90,12 @@ def _line(time: Scalars, energy: Scalars) -> tuple[float, float]:
     return float(fit.slope), float(fit.stderr)
 
 
-def _work(runs: Sequence[Path], table: RunProperties) -> Scalars:
-    """The work (n,) eV up to each step."""
+def work_until(runs: Sequence[Path], table: RunProperties) -> Scalars:
+    """The lambda work (n,) eV up to each row of some properties; NaN where it is not recorded.
+
+    Raises:
+        ConfigError: a run's evaluations cannot be assigned to steps.
+    """
     work = np.zeros(len(table.step))
     for number, run in enumerate(runs):
         rows = table.run == number

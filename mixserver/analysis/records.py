@@ -99,6 +99,20 @@ def read_reports(folder: Path) -> list[Report]:
     return reports
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedPart:
+    """The records of one run among several that go on from each other."""
+
+    reports: tuple[Report, ...]
+    """Evaluations are counted through; those that the next run makes again are left out."""
+    first: int
+    """The number of its first evaluation."""
+    made: int
+    """Evaluations that count."""
+    one_per_step: bool
+    """Whether each step was one evaluation, as far as i-PI's output shows."""
+
+
 def joined_reports(runs: Sequence[Path]) -> list[Report]:
     """All reports of runs that go on from each other, oldest first, evaluations counted through.
 
@@ -108,22 +122,33 @@ def joined_reports(runs: Sequence[Path]) -> list[Report]:
     Raises:
         ConfigError: the last has none, or one cannot be read.
     """
-    found: list[Report] = []
+    return [report for part in joined_parts(runs) for report in part.reports]
+
+
+def joined_parts(runs: Sequence[Path]) -> list[JoinedPart]:
+    """The same as `joined_reports`, one part for each run.
+
+    Raises:
+        ConfigError: as `joined_reports`.
+    """
+    parts: list[JoinedPart] = []
     first = 0
     begun = [steps_before(run) for run in runs]
     for at, run in enumerate(runs):
         last = at + 1 == len(runs)
         reports = read_reports(run) if last or (run / REPORTS).exists() else []
         made = 1 + max((report.evaluation for report in reports), default=-1)
-        if not last and _one_per_step(run, begun[at], made):
+        once = _one_per_step(run, begun[at], made)
+        if not last and once:
             made = begun[at + 1] - begun[at]  # the next run evaluates that step again
-        found += [
+        kept = tuple(
             msgspec.structs.replace(report, evaluation=first + report.evaluation)
             for report in reports
             if report.evaluation < made
-        ]
+        )
+        parts.append(JoinedPart(kept, first, made, once))
         first += made
-    return found
+    return parts
 
 
 def _one_per_step(run: Path, begun: int, evaluations: int) -> bool:

@@ -29,6 +29,7 @@ _DEFAULT: Final = ("step", "time", "conserved")
 _UNITS: Final = {
     "time": ("time", "picosecond"),
     "conserved": ("energy", "electronvolt"),
+    "potential": ("energy", "electronvolt"),
     "temperature": ("temperature", "kelvin"),
 }
 """Property -> its dimension, and the unit it is returned in."""
@@ -39,7 +40,8 @@ class RunProperties:
     """Rows of i-PI's properties."""
 
     columns: dict[str, Scalars]
-    """(n,) step, time (ps), conserved (eV), temperature (K), as far as they were recorded."""
+    """(n,) step, time (ps), conserved and potential (eV), temperature (K), as far as they were
+    recorded."""
     run: NDArray[np.intp]
     """(n,) which of the runs recorded the row, counted from the oldest."""
     begun: tuple[int, ...]

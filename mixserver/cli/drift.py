@@ -12,23 +12,26 @@ import click
     "runs",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="RUN...",
+    type=click.Path(exists=True, path_type=Path),
 )
 @click.option(
     "--skip", type=click.FloatRange(min=0.0), default=0.0, help="Picoseconds to leave out."
 )
-@click.option("--alone", is_flag=True, help="Without the runs that RUNS continue.")
+@click.option("--alone", is_flag=True, help="Without the runs that RUN continues.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
 def drift(runs: tuple[Path, ...], skip: float, alone: bool, as_json: bool) -> None:
-    """Measure how well RUNS conserved i-PI's conserved quantity.
+    """Measure how well each RUN conserved i-PI's conserved quantity.
 
-    RUNS are folders like CASE/runs/0001. A run that continues others is joined with them, up to
-    the step at which it continues. Drift in µeV/atom/ps, from a line through it, and the
-    fluctuation about that line in µeV/atom. The work done by updates of lambda is subtracted.
+    RUN is a run's folder such as CASE/runs/0001, or a case for its newest run. One that continues
+    others is joined with them, up to the step at which it continues. Drift in µeV/atom/ps, from a
+    line through it, and the fluctuation about that line in µeV/atom. The work done by updates of
+    lambda is subtracted.
     """
     import msgspec
 
     from mixserver.analysis.drift import energy_drift
+    from mixserver.analysis.find_run import find_run
     from mixserver.cli.tables import text_table
     from mixserver.config import load_case
     from mixserver.server.reference.structure import read_reference
@@ -38,7 +41,7 @@ def drift(runs: tuple[Path, ...], skip: float, alone: bool, as_json: bool) -> No
         str(run): energy_drift(
             [run] if alone else run_chain(run), len(read_reference(load_case(run))[0]), skip=skip
         )
-        for run in runs
+        for run in map(find_run, runs)
     }
     if as_json:
         click.echo(msgspec.json.encode(found).decode())

@@ -17,9 +17,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mixserver.core.arrays import Scalars, Vectors
+from mixserver.core.arrays import Matrix, Scalars, Vectors
 from mixserver.core.errors import ConfigError
 from mixserver.core.ipi_import import import_ipi
+from mixserver.core.units import BOHR
 
 _SINGLE: Final = frozenset(
     {"step", "time", "conserved", "temperature", "potential", "kinetic_md", "kinetic_cv", "volume"}
@@ -31,6 +32,7 @@ _NAME: Final = re.compile(r"\s*(\w+)\s*(\([^)]*\))?\s*(?:\{([^}]*)\})?")
 _TAIL: Final = 8192
 """Bytes at the end of a file in which the newest line is looked for."""
 _STEP: Final = re.compile(r"Step:\s*(\d+)")
+_CELL: Final = re.compile(r"CELL\(abcABC\):((?:\s+[-+.\deE]+){6})")
 _IN_ANGSTROM: Final = re.compile(r"positions\{angstrom\}")
 
 
@@ -179,19 +181,43 @@ def read_positions(file: Path, atoms: int) -> Iterator[tuple[int, Vectors]]:
     Raises:
         ConfigError: the file is not such a trajectory.
     """
+    for step, positions, _ in read_frames(file, atoms):
+        yield step, positions
+
+
+def read_frames(file: Path, atoms: int) -> Iterator[tuple[int, Vectors, Matrix]]:
+    """The same with the (3, 3) cell (Å, rows) of each frame.
+
+    Raises:
+        ConfigError: as `read_positions`.
+    """
     text = file.read_text(encoding="utf-8")
     lines = text[: text.rfind("\n") + 1].splitlines()
     for at in range(0, len(lines) - atoms - 1, atoms + 2):
         comment = lines[at + 1]
-        step = _STEP.search(comment)
+        step, cell = _STEP.search(comment), _CELL.search(comment)
         try:
             if int(lines[at]) != atoms or step is None or not _IN_ANGSTROM.search(comment):
                 raise ValueError(f"{lines[at]!r}, {comment!r}")
             rows = [line.split()[1:4] for line in lines[at + 2 : at + 2 + atoms]]
             positions = np.array(rows, dtype=np.float64).reshape(atoms, 3)
+            numbers = [float(word) for word in cell[1].split()[:6]] if cell else [0.0] * 6
         except ValueError as error:
             raise ConfigError(
                 f"{file} is not a trajectory of {atoms} atoms as i-PI writes it, near line "
                 f"{at + 1} ({error}); delete its folder to have it made again"
             ) from error
-        yield int(step[1]), positions
+        yield int(step[1]), positions, _cell(numbers, "cell{angstrom}" in comment)
+
+
+def _cell(numbers: Sequence[float], in_angstrom: bool) -> Matrix:
+    """The cell (3, 3) Å of lengths and angles: a along x, b in the xy plane, as i-PI has it."""
+    unit = 1.0 if in_angstrom else BOHR
+    a, b, c = (unit * length for length in numbers[:3])
+    alpha, beta, gamma = np.radians(numbers[3:])
+    if not a * b * c:
+        return np.zeros((3, 3))
+    x = c * np.cos(beta)
+    y = c * (np.cos(alpha) - np.cos(beta) * np.cos(gamma)) / np.sin(gamma)
+    z = np.sqrt(max(c * c - x * x - y * y, 0.0))
+    return np.array([[a, 0.0, 0.0], [b * np.cos(gamma), b * np.sin(gamma), 0.0], [x, y, z]])

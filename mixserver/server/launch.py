@@ -19,6 +19,7 @@ from mixserver.config import Case
 from mixserver.core.errors import ConfigError
 from mixserver.core.scratch import scratch_directory
 from mixserver.ipi.consistency import inconsistencies
+from mixserver.ipi.dynamics import read_dynamics
 from mixserver.ipi.final_state import check_final_state
 from mixserver.ipi.input import IpiInput, read_input
 from mixserver.ipi.output import PropertiesTail
@@ -37,6 +38,7 @@ from mixserver.server.runs import RESTART_INPUT
 from mixserver.server.service import Service
 from mixserver.server.status.reporting import status_available
 from mixserver.server.status.snapshot import Snapshots, Steps
+from mixserver.server.thermometry import region_thermometer
 
 _LONGEST_NAME: Final = 80
 """Bytes that a socket's name may have; a unix socket's path takes 107 with its folder."""
@@ -104,6 +106,8 @@ async def run_case(
     with scratch_directory(_longest_socket_name(case)) as scratch:
         service = Service(build_for_local_workers(case, folder, scratch, earlier, origin))
         service.parts.models.write()
+        dynamics = read_dynamics(input_file)
+        service.parts.recorder.thermometer = region_thermometer(case, source, dynamics)
         run = Run(folder, case, ipi, service, Snapshots(service, case, folder, stage="starting"))
         run.snapshots.steps = Steps(
             run.properties_tail(), ipi.step, ipi.total_steps, "step" in ipi.property_names

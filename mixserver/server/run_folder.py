@@ -21,7 +21,7 @@ from mixserver.core.errors import ConfigError
 from mixserver.ipi.edit import apply_edits, output_prefix, text_elements, with_total_steps
 from mixserver.server.energy_reference import ENERGY_REFERENCE
 from mixserver.server.evidence import SPOT_CHECK
-from mixserver.server.records.recorder import COLUMN_FILE, REGIONS, REPORTS
+from mixserver.server.records.recorder import COLUMN_FILE, LAST_REGION, REGIONS, REPORTS
 from mixserver.server.regions import REGION_STATE
 from mixserver.server.runs import RESTART_INPUT, RUN_INFO
 from mixserver.server.status.place import NOTE, SOCKET
@@ -33,6 +33,7 @@ _WRITTEN: Final = frozenset(
     | {
         NOTE,
         SOCKET,
+        LAST_REGION,
         "failed.xyz",
         SPOT_CHECK,
         "i-pi.log",

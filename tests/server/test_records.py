@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
@@ -11,11 +10,7 @@ import numpy as np
 import pytest
 from ase.io import write
 from ipi.utils.io import read_file
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from PIL import Image
 
-from mixserver.analysis.plots import disagreement, draw, gap, mismatch, sizes, times
 from mixserver.analysis.records import read_reports
 from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame, Topology
@@ -135,65 +130,11 @@ def test_run_folders_count_on(tmp_path: Path) -> None:
     assert (tmp_path / "runs/latest").resolve() == second.resolve()
 
 
-def test_a_run_becomes_a_picture(tmp_path: Path) -> None:
-    _run(tmp_path, 20)
-    (tmp_path / "simulation.out").write_text(
-        "# column   1     --> step : s\n"
-        "# column   2     --> temperature{kelvin} : t\n"
-        "0 600\n1 590\n"
-    )
-    with Image.open(draw(tmp_path, tmp_path / "p.png")) as picture:
-        assert picture.size == (1200, 900)
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
-
-
-def test_a_picture_of_mixed_energies_shows_gaps_and_the_pull_not_the_rounding_of_forces() -> None:
-    reports = [
-        Report(evaluation=n, gap_rms=1e-3, gap_max=2e-3, pull_max=5e-3, net_force=1e-15)
-        for n in range(9)
-    ]
-    axes = disagreement(Figure().subplots(), reports)
-    (right,) = [other for other in axes.figure.axes if other is not axes]
-    assert (axes.get_ylabel(), right.get_ylabel()) == ("eV", "eV/Å")
-    assert [np.max(line.get_ydata()) for line in axes.get_lines()] == [1e-3, 2e-3]
-    assert [np.max(line.get_ydata()) for line in right.get_lines()] == [5e-3]
-    legend = axes.get_legend()
-    assert legend is not None
-    assert len(legend.get_texts()) == 3
-
-
-def test_a_frozen_lambda_pulls_nowhere() -> None:
-    axes = gap(Figure().subplots(), [Report(evaluation=n, gap_max=1.0) for n in range(3)])
-    assert axes.figure.axes == [axes]
-
-
-def test_a_picture_of_mixed_forces_shows_forces() -> None:
-    reports = [Report(evaluation=n, mismatch_max=2.0, net_force=1e-3) for n in range(3)]
-    axes = disagreement(Figure().subplots(), reports)
-    assert axes.get_ylabel() == "eV/Å"
-    assert [np.max(line.get_ydata()) for line in axes.get_lines()] == [2.0, 1e-3]
-
-
-@pytest.mark.parametrize("panel", [times, sizes, mismatch, gap])
-def test_evaluations_are_counted_in_whole_numbers(panel: Callable[..., Axes]) -> None:
-    reports = [
-        Report(evaluation=n, ms_total=1.0, core=1, mismatch_max=1.0, gap_max=1.0, gap_rms=1.0)
-        for n in range(11)
-    ]
-    ticks = panel(Figure(figsize=(4, 4)).subplots(), reports).get_xticks()
-    assert [tick % 1 for tick in ticks] == [0.0] * len(ticks)
-
-
 def test_a_line_cut_short_by_a_crash_is_passed_over(tmp_path: Path) -> None:
     _run(tmp_path, 3)
     file = tmp_path / "mixserver.jsonl"
     file.write_bytes(file.read_bytes()[:-20])
     assert [r.evaluation for r in read_reports(tmp_path)] == [0, 1]
-
-
-def test_a_folder_without_records_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is this a run"):
-        draw(tmp_path, tmp_path / "p.png")
 
 
 @pytest.mark.parametrize("unit", ["angstrom", "atomic"])

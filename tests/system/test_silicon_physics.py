@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixserver.analysis.plots import read_temperature
 from mixserver.analysis.records import read_reports
+from mixserver.analysis.run_properties import read_properties
 
 pytestmark = [pytest.mark.physics, pytest.mark.timeout(1800)]
 CASE = Path(__file__).parents[2] / "inputs/silicon_vacancy"
@@ -24,7 +24,8 @@ def test_the_thermostat_holds_and_the_region_stays(tmp_path: Path) -> None:
     shutil.copytree(CASE, folder, ignore=shutil.ignore_patterns("runs"))
     mixserver = Path(sys.executable).with_name("mixserver")
     subprocess.run([mixserver, "run", folder, "--quiet", "--steps", str(STEPS)], check=True)
-    steps, kelvin = read_temperature(folder / "runs/latest")
+    table = read_properties([folder / "runs/latest"], ("step", "temperature"))
+    steps, kelvin = table.step, table.columns["temperature"]
     assert steps[-1] == STEPS
     # one reading scatters by 600 K sqrt(2/3N) = 15.5 K; a friction time of 0.1 ps leaves about
     # four independent ones in 0.4 ps

@@ -21,12 +21,15 @@ from mixserver.region.region import Region
 from mixserver.server.records.region_frames import append_region
 from mixserver.server.records.report import MISMATCH, Report, header, line
 from mixserver.server.records.statistics import EvaluationStatistics
+from mixserver.server.records.thermometer import RegionThermometer
 
 log = structlog.get_logger(__name__)
 
 REPORTS: Final = "mixserver.jsonl"
 COLUMN_FILE: Final = "mixserver.out"
 REGIONS: Final = "regions.xyz"
+LAST_REGION: Final = "last.xyz"
+"""The last frame of a run with lambda, whatever `regions_every` is."""
 
 _DELAY_S: Final = 0.05
 """Delay of writing, so that it seldom competes with an evaluation."""
@@ -39,7 +42,8 @@ class Recorder:
     """Writes one run's records into one folder.
 
     Args:
-        folder: exists; gets `mixserver.jsonl`, `mixserver.out` and, if asked, `regions.xyz`.
+        folder: exists; gets `mixserver.jsonl`, `mixserver.out`, `last.xyz` at the end and, if
+            asked, `regions.xyz`.
         every: evaluations between two reports. The channels are counted separately,
             so that a stride does not meet one channel only.
         regions_every: evaluations between two frames of lambda, likewise; 0 for none.
@@ -52,7 +56,12 @@ class Recorder:
         is another."""
         self.observer: Callable[[Report, Region | None], None] | None = None
         """Called with each evaluation, on the event loop."""
+        self.inspector: Callable[[Report], None] | None = None
+        """Called with each report that is written, on the thread that writes."""
+        self.thermometer: RegionThermometer | None = None
+        """Measures temperatures by region; None where the time between frames is not known."""
         self.statistics = EvaluationStatistics()
+        self._last: tuple[Frame, Region] | None = None
         self._every = every
         self._regions_every = regions_every
         self.counts: Counter[str] = Counter()
@@ -77,8 +86,13 @@ class Recorder:
         self.counts[report.channel] += 1
         if report.channel != "cheap" or self.latest is None or self.latest.channel == "cheap":
             self.latest = report
+        moved: tuple[Frame, Frame, Region] | None = None
+        if region is not None:
+            self._last = frame, region
+            before = None if self.thermometer is None else self.thermometer.follows(frame)
+            moved = None if before is None else (before, frame, region)
         if number % self._every == 0:
-            self._jobs.put(lambda: self._write_report(report))
+            self._jobs.put(lambda: self._write_report(report, moved))
         every = self._regions_every
         if region is not None and every > 0 and number % every == 0:
             measured = {name: getattr(report, name) for name in MISMATCH}
@@ -90,6 +104,7 @@ class Recorder:
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
+            self._write_last()
         for file in self._files:
             try:
                 file.close()
@@ -131,6 +146,24 @@ class Recorder:
             except OSError as error:
                 self._report_error(error)
 
-    def _write_report(self, report: Report) -> None:
+    def _write_last(self) -> None:
+        """Write the last frame with lambda, for pictures."""
+        if self._last is None or self._broken:
+            return
+        file = self.folder / LAST_REGION
+        try:
+            file.unlink(missing_ok=True)
+            append_region(file, *self._last)
+        except OSError as error:
+            self._report_error(error)
+
+    def _write_report(self, report: Report, moved: tuple[Frame, Frame, Region] | None) -> None:
+        if moved is not None and self.thermometer is not None:
+            core, blend, bulk = self.thermometer.measure(*moved)
+            report = msgspec.structs.replace(
+                report, kelvin_core=core, kelvin_blend=blend, kelvin_bulk=bulk
+            )
+        if self.inspector is not None:
+            self.inspector(report)
         self._reports.write(msgspec.json.encode(report) + b"\n")
         self._columns.write(line(report).encode())

@@ -39,6 +39,11 @@ class Report(Diagnostics, frozen=True, kw_only=True):
     """Waiting for workers: queued and evaluated, cheap and expensive overlapping."""
     ms_own: float = 0.0
     """The server's own share: total - waiting."""
+    kelvin_core: float | None = None
+    """K, kinetic temperature of the core, from how far its atoms moved since the evaluation before;
+    None where that was not measured."""
+    kelvin_blend: float | None = None
+    kelvin_bulk: float | None = None
     cheap_worker: str = ""
     """The slowest."""
     expensive_workers: tuple[str, ...] = ()
@@ -69,6 +74,9 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("gap_rms", "electronvolt", "rms of the same"),
     ("pull_max", "ev/ang", "largest grad-lambda force"),
     ("net_force", "ev/ang", "|sum of forces| before the momentum correction"),
+    ("kelvin_core", "kelvin", "kinetic temperature of the core"),
+    ("kelvin_blend", "kelvin", "of the blend"),
+    ("kelvin_bulk", "kelvin", "of all other atoms"),
 )
 """Columns of the column file: field of `Report`, i-PI's word for its unit, what it is."""
 

@@ -1,0 +1,49 @@
+"""The run that an argument of a command means: a run's folder, or a case's newest run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mixserver.config import load_case
+from mixserver.core.errors import ConfigError
+from mixserver.server.records.recorder import REPORTS
+from mixserver.server.runs import RUN_INFO, run_folders
+
+
+def find_run(path: Path) -> Path:
+    """The folder of a run: the given one, or the newest run with records of a case.
+
+    Args:
+        path: a run's folder, a case's folder or its mix.toml, or a folder of runs.
+
+    Raises:
+        ConfigError: it is none of these, or has no run with records.
+    """
+    if path.is_dir() and any((path / name).is_file() for name in (REPORTS, RUN_INFO)):
+        return path
+    case = path.is_file() or (path / "mix.toml").is_file()
+    parent = load_case(path).runs if case else path
+    runs = run_folders(parent)
+    for run in reversed(runs):
+        file = run / REPORTS
+        if file.is_file() and file.stat().st_size:
+            return run
+    if runs:
+        raise ConfigError(f"no run in {parent} has any records yet; is one running?")
+    if case or path.name == "runs":
+        raise ConfigError(f"{path} has no runs in {parent}; start one with mixserver run")
+    raise ConfigError(
+        f"{path} is neither a run, such as CASE/runs/0001, nor a case with a mix.toml; give one of "
+        "these"
+    )
+
+
+def run_label(run: Path) -> str:
+    """A run's name for people: "CASE 0001", or "FOLDER/0001" where its runs are elsewhere."""
+    folder = run.resolve()
+    above = folder.parent
+    return (
+        f"{above.parent.name} {folder.name}"
+        if above.name == "runs"
+        else (f"{above.name}/{folder.name}")
+    )

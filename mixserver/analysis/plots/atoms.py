@@ -1,0 +1,113 @@
+"""A picture of the atoms, coloured by lambda, with the seeds ringed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from ase.data import covalent_radii
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+from mixserver.analysis.plots.lines import BLACK, GREY, say
+from mixserver.analysis.region_snapshots import RegionSnapshot, newest_snapshot
+from mixserver.analysis.run_series import RunSeries
+from mixserver.core.arrays import Vectors
+
+VIEWS: Final = ((0, 1, 2), (0, 2, 1))
+"""Axes across, up and towards the reader of each view."""
+_LAMBDA: Final = LinearSegmentedColormap.from_list("lambda", ["#e8d5ee", "#7a5195", "#b5403a"])
+_BULK: Final = "#c9cdd3"
+_SHARE: Final = 0.62
+"""Of the covalent radius, at which an atom is drawn."""
+_BULK_SHARE: Final = 0.28
+"""The same for atoms with lambda = 0, so that the region is seen through them."""
+_NAMES: Final = "xyz"
+
+
+def draw_atoms(axes: Axes, series: RunSeries, view: tuple[int, int, int]) -> Axes:
+    """Draw the newest frame with lambda of a run, seen along one axis.
+
+    Atoms with lambda = 0 are small and behind; the cell is centred at the seeds, or at the region.
+    """
+    found = newest_snapshot(series.runs)
+    axes.set_aspect("equal")
+    if found is None:
+        axes.set_xticks([])
+        say(axes, "no frame with lambda is recorded")
+        return axes
+    across, up, depth = view
+    places = centred(found)
+    lambda_ = found.region.lambda_
+    radii = covalent_radii[found.frame.topology.numbers]
+    active = lambda_ > 0.0
+    shares = np.where(active, _SHARE, _BULK_SHARE)
+    order = np.lexsort((places[:, depth], lambda_))
+    flat = places[order][:, (across, up)]
+    width = 2.0 * (shares * radii)[order]
+    bulk = ~active[order]
+    for some, colours in ((bulk, None), (~bulk, lambda_[order][~bulk])):
+        atoms = EllipseCollection(
+            *(width[some], width[some], np.zeros(int(some.sum()))),
+            units="xy",
+            offsets=flat[some],
+            offset_transform=axes.transData,
+            linewidths=0.3,
+            edgecolors="white",
+        )
+        if colours is None:
+            atoms.set_facecolor(_BULK)
+            atoms.set_alpha(0.75)
+        else:
+            atoms.set(array=colours, cmap=_LAMBDA, norm=Normalize(0.0, 1.0))
+        axes.add_collection(atoms)
+    axes.figure.colorbar(atoms, ax=axes, label="λ", shrink=0.75, pad=0.02)
+    _ring_seeds(axes, found, places[:, (across, up)], radii)
+    low, high = flat.min(axis=0) - 1.5, flat.max(axis=0) + 1.5
+    axes.set(
+        xlim=(low[0], high[0]),
+        ylim=(low[1], high[1]),
+        xlabel=f"{_NAMES[across]} (Å)",
+        ylabel=f"{_NAMES[up]} (Å)",
+    )
+    count = len(found.region.seeds)
+    seeds = f", {count} seed{'s' * (count > 1)} ringed" if count else ""
+    axes.set_title(
+        f"Evaluation {found.evaluation} of run {found.file.parent.resolve().name}, along "
+        f"{_NAMES[depth]}{seeds}",
+        fontsize=10,
+    )
+    return axes
+
+
+def centred(found: RegionSnapshot) -> Vectors:
+    """Positions (N, 3) Å wrapped into the cell around the seeds, or around the region."""
+    frame, region = found.frame, found.region
+    some = region.seeds if len(region.seeds) else region.active
+    if not len(some):
+        return frame.wrapped
+    # the mean on a circle, so that a region across the boundary has its middle there
+    angles = 2.0 * np.pi * frame.fractional[some]
+    middle = np.arctan2(np.sin(angles).mean(axis=0), np.cos(angles).mean(axis=0)) / (2.0 * np.pi)
+    periodic = np.array(frame.topology.pbc)
+    shift = np.where(periodic, np.floor(frame.fractional - middle + 0.5), 0.0)
+    places: Vectors = frame.positions - shift @ frame.cell
+    return places
+
+
+def _ring_seeds(axes: Axes, found: RegionSnapshot, flat: Vectors, radii: Vectors) -> None:
+    seeds = found.region.seeds
+    width = 2.0 * (_SHARE * radii[seeds] + 0.35)
+    axes.add_collection(
+        EllipseCollection(
+            *(width, width, np.zeros(len(seeds))),
+            units="xy",
+            offsets=flat[seeds],
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=BLACK,
+            linewidths=1.4,
+        )
+    )
+    axes.tick_params(colors=GREY, labelsize=8)
