@@ -7,6 +7,7 @@ for a moment, and are shared out to the idle workers as jobs of several structur
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -22,6 +23,8 @@ HOLD_S: Final = 0.002
 class HeldJob(NamedTuple):
     """A job that waits for others."""
 
+    wishes: tuple[bool, ...]
+    """What jobs must have in common to be evaluated together."""
     stream: int
     number: int
     sites: int
@@ -47,7 +50,9 @@ class HeldJobs:
         sites = int(np.count_nonzero(job.sites))
         if job.criterion or job.parameters or 2 * sites > self._most:
             return False
-        self._held.append(HeldJob(job.stream, number, sites))
+        # one bead may want site energies when others do not: those in whose region something joins
+        wishes = (job.energies, *job.pbc)
+        self._held.append(HeldJob(wishes, job.stream, number, sites))
         return True
 
     def __len__(self) -> int:
@@ -60,12 +65,16 @@ class HeldJobs:
             workers: how many are idle.
 
         Returns:
-            The numbers of the jobs that are evaluated together. Ordered by stream, so that the same
-            beads are together in every evaluation.
+            The numbers of the jobs that are evaluated together, all with the same wishes. Ordered
+            by stream, so that the same beads are together in every evaluation.
         """
         held, self._held = sorted(self._held), []
-        parts = share_out([job.sites for job in held], self._most, workers)
-        return [[held[at].number for at in part] for part in parts]
+        groups = []
+        for _, alike in itertools.groupby(held, key=lambda job: job.wishes):
+            jobs = list(alike)
+            parts = share_out([job.sites for job in jobs], self._most, workers)
+            groups += [[jobs[at].number for at in part] for part in parts]
+        return groups
 
 
 def share_out(sites: Sequence[int], most: int, workers: int) -> list[list[int]]:

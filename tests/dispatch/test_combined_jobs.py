@@ -211,6 +211,24 @@ async def test_beads_are_evaluated_together_and_each_gets_its_own(paper: Paper) 
             assert result.energy == pytest.approx(alone.energy, abs=EXACT)
 
 
+async def test_only_beads_that_want_the_same_are_evaluated_together(paper: Paper) -> None:
+    """With a criterion, a bead in whose region something joins wants site energies, too."""
+    listener: Listener = paper  # type: ignore[assignment]
+    async with Dispatcher(POLICY, [listener]) as dispatcher:
+        paper.say(WorkerJoined("a", "expensive", CARD))
+        with dispatcher.batch() as batch:
+            for bead in range(5):
+                batch.submit(bead, "expensive", job(6, bead, energies=bead in (1, 4)))
+            for streams in ([0, 2, 3], [1, 4]):
+                await until(lambda: paper.jobs)
+                name, sent = paper.jobs.pop()
+                assert sent.streams is not None
+                assert sent.streams.tolist() == streams
+                paper.say(ResultReceived(name, evaluate(sent)))
+            for bead, done in (await batch.gather()).items():
+                assert (done.result.energies is not None) == (bead in (1, 4))
+
+
 async def test_only_small_jobs_of_engines_that_can_are_combined(paper: Paper) -> None:
     listener: Listener = paper  # type: ignore[assignment]
     async with Dispatcher(POLICY, [listener]) as dispatcher:
