@@ -1,11 +1,15 @@
 """Chaos: workers are killed, stopped and cut off all the time; every answer keeps its bits.
 
     python tests/chaos/chaos.py [--evaluations 3440] [--every 20] [--seed 1] [--only NAME]
+        [--jobs whole|split|batched]
 
 For each kind of region and of mixing a real server answers an i-PI that integrates what it gets,
 once undisturbed with one worker a role, once with three a role of which one is hit on average every
 20 evaluations. Every energy, force and virial must be equal to the last bit, and nothing may be
 left: processes, threads, file descriptors, memory, files in temporary folders and shared memory.
+With --jobs split a region is divided into jobs that workers share (`max_sites`); with --jobs
+batched, in addition, four beads ask at once and their jobs are evaluated together (`batch_sites`).
+
 Prints a table; the exit status is 1 if anything differs. Takes about a quarter of an hour.
 """
 
@@ -60,14 +64,24 @@ SCENARIOS: Final = {
     "force, criterion + hysteresis": ("force", f"{_CRITERION}\n{_HYSTERESIS}", ""),
 }
 
+_SETTLED: Final = 20
+"""Evaluations before the first event, and before what the server holds is looked at."""
+_SPLIT: Final = "max_sites = 8\n"
+JOBS: Final = {
+    "whole": (1, ""),
+    "split": (1, _SPLIT),
+    "batched": (4, f"{_SPLIT}batch_sites = 60\n"),
+}
+"""How a region becomes jobs: beads, and settings of the expensive model."""
 
-def case_text(kind: str, region: str, mixing: str, folder: Path) -> str:
+
+def case_text(kind: str, region: str, mixing: str, expensive: str, folder: Path) -> str:
     return (
         f'[upstream]\naddress = "unix:chaos"\nsockets_prefix = "{folder}/"\n'
         'structure = "init.xyz"\n'
         f"[region]\ncore_radius = 3.0\nblend_width = 2.0\n{region}\n"
         f'[mixing]\nkind = "{kind}"\n{mixing}\n'
-        "[models.cheap]\n[models.expensive]\n"
+        f"[models.cheap]\n[models.expensive]\n{expensive}"
         "[workers]\npatience_s = 2.0\nheartbeat_s = 0.4\n"
     )
 
@@ -129,8 +143,11 @@ def processes(mark: str) -> list[str]:
     return found
 
 
-async def trajectory(name: str, evaluations: int, copies: int, every: float, seed: int) -> Outcome:
+async def trajectory(
+    name: str, jobs: str, evaluations: int, copies: int, every: float, seed: int
+) -> Outcome:
     kind, region, mixing = SCENARIOS[name]
+    beads, expensive = JOBS[jobs]
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="chaos-") as made:
         folder = Path(made)
@@ -143,8 +160,8 @@ async def trajectory(name: str, evaluations: int, copies: int, every: float, see
         )
         (folder / "tmp").mkdir()
         os.environ["TMPDIR"] = str(folder / "tmp")  # of the processes that are started
-        (folder / "mix.toml").write_text(case_text(kind, region, mixing, folder))
-        ipi = ChaosIpi(folder / "chaos", Integrator(positions, cell, seed=7))
+        (folder / "mix.toml").write_text(case_text(kind, region, mixing, expensive, folder))
+        ipi = ChaosIpi(folder / "chaos", Integrator(positions, cell, seed=7, beads=beads))
         pool = Pool()
         with (folder / "serve.log").open("wb") as log:
             server = subprocess.Popen(  # noqa: ASYNC220 - a start, not a wait
@@ -160,13 +177,13 @@ async def trajectory(name: str, evaluations: int, copies: int, every: float, see
             async with ipi:
                 await pool.start(found[1], COMMANDS * copies, folder)
                 for step in range(evaluations):
-                    hit = every and step > 20 and rng.random() < 1.0 / every
+                    hit = every and step > _SETTLED and rng.random() < 1.0 / every
                     asked = asyncio.ensure_future(ipi.evaluate())
                     if hit:
                         await asyncio.sleep(rng.random() * 0.03)  # in mid-evaluation
                         pool.disturb(rng.choice(KINDS), rng)
                     await asyncio.wait_for(asked, 120.0)
-                    if step == 20:
+                    if step == _SETTLED:
                         begin = Use.of(server.pid)
                     pool.look()
                 end = Use.of(server.pid)
@@ -185,9 +202,11 @@ async def trajectory(name: str, evaluations: int, copies: int, every: float, see
     return Outcome(ipi, begin, end, pool, len(regions), left)
 
 
-async def scenario(name: str, evaluations: int, every: float, seed: int) -> tuple[str, bool]:
-    calm = await trajectory(name, evaluations, 1, 0.0, seed)
-    wild = await trajectory(name, evaluations, 3, every, seed)
+async def scenario(
+    name: str, jobs: str, evaluations: int, every: float, seed: int
+) -> tuple[str, bool]:
+    calm = await trajectory(name, jobs, evaluations, 1, 0.0, seed)
+    wild = await trajectory(name, jobs, evaluations, 3, every, seed)
     same = sum(a == b for a, b in zip(calm.ipi.digests, wild.ipi.digests, strict=True))
     usual, slow = (1e3 * statistics.median(one.ipi.seconds) for one in (calm, wild))
     late = sorted(wild.ipi.seconds)
@@ -220,8 +239,11 @@ async def main() -> int:
     parser.add_argument("--every", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=list(SCENARIOS))
+    parser.add_argument("--jobs", choices=list(JOBS), default="whole")
     asked = parser.parse_args()
     names = [asked.only] if asked.only else list(SCENARIOS)
+    if (each := asked.evaluations // len(names)) <= _SETTLED:
+        parser.error(f"--evaluations: more than {_SETTLED} for each of {len(names)} cases")
     before, began = shared_memory(), time.monotonic()
     sys.stdout.write(
         "| case | equal bits | events | median ms calm, wild | p99, max s | server | left |\n"
@@ -229,8 +251,7 @@ async def main() -> int:
     )
     good = Counter[bool]()
     for number, name in enumerate(names):
-        each = asked.evaluations // len(names)
-        _, fine = await scenario(name, each, asked.every, asked.seed + number)
+        _, fine = await scenario(name, asked.jobs, each, asked.every, asked.seed + number)
         good[fine] += 1
     new = sorted(path.name for path in shared_memory() - before)
     sys.stdout.write(f"new in /dev/shm, of this or other programs: {new or 'nothing'}\n")

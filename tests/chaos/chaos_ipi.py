@@ -22,14 +22,24 @@ _MELTED: Final = 90.0
 
 
 class Integrator:
-    """Velocity Verlet in bohr, hartree and electron masses; the same forces, the same bits."""
+    """Velocity Verlet in bohr, hartree and electron masses; the same forces, the same bits.
 
-    def __init__(self, positions: np.ndarray, cell: np.ndarray, seed: int) -> None:
+    Args:
+        positions: (n, 3) Å, where every bead begins.
+        cell: (3, 3) Å.
+        seed: of the velocities.
+        beads: independent trajectories, all of which ask in one batch.
+    """
+
+    def __init__(
+        self, positions: np.ndarray, cell: np.ndarray, seed: int, *, beads: int = 1
+    ) -> None:
         rng = np.random.default_rng(seed)
-        self.positions = positions * ANGSTROM
+        self.positions = np.repeat(positions[None] * ANGSTROM, beads, axis=0)
         self.cell = cell * ANGSTROM
-        self.velocities = rng.normal(0.0, (3.1668e-6 * _MELTED / _MASS) ** 0.5, positions.shape)
-        self.velocities -= self.velocities.mean(axis=0)
+        width = (3.1668e-6 * _MELTED / _MASS) ** 0.5
+        self.velocities = rng.normal(0.0, width, self.positions.shape)
+        self.velocities -= self.velocities.mean(axis=1, keepdims=True)
         self._forces: np.ndarray | None = None
 
     def take(self, forces: np.ndarray) -> None:
@@ -42,7 +52,7 @@ class Integrator:
 
 
 class ChaosIpi:
-    """Listens as i-PI does and asks for forces, one configuration at a time.
+    """Listens as i-PI does and asks for forces, one configuration or one batch at a time.
 
     Args:
         path: of the unix socket.
@@ -52,7 +62,6 @@ class ChaosIpi:
     def __init__(self, path: Path, integrator: Integrator) -> None:
         self.digests: list[str] = []
         """One per answer, of all bits of energy, forces and virial."""
-        self.energies: list[float] = []
         self.seconds: list[float] = []
         """How long each answer took."""
         self._path = path
@@ -87,24 +96,28 @@ class ChaosIpi:
         if self._peer is None:
             self._peer = await self._connected.get()
         reader, writer = self._peer
+        at = self._integrator
+        beads, n, _ = at.positions.shape
+        parameters = f"batch_size:{beads}".encode() if beads > 1 else b" "
         writer.write(b"STATUS      ")
         if (status := await reader.readexactly(12)).strip() == b"NEEDINIT":
-            writer.write(b"INIT        " + struct.pack("<ii", 0, 1) + b" STATUS      ")
+            init = struct.pack("<ii", 0, len(parameters)) + parameters
+            writer.write(b"INIT        " + init + b"STATUS      ")
             status = await reader.readexactly(12)
         assert status.strip() == b"READY", status
-        at = self._integrator
-        cell = at.cell.T.tobytes() + np.linalg.inv(at.cell.T).tobytes()
-        n = len(at.positions)
+        cells = beads * (at.cell.T.tobytes() + np.linalg.inv(at.cell.T).tobytes())
+        count = struct.pack("<i", n)
+        head = cells + count if beads == 1 else count + cells
         began = time.perf_counter()
-        writer.write(
-            b"POSDATA     " + cell + struct.pack("<i", n) + at.positions.tobytes() + b"GETFORCE    "
-        )
+        writer.write(b"POSDATA     " + head + at.positions.tobytes() + b"GETFORCE    ")
         header = await reader.readexactly(12)
         assert header == b"FORCEREADY  ", header
-        numbers = await reader.readexactly(8 + 4 + 24 * n + 72)
-        (extra,) = struct.unpack("<i", await reader.readexactly(4))
-        await reader.readexactly(extra)
+        start = 8 * beads + 4
+        numbers = await reader.readexactly(start + beads * (24 * n + 72))
+        for _ in range(beads):
+            (extra,) = struct.unpack("<i", await reader.readexactly(4))
+            await reader.readexactly(extra)
         self.seconds.append(time.perf_counter() - began)
         self.digests.append(hashlib.sha256(numbers).hexdigest())
-        self.energies.append(struct.unpack("<d", numbers[:8])[0])
-        at.take(np.frombuffer(numbers[12 : 12 + 24 * n]).reshape(n, 3).copy())
+        forces = np.frombuffer(numbers[start : start + 24 * beads * n])
+        at.take(forces.reshape(at.positions.shape).copy())
