@@ -23,7 +23,7 @@ def keys() -> None:
 
     \b
     Examples:
-      mixserver keys new gpu-node
+      mixserver keys new gpu-node --role expensive
       mixserver-worker mace si.model --server tcp://HOST:PORT \\
           --key gpu-node.key --server-key server.pub
       mixserver keys revoke gpu-node
@@ -38,8 +38,14 @@ def keys() -> None:
     metavar="FILE",
     help="Write the key to FILE instead of DIR/NAME.key.",
 )
+@click.option(
+    "--role",
+    type=click.Choice(["cheap", "expensive"]),
+    default=None,
+    help="Workers with this key may join for this role only. Default: for any.",
+)
 @_FOLDER
-def new(name: str, folder: Path, out: Path | None) -> None:
+def new(name: str, folder: Path, out: Path | None, role: str | None) -> None:
     """Make a key NAME for one worker or several, and put it on the list.
 
     The first time, the server's own key is made too. Move the file to the worker's machine; with
@@ -48,10 +54,14 @@ def new(name: str, folder: Path, out: Path | None) -> None:
     from mixserver.core.key_folder import KeyFolder
 
     store = KeyFolder(folder)
-    file = store.new(name, out)
-    click.echo(f"{file}: the key {name}; move it to the worker's machine, and keep it private")
+    file = store.new(name, out, role or "")
+    only = f", for the role {role} only" if role else ""
+    click.echo(
+        f"{file}: the key {name}{only}; move it to the worker's machine, and keep it private"
+    )
     click.echo(f"{store.server_public}: the server's public key; workers need it as well")
-    click.echo(f"mixserver-worker ENGINE ... --key {file.name} --server-key server.pub")
+    bound = f" --role {role}" if role else ""
+    click.echo(f"mixserver-worker ENGINE ...{bound} --key {file.name} --server-key server.pub")
 
 
 @keys.command(name="list")
@@ -62,10 +72,15 @@ def list_(folder: Path) -> None:
     from mixserver.core.key_folder import KeyFolder
 
     rows = [
-        (key.name, "allowed" if key.allowed else "revoked", key.public.decode("ascii"))
+        (
+            key.name,
+            "allowed" if key.allowed else "revoked",
+            key.role or "any",
+            key.public.decode("ascii"),
+        )
         for key in KeyFolder(folder).listed()
     ]
-    click.echo(text_table(("name", "state", "public key"), rows, left=(0, 1, 2)))
+    click.echo(text_table(("name", "state", "role", "public key"), rows, left=(0, 1, 2, 3)))
 
 
 @keys.command()

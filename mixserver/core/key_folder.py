@@ -21,7 +21,7 @@ from mixserver.core.keys import (
     NAME,
     KeyPair,
     check_key_name,
-    read_public_key,
+    read_listed_key,
     read_secret_key,
     write_public_key,
     write_secret_key,
@@ -36,6 +36,8 @@ class ListedKey:
     allowed: bool
     """False if it was revoked."""
     public: bytes
+    role: str = ""
+    """The only role that it is for; "" for any."""
 
 
 class KeyFolder:
@@ -61,12 +63,13 @@ class KeyFolder:
             )
         return read_secret_key(self.server_key)
 
-    def new(self, name: str, out: Path | None = None) -> Path:
+    def new(self, name: str, out: Path | None = None, role: str = "") -> Path:
         """Make a worker's key and put it on the list; the first time, make the server's too.
 
         Args:
             name: of the key.
             out: file for the pair; by default NAME.key in this folder.
+            role: the only role for which its workers may join; "" for any.
 
         Returns:
             The file with the pair.
@@ -85,7 +88,7 @@ class KeyFolder:
         pair, file = KeyPair.new(), out or self.folder / f"{name}.key"
         write_secret_key(file, pair)
         try:
-            _put(listed, pair.public)
+            _put(listed, pair.public, role)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
@@ -125,9 +128,10 @@ class KeyFolder:
         if not self.workers.is_dir():
             raise ConfigError(f"{self.folder} has no keys; make one with: mixserver keys new NAME")
         return [
-            ListedKey(file.stem, allowed, read_public_key(file))
+            ListedKey(file.stem, allowed, key.public, key.role)
             for folder, allowed in ((self.workers, True), (self.revoked, False))
             for file in sorted(_key_files(folder), key=lambda file: file.stem)
+            for key in (read_listed_key(file),)
         ]
 
     def _make_folders(self) -> None:
@@ -149,11 +153,11 @@ def _key_files(folder: Path) -> Iterator[Path]:
     return (file for file in folder.glob("*.pub") if NAME.fullmatch(file.stem))
 
 
-def _put(file: Path, public: bytes) -> None:
+def _put(file: Path, public: bytes, role: str) -> None:
     """A new file that a running server sees as a whole or not at all."""
     new = file.with_name(f".{uuid.uuid4().hex[:12]}.new")
     try:
-        write_public_key(new, public)
+        write_public_key(new, public, role)
         os.link(new, file)  # fails if another process was faster
     except OSError as error:
         raise ConfigError(f"{file} cannot be written ({error.strerror})") from error

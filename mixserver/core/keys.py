@@ -2,7 +2,7 @@
 
 The files have the format of ZeroMQ certificates (ZPL), so that czmq and pyzmq read them too. A file
 with a secret is made with mode 0600, and is refused if others could read it. A secret is never part
-of a message or of a repr.
+of a message or of a repr. A public key on a list may name the one role that it is for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST: Final = 4096
 """Bytes of a key file that are read."""
 _LINE: Final = re.compile(r'^\s*(public|secret)-key\s*=\s*"(\S{40})"\s*$', re.MULTILINE)
+_ROLE_LINE: Final = re.compile(r'^\s*role\s*=\s*"([^"\n]*)"\s*$', re.MULTILINE)
+ROLES: Final = ("cheap", "expensive")
+"""The roles that a key can be bound to."""
 _PAIR_HEAD: Final = "# CURVE key pair with its SECRET key: keep this file private\n"
 _PUBLIC_HEAD: Final = "# CURVE public key\n"
 
@@ -39,6 +42,15 @@ class KeyPair:
     def new(cls) -> KeyPair:
         """A new pair from the system's random numbers."""
         return cls(*zmq.curve_keypair())
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public key in text form, and what it may be used for."""
+
+    public: bytes
+    role: str = ""
+    """The only role for which its workers may join; "" for any."""
 
 
 def secure_client(socket: zmq.Socket[Any], key: KeyPair, server: bytes) -> None:
@@ -64,13 +76,19 @@ def write_secret_key(file: Path, pair: KeyPair) -> None:
     _write(file, text + _line("secret", pair.secret), 0o600)
 
 
-def write_public_key(file: Path, public: bytes) -> None:
+def write_public_key(file: Path, public: bytes, role: str = "") -> None:
     """Write a new file that others may read.
+
+    Args:
+        file: to be made.
+        public: the key.
+        role: the only role that it is for; "" for any.
 
     Raises:
         ConfigError: the file exists, or cannot be written.
     """
-    _write(file, f"{_PUBLIC_HEAD}metadata\ncurve\n{_line('public', public)}", 0o644)
+    bound = f'    role = "{role}"\n' if role else ""
+    _write(file, f"{_PUBLIC_HEAD}metadata\n{bound}curve\n{_line('public', public)}", 0o644)
 
 
 def read_secret_key(file: Path) -> KeyPair:
@@ -108,11 +126,25 @@ def read_public_key(file: Path) -> bytes:
     Raises:
         ConfigError: it cannot be read, or holds no public key.
     """
+    return read_listed_key(file).public
+
+
+def read_listed_key(file: Path) -> PublicKey:
+    """Read a public key and its role.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no public key or an unknown role.
+    """
     text, _ = _read(file)
     found = dict(_LINE.findall(text))
     if "public" not in found:
         raise ConfigError(f"{file} holds no public key, as mixserver keys new NAME writes it")
-    return checked_public(found["public"].encode(), file)
+    role = next(iter(_ROLE_LINE.findall(text)), "")
+    if role and role not in ROLES:
+        raise ConfigError(
+            f"{file} binds its key to the role {role!r}; roles are {' and '.join(ROLES)}"
+        )
+    return PublicKey(checked_public(found["public"].encode(), file), role)
 
 
 def checked_public(key: bytes, source: Path) -> bytes:

@@ -12,7 +12,13 @@ import zmq.auth
 
 from mixserver.core.errors import ConfigError
 from mixserver.core.key_folder import KeyFolder
-from mixserver.core.keys import KeyPair, read_keys, read_public_key, read_secret_key
+from mixserver.core.keys import (
+    KeyPair,
+    read_keys,
+    read_listed_key,
+    read_public_key,
+    read_secret_key,
+)
 
 
 @pytest.fixture(params=[0o022, 0o000, 0o077], ids=oct)
@@ -144,6 +150,16 @@ def test_a_revoked_key_is_kept_and_its_name_is_free(keys: KeyFolder) -> None:
     assert first not in {key.public for key in keys.listed() if key.allowed}
     with pytest.raises(ConfigError, match=r"no key gpu-9 .* which has: gpu-1"):
         keys.revoke("gpu-9")
+
+
+def test_a_key_can_be_bound_to_a_role(keys: KeyFolder) -> None:
+    keys.new("gpu-2", role="expensive")
+    assert {key.name: key.role for key in keys.listed()} == {"gpu-1": "", "gpu-2": "expensive"}
+    listed = keys.workers / "gpu-2.pub"
+    assert read_listed_key(listed).public == zmq.auth.load_certificate(listed)[0]
+    listed.write_text(listed.read_text().replace("expensive", "dear"))
+    with pytest.raises(ConfigError, match="role 'dear'; roles are cheap and expensive"):
+        read_listed_key(listed)
 
 
 def test_a_folder_without_keys_tells_how_to_make_them(tmp_path: Path) -> None:

@@ -260,6 +260,22 @@ async def test_the_name_of_a_key_is_reserved_for_it(hall: LockedHall, hello: Hel
     await hall.joins("good", msgspec.structs.replace(hello, name="good"))
 
 
+async def test_a_key_serves_the_role_it_was_made_for(
+    hall: LockedHall, hello: Hello, logged: list[Any]
+) -> None:
+    good = await hall.joins("good", hello)
+    hall.keys.new("gpu", role="expensive")
+    for _ in range(2):  # it is started again
+        caller = hall.with_key("gpu")
+        caller.say(msgspec.structs.replace(hello, name="x", pid=2))
+        refused = await caller.hear(Refused)
+        assert isinstance(refused, Refused)
+        assert "its key gpu is for 'expensive' only: start it with --role" in refused.reason
+    await unharmed(hall, good)
+    assert sum("expensive" in entry.get("reason", "") for entry in logged) == 2
+    await hall.joins("gpu", msgspec.structs.replace(hello, name="x", pid=3, role="expensive"))
+
+
 async def test_a_routing_id_is_no_proof_of_who_speaks(
     hall: LockedHall, hello: Hello, question: Evaluate
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from mixserver.core.errors import ConfigError
-from mixserver.core.keys import NAME, read_public_key
+from mixserver.core.keys import NAME, PublicKey, read_listed_key
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class AllowList:
         """Holds the files."""
         self._clock = clock
         self._seen: dict[str, tuple[int, int, int]] = {}
-        self._files: dict[str, bytes] = {}
+        self._files: dict[str, PublicKey] = {}
         self._names: dict[bytes, str] = {}
         self._complained = ""
         self._read_at = -float("inf")
@@ -42,6 +42,11 @@ class AllowList:
     def name(self, public: bytes) -> str | None:
         """The name of a key; None if it is not on the list."""
         return self._names.get(public)
+
+    def role(self, name: str) -> str:
+        """The only role that a key of the list is for; "" for any."""
+        key = self._files.get(name)
+        return "" if key is None else key.role
 
     def names(self) -> frozenset[str]:
         """All names on the list."""
@@ -71,11 +76,11 @@ class AllowList:
                 files[name] = self._files[name]
                 continue
             try:
-                files[name] = read_public_key(self.folder / f"{name}.pub")
+                files[name] = read_listed_key(self.folder / f"{name}.pub")
             except ConfigError as error:
                 problem = str(error)
         self._seen, self._files = seen, files
-        self._names = {public: name for name, public in files.items()}
+        self._names = {key.public: name for name, key in files.items()}
         self._complain(problem)
         return True
 

@@ -245,7 +245,7 @@ class ZmqListener:
     def _consider(self, identity: bytes, user: str, hello: Hello) -> None:
         """Report a worker that asks to join; the owner of its name keeps it meanwhile."""
         worker = hello.name
-        if error := invalid_hello(hello) or self._name_error(worker, user):
+        if error := invalid_hello(hello) or self._key_error(hello, user):
             self._refuse(identity, error)
             return
         known = self._peers.name(identity)
@@ -265,11 +265,13 @@ class ZmqListener:
         self._report(WorkerJoined(worker, hello.role, card, process, hello.job))
         self._peers.end_consideration()
 
-    def _name_error(self, worker: str, user: str) -> str:
-        """Why a key cannot have a worker of this name; "" if it can."""
+    def _key_error(self, hello: Hello, user: str) -> str:
+        """Why a key cannot have a worker of this name or role; "" if it can."""
         if self._lock is None:
             return ""
-        key = self._lock.name(user)
+        worker, key = hello.name, self._lock.name(user)
+        if error := self._lock.role_error(hello, user):
+            return error
         reserved = self._lock.reserved_for(worker)
         if reserved is not None and reserved != key:
             return other_key_error(worker, f"is reserved for the key {reserved}", key)

@@ -21,6 +21,7 @@ from mixserver.core.key_folder import KeyFolder
 from mixserver.core.keys import KeyPair
 from mixserver.dispatch.event_log import LogThrottle
 from mixserver.dispatch.zmq_workers.allow_list import AllowList
+from mixserver.wire.worker import Hello
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,19 @@ class ZmqLock:
         """
         public = user.encode("ascii", "replace")
         return self._issued.get(public) or self._allowed.name(public)
+
+    def role_error(self, hello: Hello, user: str) -> str:
+        """Why a worker with a key cannot have the role it asks for; "" if it can."""
+        public = user.encode("ascii", "replace")
+        key = None if public in self._issued else self._allowed.name(public)
+        only = "" if key is None else self._allowed.role(key)
+        if only in ("", hello.role):
+            return ""
+        return (
+            f"worker {hello.name} asks for the role {hello.role!r}, but its key {key} is for "
+            f"{only!r} only: start it with --role {only}, or with another key (mixserver keys list "
+            "shows them)"
+        )
 
     def reserved_for(self, worker: str) -> str | None:
         """The key to which a worker's name belongs, if there is one of that name."""
