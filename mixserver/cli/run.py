@@ -37,12 +37,15 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the newest run if it was interrupted, else begin a new one.",
+    help="Continue the newest run if it was interrupted, else begin a new one. Ends with that run, "
+    "also if it crashes: for containers and batch jobs, which start the command again.",
 )
 @click.option(
     "--supervise",
     is_flag=True,
-    help="Continue after crashes until all steps are made, and when started again.",
+    help="Continue as --resume does, and again after each crash, with local workers that stay "
+    "alive, until all steps are made. Started again after that, it ends at once (--resume begins a "
+    "new run).",
 )
 @click.option("--supervised", is_flag=True, hidden=True)
 @listener_options
@@ -89,7 +92,7 @@ def run(
     if restart + resume + supervise + (source is not None) > 1:
         raise ConfigError(
             "--restart, --resume and --supervise find the file to continue from, --from names it: "
-            "give one"
+            "give one (--supervise does all that --resume does)"
         )
     loaded = load_case(case).with_runs(runs).with_workers_at(door, keys)
     if no_local:
