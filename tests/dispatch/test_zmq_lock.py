@@ -206,6 +206,7 @@ async def test_no_key_or_the_key_of_another_server_is_refused_and_logged_once(
     entries = [entry for entry in logged if entry["event"] == "connection refused in the handshake"]
     assert len(entries) == 1
     assert "--server-key" in entries[0]["reason"]
+    assert entries[0]["peer"].startswith(("127.0.0.1:", "unknown: "))
 
 
 async def test_a_new_key_gets_in_without_a_restart(hall: LockedHall, hello: Hello) -> None:

@@ -261,7 +261,7 @@ class ZmqRouter:
         """Without a lock, a peer that goes away in the handshake means nothing: a port scan."""
         if self._lock is None and not broke_protocol:
             return
-        suppressed = self._handshakes("")  # some are gone before their address can be asked
+        suppressed = self._handshakes("")
         if suppressed is not None:
             more = {"suppressed": suppressed} if suppressed else {}
             reason = (
@@ -269,4 +269,5 @@ class ZmqRouter:
                 if self._lock is None
                 else "it has no key (--key), or expects the key of another server (--server-key)"
             )
-            log.warning("connection refused in the handshake", peer=peer, reason=reason, **more)
+            who = peer or "unknown: its connection was gone before it could be asked"
+            log.warning("connection refused in the handshake", peer=who, reason=reason, **more)
