@@ -47,13 +47,16 @@ class _Allowed(NamedTuple):
 
 _SMOOTH: Final = _Allowed((2e-11, 2e-11), (1e-8, 1e-8))
 _KINKED: Final = _Allowed((1e-9, 5e-8), (1e-6, 5e-5))
-"""Where no grid is as exact as that, because the potential itself consists of cubics (tables)."""
+"""Of the finest grid where none is as exact as that, because the potential itself consists of
+cubics (tables). The grid of 2e-3 Å would be 5 % faster for 8000 atoms of silicon, but forces would
+be off by 2e-8 instead of 4e-10 eV/Å."""
 _CLOSE: Final = 1.0
 """Å. Tables need not begin below this distance."""
 _TOO_FAR: Final = 0.4
 """Of the cutoff. Tables that begin farther out are not worth using."""
 _WALL: Final = 1e300
 """eV, below the tables: recognisable with any weight."""
+_TRIALS: Final = (*((coarser, _SMOOTH) for coarser in _COARSER), (min(_COARSER), _KINKED))
 _SLOPE_SAMPLES: Final = 2500
 _END_POINTS: Final = 4
 """Grid points at either end that the slope of a cubic depends on, and one more."""
@@ -155,13 +158,12 @@ def _sampled(dimers: Dimers, types: tuple[int, int], inner: float, outer: float)
     probes = np.sort(np.random.default_rng(1).uniform(inner + 1e-3, outer - 1e-3, _SLOPE_SAMPLES))
     delta = 0.25 * _STEP
     slope = central_slope([dimers.energies(probes + k * delta) for k in STENCIL], delta)
-    for allowed, coarser in itertools.product((_SMOOTH, _KINKED), _COARSER):
+    for coarser, allowed in _TRIALS:
         cubics = curve(energies[::coarser], coarser * _STEP)
         got, tilt = cubics.at(middles)[0], cubics.at(probes)[1]
         off, skew = _wrong(got, exact, allowed.energy), _wrong(tilt, slope, allowed.slope)
         lowest = 0.01 + float(np.concatenate([middles[off], probes[skew]]).max(initial=inner))
-        last_resort = allowed is _KINKED and coarser == min(_COARSER)
-        enough = max(_CLOSE, inner + 0.05, _TOO_FAR * outer if last_resort else 0.0)
+        enough = max(_CLOSE, inner + 0.05, _TOO_FAR * outer if allowed is _KINKED else 0.0)
         if lowest <= enough:
             return _Pair(types, int(lowest / _STEP) + 1, outer, energies, coarser)
     return None
