@@ -17,22 +17,20 @@ from numpy.typing import NDArray
 from mixserver.config import load_case
 from mixserver.core.arrays import Scalars
 from mixserver.core.errors import ConfigError
-from mixserver.core.ipi_import import import_ipi
 from mixserver.ipi.input import read_property_files, read_step
-from mixserver.ipi.output import Column, header_columns, listed_columns, read_columns
+from mixserver.ipi.output import (
+    OUR_UNITS,
+    header_columns,
+    listed_columns,
+    read_columns,
+    to_our_unit,
+)
 from mixserver.server.records.recorder import COLUMN_FILE
 from mixserver.server.runs import RESTART_INPUT
 
 LOST: Final = 20.0
 """Evaluations whose records a killed run may have lost."""
 _DEFAULT: Final = ("step", "time", "conserved")
-_UNITS: Final = {
-    "time": ("time", "picosecond"),
-    "conserved": ("energy", "electronvolt"),
-    "potential": ("energy", "electronvolt"),
-    "temperature": ("temperature", "kelvin"),
-}
-"""Property -> its dimension, and the unit it is returned in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,9 @@ def _table(run: Path, wanted: tuple[str, ...]) -> dict[str, Scalars]:
             columns = header_columns(lines) or listed_columns(listed)
         seen += [f"{file.name} ({', '.join(columns) or 'without names'})"]
         if set(wanted) <= columns.keys():
-            kept = {name: columns[name] for name in columns if name in {*wanted, *_UNITS}}
+            kept = {name: columns[name] for name in columns if name in {*wanted, *OUR_UNITS}}
             table = read_columns(file, kept)
-            return {name: table[name] * _factor(name, kept[name]) for name in kept}
+            return {name: table[name] * to_our_unit(name, kept[name]) for name in kept}
     what = f"there are {'; '.join(seen)}" if seen else "there is none"
     raise ConfigError(
         f"{run} has no properties file of i-PI with {', '.join(wanted)}: {what}. List them in "
@@ -118,14 +116,3 @@ def _files(run: Path) -> dict[Path, tuple[str, ...]]:
     for file in sorted(run.glob("*.out")):
         listed.setdefault(file, ())
     return {f: names for f, names in listed.items() if f.is_file() and f.name != COLUMN_FILE}
-
-
-def _factor(name: str, column: Column) -> float:
-    """From the unit in which i-PI wrote a property to ours."""
-    dimension, ours = _UNITS.get(name, ("", column.unit))
-    if column.unit == ours:
-        return 1.0
-    import_ipi()
-    from ipi.utils.units import unit_to_internal, unit_to_user  # noqa: PLC0415 - takes a while
-
-    return float(unit_to_user(dimension, ours, unit_to_internal(dimension, column.unit, 1.0)))

@@ -87,7 +87,7 @@ def run(
       mixserver run inputs/silicon_vacancy --no-local --door ipc:///run/mixserver/door
     """
     from mixserver.config import load_case
-    from mixserver.core.errors import ConfigError
+    from mixserver.core.errors import ConfigError, Unphysical
 
     if restart + resume + supervise + (source is not None) > 1:
         raise ConfigError(
@@ -114,7 +114,7 @@ def run(
         again = "the supervised run continues from it"
     try:
         _run(loaded, continued, steps, quiet=quiet, log_json=log_json, again=again)
-    except ConfigError as error:
+    except (ConfigError, Unphysical) as error:
         if not supervised:
             raise
         raise _Refused(str(error)) from error
@@ -144,6 +144,7 @@ def _run(
     from mixserver.server.launch import Run, on_stop_signals, run_case
     from mixserver.server.restart import latest_state
     from mixserver.server.runs import new_run_folder, run_lock
+    from mixserver.server.warnings.warning_log import read_warnings
 
     configure(None, as_json=log_json)
     continued(None)  # refused before a folder is made
@@ -174,7 +175,9 @@ def _run(
             echo_line(f"stopped; i-PI's RESTART is in {folder}: {again}")
         raise SystemExit(130)
     if not quiet:
-        echo_line(f"done; results in {folder}: mixserver plot {folder}")
+        warnings = read_warnings(folder)
+        warned = f" with {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else ""
+        echo_line(f"done{warned}; results in {folder}: mixserver plot {folder}")
 
 
 def _supervise(case: Case, steps: int | None, given: Mapping[str, object]) -> None:

@@ -62,6 +62,7 @@ def serve(
     from mixserver.server.service import Service
     from mixserver.server.status.reporting import status_available
     from mixserver.server.status.snapshot import Snapshots
+    from mixserver.server.warnings.watch import watched
 
     loaded = load_case(case).with_runs(runs).with_workers_at(door, keys)
     if earlier is not None:
@@ -82,7 +83,8 @@ def serve(
         parts = build(loaded, folder, earlier=earlier, restarted_from=restarted_from)
         parts.models.write()
         service = Service(parts)
-        async with service.listening(), status_available(Snapshots(service, loaded, folder)):
+        snapshots = Snapshots(service, loaded, folder)
+        async with service.listening(), status_available(snapshots), watched(service):
             echo_line(f"workers connect to {parts.listener.address}; records in {folder}")
             await service.serve()
 

@@ -32,6 +32,7 @@ def as_text(status: Status) -> str:
             f"{counts.get('failed', 0)} failed"
         )
     lines += ["", *(f"PROBLEM: {problem}" for problem in status.problems)]
+    lines += [f"warning: {warning}" for warning in status.warnings]
     return "\n".join(lines).rstrip()
 
 

@@ -24,6 +24,7 @@ from mixserver.config.schema import (
     Record,
     Status,
     Upstream,
+    Warnings,
     Workers,
 )
 from mixserver.config.validation import stock_client_warning
@@ -51,6 +52,7 @@ __all__ = [
     "SphereSeeds",
     "Status",
     "Upstream",
+    "Warnings",
     "Workers",
     "load_case",
     "stock_client_warning",

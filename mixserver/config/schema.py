@@ -206,7 +206,36 @@ class Limits(Table, frozen=True):
     """eV by which the site-energy difference of the models may vary among the atoms that determine
     the energy offset of an element."""
     temperature: Positive = 1e6
-    """K at the end of the run; of a ring polymer, that of its beads together."""
+    """K, as i-PI prints it during the run and at its end; of a ring polymer, of all its beads."""
+
+
+class Warnings(Table, frozen=True):
+    """Bounds beyond which a run warns, of each cause once, and goes on.
+
+    Warnings are on the terminal, in server.log, in warnings.jsonl of the run's folder and in
+    `mixserver status`. inf (shortest_pair: 0) switches one off.
+    """
+
+    temperature: Positive = 0.3
+    """Fraction of the thermostat's target by which the temperature of all atoms or of the core may
+    differ from it, as a mean over settle_ps."""
+    settle_ps: Positive = 1.0
+    """ps over which temperatures are averaged. In the first of them a run may still heat up."""
+    conserved: Positive = 0.002
+    """eV per atom by which i-PI's conserved energy less the lambda work may differ from its first
+    value in a run. Not looked at under force mixing, which conserves none."""
+    work: Positive = 0.001
+    """eV per atom of the whole system, of work by updates of lambda; 0.001 heats it by 4 K."""
+    shortest_pair: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.5
+    """Shortest distance of two atoms, as a fraction of the sum of their covalent radii: closer
+    pairs are in the training data of few models."""
+    region: Positive = 0.5
+    """Fraction of all atoms that core and blend may have."""
+    mismatch_growth: Positive = 2.0
+    """Factor by which the difference of the models in the blend (rms, median of 100 evaluations)
+    may exceed that of the evaluations 100 to 300."""
+    slow_worker: Positive = 3.0
+    """Factor by which a worker's jobs may take longer than its first ones."""
 
 
 class Record(Table, frozen=True):
@@ -263,6 +292,8 @@ class Config(Table, frozen=True):
     """Workers that `mixserver run` starts on this machine."""
     limits: Limits = Limits()
     """Bounds beyond which a run ends."""
+    warnings: Warnings = Warnings()
+    """Bounds beyond which a run warns."""
     record: Record = Record()
     """What is recorded about a run."""
     status: Status = Status()

@@ -12,6 +12,7 @@
         * `Implausible`     beyond the bounds of [limits]: not sent to i-PI
         * `ResultsDiffer`   two workers disagree: one of them computes wrong results
     * `UpstreamError`       i-PI sent what cannot be answered, or died
+        * `Unphysical`      its trajectory has blown up: starting again would not help
     * `Unreachable`         no running server gave its status
     * `MissingPackage`      an optional dependency is not installed
     * `InternalError`       mixserver itself is at fault
@@ -82,6 +83,10 @@ class ResultsDiffer(EvaluationError):
 
 class UpstreamError(MixserverError):
     """What i-PI sent cannot be answered, or i-PI died."""
+
+
+class Unphysical(UpstreamError):
+    """The trajectory is not physical any more: starting the run again would not help."""
 
 
 class Unreachable(MixserverError):

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from mixserver.core.arrays import Scalars
-from mixserver.core.errors import UpstreamError
+from mixserver.core.errors import Unphysical
 from mixserver.ipi.input import IpiInput
 from mixserver.ipi.output import PropertiesTail
 
@@ -32,12 +32,12 @@ def check_final_state(folder: Path, ipi: IpiInput, hottest: float) -> None:
     `hottest` is the highest plausible temperature in K; of a ring polymer, its beads together.
 
     Raises:
-        UpstreamError: it is not physical.
+        Unphysical: it is not physical.
     """
     printed = folder / f"{ipi.prefix}.{ipi.properties}"
     last = PropertiesTail(printed, ipi.property_names).last()
     if wrong := final_state_error(folder / "RESTART", last, hottest):
-        raise UpstreamError(
+        raise Unphysical(
             f"i-PI made all its steps, but the trajectory is not physical: {wrong}. Is the time "
             f"step too long, and its unit right? Look at where {printed} begins to go wrong"
         )

@@ -104,7 +104,7 @@ class IpiInput:
     properties: str
     """File name of the first <properties>, without the prefix; "" if there is none."""
     property_names: tuple[str, ...]
-    """Names that the first <properties> lists; a continued run's table has no header."""
+    """What the first <properties> lists, with units; a continued run's table has no header."""
     step: int
     """Steps that were made already, in a RESTART."""
     pbc_wrapped: bool
@@ -162,9 +162,9 @@ def read_input(file: Path) -> IpiInput:
 
 
 def _names(listed: str) -> tuple[str, ...]:
-    """Names in "[ step, time{picosecond}, ... ]", without units."""
-    words = listed.strip().strip("[]").split(",")
-    return tuple(word.split("{")[0].split("(")[0].strip() for word in words if word.strip())
+    """Entries of "[ step, time{picosecond}, temperature(O), ... ]"."""
+    words = re.split(r",(?![^(]*\))", listed.strip().strip("[]"))
+    return tuple(word.strip() for word in words if word.strip())
 
 
 def read_step(file: Path) -> int:
@@ -187,9 +187,8 @@ def read_property_files(file: Path) -> dict[str, tuple[str, ...]]:
     prefix = "i-pi" if output is None else output.get("prefix", "i-pi").strip()
     found = {}
     for node in root.iterfind("output/properties"):
-        listed = re.split(r",(?![^(]*\))", (node.text or "").strip().strip("[]"))
         name = f"{prefix}.{node.get('filename', 'out').strip()}"
-        found[name] = tuple(entry.strip() for entry in listed)
+        found[name] = _names(node.text or "")
     return found
 
 

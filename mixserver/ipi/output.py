@@ -29,8 +29,17 @@ _SINGLE: Final = frozenset(
 """Properties of i-PI that take one column each."""
 _HEADER: Final = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)(?:-\d+)?\s*-->\s*(\S+)")
 _NAME: Final = re.compile(r"\s*(\w+)\s*(\([^)]*\))?\s*(?:\{([^}]*)\})?")
+OUR_UNITS: Final = {
+    "time": ("time", "picosecond"),
+    "conserved": ("energy", "electronvolt"),
+    "potential": ("energy", "electronvolt"),
+    "temperature": ("temperature", "kelvin"),
+}
+"""Property -> its dimension, and the unit in which it is returned."""
 _TAIL: Final = 8192
 """Bytes at the end of a file in which the newest line is looked for."""
+_MOST_NEW: Final = 1 << 22
+"""Bytes that are read at once from a file that grows."""
 _STEP: Final = re.compile(r"Step:\s*(\d+)")
 _CELL: Final = re.compile(r"CELL\(abcABC\):((?:\s+[-+.\deE]+){6})")
 _IN_ANGSTROM: Final = re.compile(r"positions\{angstrom\}")
@@ -77,6 +86,17 @@ def listed_columns(listed: Sequence[str]) -> dict[str, Column]:
         _add(found, entry, at)
         at += size
     return found
+
+
+def to_our_unit(name: str, column: Column) -> float:
+    """The factor from the unit in which i-PI wrote a property to ours; 1 for other properties."""
+    dimension, ours = OUR_UNITS.get(name, ("", column.unit))
+    if column.unit == ours:
+        return 1.0
+    import_ipi()
+    from ipi.utils.units import unit_to_internal, unit_to_user  # noqa: PLC0415 - takes a while
+
+    return float(unit_to_user(dimension, ours, unit_to_internal(dimension, column.unit, 1.0)))
 
 
 def _add(found: dict[str, Column], entry: str, at: int) -> None:
@@ -131,24 +151,26 @@ class PropertiesTail:
 
     Args:
         file: the table; it need not exist yet.
-        names: of its columns, in case it has no header.
+        names: what <properties> lists, in case it has no header.
     """
 
     def __init__(self, file: Path, names: Sequence[str] = ()) -> None:
         self._file = file
         self._columns: dict[str, Column] = {}
         self._listed: dict[str, Column] = {}
-        for name in names:
-            if name not in _SINGLE:
+        for entry in names:
+            name = _NAME.match(entry)
+            if name is None or name[2] or name[1] not in _SINGLE:
                 break  # it may take several columns
-            self._listed[name] = Column(len(self._listed))
+            self._listed[name[1]] = Column(len(self._listed), name[3] or "")
+        self._factors: dict[str, float] = {}
+        self._read = 0
+        """Bytes of the file that `new` has read."""
 
     def last(self) -> dict[str, float]:
-        """Name -> value of the newest line; empty while there is none."""
+        """Name -> value of the newest line, see `OUR_UNITS`; empty while there is none."""
         try:
-            if not self._columns:
-                with self._file.open(encoding="utf-8") as lines:
-                    self._columns = header_columns(lines) or self._listed
+            self._find_columns()
             with self._file.open("rb") as handle:
                 handle.seek(0, 2)
                 handle.seek(max(0, handle.tell() - _TAIL))
@@ -157,18 +179,46 @@ class PropertiesTail:
             return {}
         complete = block[: block.rfind("\n") + 1].splitlines()
         for line in reversed(complete):
-            if line.startswith("#") or not line.strip():
-                continue
-            fields = line.split()
-            try:
-                return {
-                    name: float(fields[column.at])
-                    for name, column in self._columns.items()
-                    if column.at < len(fields)
-                }
-            except ValueError:
-                return {}
+            if not line.startswith("#") and line.strip():
+                return self._values(line)
         return {}
+
+    def new(self) -> list[dict[str, float]]:
+        """The values of all lines that were completed since it was called last, in order."""
+        try:
+            self._find_columns()
+            with self._file.open("rb") as handle:
+                handle.seek(self._read)
+                block = handle.read(_MOST_NEW)
+        except OSError:
+            return []
+        end = block.rfind(b"\n") + 1
+        self._read += end
+        lines = block[:end].decode("utf-8", "replace").splitlines()
+        found = [self._values(line) for line in lines if line.strip() and not line.startswith("#")]
+        return [values for values in found if values]
+
+    def _find_columns(self) -> None:
+        """Read the header, once there is one.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if not self._columns:
+            with self._file.open(encoding="utf-8") as lines:
+                self._columns = header_columns(lines) or self._listed
+            self._factors = {name: to_our_unit(name, c) for name, c in self._columns.items()}
+
+    def _values(self, line: str) -> dict[str, float]:
+        fields = line.split()
+        try:
+            return {
+                name: float(fields[column.at]) * self._factors[name]
+                for name, column in self._columns.items()
+                if column.at < len(fields)
+            }
+        except ValueError:
+            return {}
 
 
 def read_positions(file: Path, atoms: int) -> Iterator[tuple[int, Vectors]]:

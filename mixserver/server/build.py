@@ -38,6 +38,7 @@ from mixserver.server.region_memory import JournalledRegion
 from mixserver.server.regions import build_region_model, uses, with_journal
 from mixserver.server.restart import ModelRecord
 from mixserver.server.runs import RestartOrigin
+from mixserver.server.warnings.warning_log import WarningLog
 from mixserver.wire.address import check_worker_address, parse_address
 from mixserver.wire.ipi import Reply, Request
 from mixserver.wire.worker import STOCK_CLIENT, ModelCard, Role
@@ -66,6 +67,10 @@ class Parts:
     """Remembers what regions remember; None without a region."""
     setup: MixingSetup | None
     """Knows what must be known before mixing; None without a region."""
+    warnings: WarningLog
+    """The warnings of the run."""
+    config: Config
+    """The case's."""
     models: ModelRecord
     """Who answers this run, and who answered the run it goes on from."""
     worker_environment: dict[str, str] = field(default_factory=dict)
@@ -130,7 +135,15 @@ def build(
         evaluator = _single(config, role, dispatcher, models, recorder, topology)
     else:
         evaluator = _mixed(case, setup, region_model, models, recorder)
-    answer = GuardedEvaluator(evaluator, topology, config.limits, mixed=setup is not None)
+    warnings = WarningLog(folder)
+    answer = GuardedEvaluator(
+        evaluator,
+        topology,
+        config.limits,
+        mixed=setup is not None,
+        warnings=warnings,
+        close_pair=config.warnings.shortest_pair,
+    )
     return Parts(
         topology=topology,
         start=start,
@@ -145,6 +158,8 @@ def build(
         lock=lock,
         region_model=region_model,
         setup=setup,
+        warnings=warnings,
+        config=config,
         models=models,
     )
 

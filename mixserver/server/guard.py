@@ -13,7 +13,6 @@ from collections import deque
 from typing import Final
 
 import numpy as np
-import structlog
 
 from mixserver.config import Channel, Limits
 from mixserver.core.arrays import Vectors
@@ -22,7 +21,6 @@ from mixserver.core.errors import BadInput, Implausible, WorkerFault
 from mixserver.core.frame import Frame, Topology
 from mixserver.server.evaluator import Answer
 from mixserver.server.reference.packing import (
-    COLLISION_FRACTION,
     MIN_NEIGHBOUR_FRACTION,
     Packing,
     check_packing,
@@ -34,6 +32,7 @@ from mixserver.server.reference.plausibility import (
     implausible_positions,
     implausible_pressure,
 )
+from mixserver.server.warnings.warning_log import WarningLog
 from mixserver.wire.ipi import Reply, Request
 
 _STRIDE: Final = 0.5
@@ -46,8 +45,6 @@ _KEPT_BYTES: Final = 1 << 20
 The next request cannot reuse memory that is kept: 16 MB cost a tenth of the evaluator's own time
 at 8000 atoms."""
 
-log = structlog.get_logger(__name__)
-
 
 class GuardedEvaluator:
     """An `Answer` that refuses what is beyond the limits.
@@ -55,10 +52,20 @@ class GuardedEvaluator:
     The distances between all atoms are looked at before the first evaluation is begun,
     again whenever half a percent of the time has gone into it, and where an answer is refused.
     Energy, pressure, forces and places are looked at every time. Where all passes through to one
-    model (not `mixed`), nothing is refused, only explained.
+    model (not `mixed`), nothing is refused, only explained. Pairs closer than `close_pair` of the
+    sum of their covalent radii are warned of.
     """
 
-    def __init__(self, answer: Answer, topology: Topology, limits: Limits, *, mixed: bool) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        topology: Topology,
+        limits: Limits,
+        *,
+        mixed: bool,
+        warnings: WarningLog | None = None,
+        close_pair: float = 0.0,
+    ) -> None:
         self._answer = answer
         self._topology = topology
         self._limits = limits
@@ -70,7 +77,8 @@ class GuardedEvaluator:
         """Positions of earlier evaluations, of all beads and systems."""
         self._due = -math.inf
         """When to look at distances again, on the clock of `time.monotonic`."""
-        self._warned = False
+        self._warnings = warnings
+        self._close_pair = close_pair
 
     async def __call__(self, request: Request, channel: Channel = "mixed") -> Reply:
         """Answer one request, or refuse to.
@@ -112,11 +120,11 @@ class GuardedEvaluator:
         finally:
             self._due = time.monotonic() + _SELDOM * took
         pair = seen.closest
-        if pair is not None and pair.fraction < COLLISION_FRACTION and not self._warned:
-            self._warned = True
-            log.warning(
-                "two atoms are closer than models are made for, unless they have a repulsive core",
-                atoms=str(pair),
+        if pair is not None and pair.fraction < self._close_pair and self._warnings is not None:
+            self._warnings.warn(
+                "pair",
+                "two atoms are closer than models are made for, unless they have a repulsive core: "
+                f"{pair}; warnings.shortest_pair = {self._close_pair:g}",
             )
 
     def _wrong(self, frame: Frame, reply: Reply, channel: Channel) -> str:

@@ -19,7 +19,7 @@ from mixserver.config import Case
 from mixserver.core.errors import ConfigError
 from mixserver.core.scratch import scratch_directory
 from mixserver.ipi.consistency import inconsistencies
-from mixserver.ipi.dynamics import read_dynamics
+from mixserver.ipi.dynamics import Dynamics, read_dynamics
 from mixserver.ipi.final_state import check_final_state
 from mixserver.ipi.input import IpiInput, read_input
 from mixserver.ipi.output import PropertiesTail
@@ -39,6 +39,7 @@ from mixserver.server.service import Service
 from mixserver.server.status.reporting import status_available
 from mixserver.server.status.snapshot import Snapshots, Steps
 from mixserver.server.thermometry import region_thermometer
+from mixserver.server.warnings.watch import watched
 
 _LONGEST_NAME: Final = 80
 """Bytes that a socket's name may have; a unix socket's path takes 107 with its folder."""
@@ -52,6 +53,7 @@ class Run:
     folder: Path
     case: Case
     ipi: IpiInput
+    dynamics: Dynamics
     service: Service
     snapshots: Snapshots
     """Of the service, for `mixserver status`."""
@@ -108,7 +110,9 @@ async def run_case(
         service.parts.models.write()
         dynamics = read_dynamics(input_file)
         service.parts.recorder.thermometer = region_thermometer(case, source, dynamics)
-        run = Run(folder, case, ipi, service, Snapshots(service, case, folder, stage="starting"))
+        run = Run(
+            folder, case, ipi, dynamics, service, Snapshots(service, case, folder, stage="starting")
+        )
         run.snapshots.steps = Steps(
             run.properties_tail(), ipi.step, ipi.total_steps, "step" in ipi.property_names
         )
@@ -180,7 +184,8 @@ async def _run(run: Run, input_file: Path, prefix: str, stop: asyncio.Event) -> 
             if {*parts.models.roles} <= {local.role for local in run.case.config.local}:
                 await parts.models.compare()  # other models are refused before i-PI begins
             run.stage = _RUNNING
-            await _run_ipi(run, input_file, prefix, stop)
+            async with watched(service, run.dynamics, run.properties_tail()):
+                await _run_ipi(run, input_file, prefix, stop)
             run.stage = "stopped" if stop.is_set() else "done"
 
 

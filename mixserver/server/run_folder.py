@@ -25,6 +25,7 @@ from mixserver.server.records.recorder import COLUMN_FILE, LAST_REGION, REGIONS,
 from mixserver.server.regions import REGION_STATE
 from mixserver.server.runs import RESTART_INPUT, RUN_INFO
 from mixserver.server.status.place import NOTE, SOCKET
+from mixserver.server.warnings.warning_log import WARNINGS
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ _WRITTEN: Final = frozenset(
         NOTE,
         SOCKET,
         LAST_REGION,
+        WARNINGS,
         "failed.xyz",
         SPOT_CHECK,
         "i-pi.log",

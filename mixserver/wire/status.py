@@ -158,6 +158,8 @@ class Status(_Message, frozen=True, tag="status"):
     disputed, failed."""
     evaluations: EvaluationStatus
     ipi: IpiStatus
+    warnings: tuple[str, ...] = ()
+    """What the run has warned of, oldest first; each cause once."""
 
 
 class StatusRefused(_Message, frozen=True, tag="refused"):

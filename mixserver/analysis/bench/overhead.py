@@ -28,7 +28,9 @@ from mixserver.core.errors import UpstreamError
 from mixserver.core.scratch import scratch_directory
 from mixserver.ipi.process import run_ipi
 from mixserver.server.local_workers import build_for_local_workers, running_local_workers
+from mixserver.server.records.thermometer import RegionThermometer
 from mixserver.server.service import Service
+from mixserver.server.warnings.watch import watched
 from mixserver.wire.ipi import Reply, Request
 
 _WARM_UP = 5
@@ -132,7 +134,13 @@ async def _serve(
     case = load_case(folder)
     parts = build_for_local_workers(case, folder, str(folder))
     service = Service(parts)
-    async with service.listening(), running_local_workers(case, parts, folder, logs_stay=False):
+    # as in a run: temperatures are measured, and reports are looked at
+    parts.recorder.thermometer = RegionThermometer(np.full(len(parts.topology), 28.0), 1.0)
+    async with (
+        service.listening(),
+        running_local_workers(case, parts, folder, logs_stay=False),
+        watched(service),
+    ):
         serving = asyncio.ensure_future(service.serve())
         try:
             # asked from another process, as i-PI would: here it would compete for the interpreter

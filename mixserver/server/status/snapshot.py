@@ -103,6 +103,7 @@ class Snapshots:
             counts=dict(view.counts),
             evaluations=_evaluations(parts.recorder),
             ipi=ipi,
+            warnings=tuple(warning.message for warning in parts.warnings.found),
         )
 
     def _ipi(self, step: int | None) -> IpiStatus:
