@@ -20,11 +20,12 @@ import click
 )
 @click.option("--rdf", is_flag=True, help="Also radial distributions around core and bulk atoms.")
 def plot(runs: tuple[Path, ...], output: Path | None, alone: bool, msd: bool, rdf: bool) -> None:
-    """Draw each RUN, joined with the runs it continues, into one PNG; several side by side.
+    """Draw each RUN over time into one PNG, several side by side.
 
-    RUN is a run's folder, or a case for its newest run. Over time in ps: temperature by region,
-    potential and conserved energy, lambda work, sizes of the regions, differences of the models,
-    times per evaluation; and the atoms of the last frame coloured by lambda, seeds ringed.
+    RUN is a run's folder, or a case for its newest run; it is joined with the runs that it
+    continues. Over time in ps: temperature by region, potential and conserved energy, lambda work,
+    sizes of the regions, differences of the models, times per evaluation; and the atoms of the last
+    frame coloured by lambda, seeds ringed.
 
     \b
     Examples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mixserver.cli.listener_options import listener_options
+from mixserver.cli.until import TIME_IS_UP, Until
 
 if TYPE_CHECKING:
     from mixserver.config import Case
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     "--steps",
     type=click.IntRange(min=1),
     help="Total steps, instead of the number in input.xml or RESTART.",
+)
+@click.option(
+    "--until",
+    type=Until(),
+    metavar="WHEN",
+    help="End in order then, with a RESTART: 36h, 1d12h, 18:30, 2026-12-24T18:00 or slurm.",
 )
 @click.option(
     "--runs",
@@ -63,6 +70,7 @@ def run(
     restart: bool,
     source: Path | None,
     steps: int | None,
+    until: float | None,
     runs: Path | None,
     resume: bool,
     supervise: bool,
@@ -77,12 +85,17 @@ def run(
 
     Starts i-PI, the server and the workers of [[local]], shows progress, and stops all of them on
     Ctrl-C, at the end and on any failure. Results are in CASE/runs/NNNN or DIR/NNNN. A restart
-    reads RESTART in place of input.xml; models, [region] and [mixing] must be the same.
+    reads RESTART in place of input.xml; models, atoms, [region] and [mixing] must be the same, and
+    what else has changed is listed.
+
+    --until sets a limit of time: i-PI finishes its step and writes its RESTART, and the exit status
+    is 75. "slurm" is two minutes before the end of the Slurm job.
 
     \b
     Examples:
       mixserver run inputs/minimal
       mixserver run inputs/silicon_vacancy --restart --steps 2000
+      mixserver run inputs/silicon_vacancy --resume --until slurm
       mixserver run inputs/silicon_vacancy --supervise
       mixserver run inputs/silicon_vacancy --no-local --door ipc:///run/mixserver/door
     """
@@ -99,7 +112,7 @@ def run(
         loaded = loaded.without_local_workers()
     if supervise:
         where = {"--runs": runs, "--door": door, "--keys": keys, "--no-local": no_local}
-        _supervise(loaded, steps, {**where, "--quiet": quiet, "--log-json": log_json})
+        _supervise(loaded, steps, until, {**where, "--quiet": quiet, "--log-json": log_json})
         return
 
     def continued(before: Path | None = None) -> Path | None:
@@ -113,7 +126,7 @@ def run(
     if supervised:
         again = "the supervised run continues from it"
     try:
-        _run(loaded, continued, steps, quiet=quiet, log_json=log_json, again=again)
+        _run(loaded, continued, steps, until, quiet=quiet, log_json=log_json, again=again)
     except (ConfigError, Unphysical) as error:
         if not supervised:
             raise
@@ -130,6 +143,7 @@ def _run(
     case: Case,
     continued: Callable[[Path | None], Path | None],
     steps: int | None,
+    until: float | None,
     *,
     quiet: bool,
     log_json: bool,
@@ -141,8 +155,9 @@ def _run(
     from mixserver.cli.echo import echo_line
     from mixserver.cli.logs import configure
     from mixserver.cli.progress import show
-    from mixserver.server.launch import Run, on_stop_signals, run_case
+    from mixserver.server.launch import Run, on_stop_signals, run_case, stop_at
     from mixserver.server.restart import latest_state
+    from mixserver.server.restart_changes import changes_since
     from mixserver.server.runs import new_run_folder, run_lock
     from mixserver.server.warnings.warning_log import read_warnings
 
@@ -151,42 +166,53 @@ def _run(
     folder = new_run_folder(case.runs)
     configure(folder / "server.log", as_json=log_json)
 
+    timer: asyncio.Task[None] | None = None
+
     async def job() -> bool:
+        nonlocal timer
         shown: asyncio.Queue[Run] = asyncio.Queue()
         stop = asyncio.Event()
         on_stop_signals(asyncio.get_running_loop(), stop.set)
+        timer = asyncio.create_task(stop_at(until, stop))
         display = asyncio.create_task(show(shown, quiet=quiet, as_events=log_json))
         try:
             await run_case(case, folder, stop=stop, restart=source, steps=steps, shown=shown)
         finally:
             display.cancel()
-            await asyncio.gather(display, return_exceptions=True)
+            timer.cancel()
+            await asyncio.gather(display, timer, return_exceptions=True)
         return stop.is_set()
 
     with run_lock(folder):
         source = continued(folder)  # again: another run may have begun in the meantime
         if source is not None and not quiet:
             echo_line(f"continuing from {source}")
+            for change in changes_since(source.parent, case):
+                echo_line(f"  changed since: {change}")
         stopped = asyncio.run(job())
     if stopped:
+        up = timer is not None and not timer.cancelled()
         if latest_state(folder) is None:
             echo_line("stopped before i-PI had made a step, so there is nothing to continue")
         else:
-            echo_line(f"stopped; i-PI's RESTART is in {folder}: {again}")
-        raise SystemExit(130)
+            why = "the time is up" if up else "stopped"
+            echo_line(f"{why}; i-PI's RESTART is in {folder}: {again}")
+        raise SystemExit(TIME_IS_UP if up else 130)
     if not quiet:
         warnings = read_warnings(folder)
         warned = f" with {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else ""
         echo_line(f"done{warned}; results in {folder}: mixserver plot {folder}")
 
 
-def _supervise(case: Case, steps: int | None, given: Mapping[str, object]) -> None:
+def _supervise(
+    case: Case, steps: int | None, until: float | None, given: Mapping[str, object]
+) -> None:
     """Run a case with --supervise, and the other options that were given."""
     import asyncio
 
     from mixserver.cli.echo import echo_line
     from mixserver.cli.logs import configure
-    from mixserver.server.launch import on_stop_signals
+    from mixserver.server.launch import on_stop_signals, stop_at
     from mixserver.server.supervise import supervise
 
     configure(None, as_json=bool(given["--log-json"]))
@@ -195,13 +221,22 @@ def _supervise(case: Case, steps: int | None, given: Mapping[str, object]) -> No
         if value:
             options += [name] if value is True else [name, str(value)]
 
+    up = False
+
     async def job() -> bool:
+        nonlocal up
         stop = asyncio.Event()
         on_stop_signals(asyncio.get_running_loop(), stop.set)
-        return await supervise(case, options, steps=steps, stop=stop)
+        timer = asyncio.create_task(stop_at(until, stop))
+        try:
+            return await supervise(case, options, steps=steps, stop=stop)
+        finally:
+            up = timer.done()
+            timer.cancel()
+            await asyncio.gather(timer, return_exceptions=True)
 
     if not asyncio.run(job()):
-        echo_line("stopped; the same command continues")
-        raise SystemExit(130)
+        echo_line(f"{'the time is up' if up else 'stopped'}; the same command continues")
+        raise SystemExit(TIME_IS_UP if up else 130)
     if not given["--quiet"]:
         echo_line(f"all steps are made; results in {case.runs}")

@@ -57,8 +57,9 @@ def serve(
     from mixserver.config import load_case
     from mixserver.server.build import build
     from mixserver.server.launch import on_stop_signals
-    from mixserver.server.restart import check_same_settings, restart_origin
+    from mixserver.server.restart import restart_origin
     from mixserver.server.runs import new_run_folder, run_lock
+    from mixserver.server.same_potential import check_same_settings
     from mixserver.server.service import Service
     from mixserver.server.status.reporting import status_available
     from mixserver.server.status.snapshot import Snapshots

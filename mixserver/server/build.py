@@ -36,8 +36,8 @@ from mixserver.server.reference.comparison import StructureComparison
 from mixserver.server.reference.structure import read_reference
 from mixserver.server.region_memory import JournalledRegion
 from mixserver.server.regions import build_region_model, uses, with_journal
-from mixserver.server.restart import ModelRecord
 from mixserver.server.runs import RestartOrigin
+from mixserver.server.same_potential import ModelRecord, atoms_digest, check_same_atoms
 from mixserver.server.warnings.warning_log import WarningLog
 from mixserver.wire.address import check_worker_address, parse_address
 from mixserver.wire.ipi import Reply, Request
@@ -120,7 +120,10 @@ def build(
     dispatcher = Dispatcher(policy, listeners)
     role: Role = "cheap" if config.models.cheap is not None else "expensive"
     roles: list[Role] = [role] if config.region is None else ["cheap", "expensive"]
-    models = ModelRecord(dispatcher, roles, folder, earlier, restarted_from)
+    digest = atoms_digest(topology)
+    if earlier is not None:
+        check_same_atoms(earlier, digest)
+    models = ModelRecord(dispatcher, roles, folder, earlier, restarted_from, digest)
     setup: MixingSetup | None = None
     region_model: RegionModel | None = None
     if config.region is not None:

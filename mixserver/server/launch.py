@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from mixserver.config import Case
 from mixserver.core.errors import ConfigError
@@ -32,18 +35,23 @@ from mixserver.server.local_workers import (
 )
 from mixserver.server.reference.start import check_starts
 from mixserver.server.reference.structure import read_reference
-from mixserver.server.restart import check_same_settings, restart_origin
+from mixserver.server.restart import restart_origin
 from mixserver.server.run_folder import fill_run_folder, local_prefix, restore_socket_prefix
 from mixserver.server.runs import RESTART_INPUT
+from mixserver.server.same_potential import check_same_settings
 from mixserver.server.service import Service
 from mixserver.server.status.reporting import status_available
 from mixserver.server.status.snapshot import Snapshots, Steps
 from mixserver.server.thermometry import region_thermometer
 from mixserver.server.warnings.watch import watched
 
+log = structlog.get_logger(__name__)
+
 _LONGEST_NAME: Final = 80
 """Bytes that a socket's name may have; a unix socket's path takes 107 with its folder."""
 _RUNNING: Final = "running"
+_LOOK_S: Final = 30.0
+"""Seconds between two looks at the clock."""
 
 
 @dataclass(slots=True)
@@ -212,3 +220,14 @@ def on_stop_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], object])
     """Make Ctrl-C, SIGTERM and a closed terminal call `stop`; a second signal changes nothing."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
+
+
+async def stop_at(until: float | None, stop: asyncio.Event) -> None:
+    """Set `stop` at a time, in seconds since 1970; never for None. The clock may be set meanwhile.
+
+    Cancel it when it is not needed any more.
+    """
+    while until is None or (left := until - time.time()) > 0.0:  # noqa: ASYNC110 - a clock
+        await asyncio.sleep(_LOOK_S if until is None else min(left, _LOOK_S))
+    log.info("the time is up", until=until)
+    stop.set()

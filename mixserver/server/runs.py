@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,10 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     restarted_from: RestartOrigin | None = None
     models: dict[str, RunModel] = {}
     """By role, once their workers have joined."""
+    atoms: str = ""
+    """Digest of the elements, in their order, and of the periodic axes."""
+    versions: dict[str, str] = {}
+    """Of mixserver and i-PI."""
 
     def write(self, folder: Path) -> None:
         """Write it into a run's folder, atomically.
@@ -59,6 +64,15 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
             OSError: the file cannot be written.
         """
         write_atomically(folder / RUN_INFO, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+
+def program_versions() -> dict[str, str]:
+    """The versions of the programs that define a run besides its models."""
+    found = {}
+    for name in ("mixserver", "ipi"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def read_run_info(folder: Path) -> RunInfo | None:

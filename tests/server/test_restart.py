@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +15,18 @@ from hypothesis import strategies as st
 from mixserver.config import Config, load_case
 from mixserver.config.load import parse
 from mixserver.core.errors import ConfigError
-from mixserver.server.restart import (
+from mixserver.core.frame import Topology
+from mixserver.server.restart import restart_file, unfinished_file
+from mixserver.server.restart_changes import changes_since
+from mixserver.server.runs import RestartOrigin, RunInfo, RunModel, run_lock
+from mixserver.server.same_potential import (
+    atoms_digest,
+    check_same_atoms,
     check_same_settings,
+    last_models,
     model_differences,
-    restart_file,
     setting_differences,
-    unfinished_file,
 )
-from mixserver.server.runs import RunModel, run_lock
 
 MINIMAL = Path(__file__).parents[2] / "inputs/minimal"
 TEXT = (MINIMAL / "mix.toml").read_text()
@@ -195,3 +200,58 @@ def test_other_models_are_told_by_role() -> None:
     assert model_differences({"cheap": a}, {"cheap": a, "expensive": b}) == []
     assert model_differences({"cheap": a}, {"cheap": b}) == ["the cheap model: a (1) -> b (2)"]
     assert model_differences({"cheap": a}, {"cheap": RunModel("renamed", "1")}) == []
+
+
+def test_models_are_those_of_the_last_run_that_ran(tmp_path: Path) -> None:
+    models = {"cheap": RunModel("a", "1")}
+    for number, found in ((1, models), (2, {}), (3, {})):
+        (tmp_path / f"000{number}").mkdir()
+        origin = RestartOrigin(f"../000{number - 1}") if number > 1 else None
+        RunInfo(restarted_from=origin, models=found).write(tmp_path / f"000{number}")
+    assert last_models(tmp_path / "0003") == models
+    RunInfo().write(tmp_path / "0001")
+    assert last_models(tmp_path / "0003") == {}
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        Topology(np.array([14, 2, 14], np.int32)),
+        Topology(np.array([14, 14], np.int32)),
+        Topology(np.array([14, 14, 2], np.int32), (True, True, False)),
+    ],
+)
+def test_other_atoms_are_refused(tmp_path: Path, now: Topology) -> None:
+    then = atoms_digest(Topology(np.array([14, 14, 2], np.int32)))
+    check_same_atoms(tmp_path, then)  # a run of long ago, without run.json
+    RunInfo(atoms=then).write(tmp_path)
+    check_same_atoms(tmp_path, then)
+    with pytest.raises(ConfigError, match="other atoms: their elements, their order"):
+        check_same_atoms(tmp_path, atoms_digest(now))
+
+
+def test_what_has_changed_since_is_told(tmp_path: Path) -> None:
+    case, run = tmp_path / "case", tmp_path / "case/runs/0001"
+    shutil.copytree(MINIMAL, case, ignore=shutil.ignore_patterns("runs"))
+    run.mkdir(parents=True)
+    for name in ("mix.toml", "input.xml"):
+        shutil.copy(case / name, run / name)
+    RunInfo(versions={"mixserver": "0.0.1", "other": "1"}).write(run)
+    assert changes_since(run, load_case(case)) == ["mixserver: version 0.0.1 -> 0.1.0"]
+    RunInfo().write(run)
+    for name, old, new in (
+        ("mix.toml", "[models.cheap]", "[workers]\npatience_s = 9.0\n\n[models.cheap]"),
+        ("mix.toml", "core_radius = 4.0", "core_radius = 5.0"),  # refused elsewhere
+        ("input.xml", "> 5.0 </timestep>", "> 2.5 </timestep>"),
+        ("input.xml", "<total_steps> 100", "<total_steps> 900"),
+        ("input.xml", "filename='pos' stride='50'", "filename='pos' stride='10'"),
+    ):
+        text = (case / name).read_text()
+        assert old in text
+        (case / name).write_text(text.replace(old, new))
+    told = changes_since(run, load_case(case))
+    assert told[0] == "mix.toml: workers.patience_s: 5.0 -> 9.0"
+    assert [line.split(" (without effect")[0] for line in told[1:]] == [
+        "input.xml: simulation/output/trajectory[stride]: 50 -> 10",
+        "input.xml: simulation/system/motion/dynamics/timestep: 5.0 -> 2.5",
+    ]

@@ -180,3 +180,22 @@ def test_a_living_server_follows_ipi_back_to_a_checkpoint(case: Path) -> None:
         refused = mixserver_here("serve", case, "--restart", run)
         assert refused.returncode == 1
         assert "region.core_radius: 4.0 -> 4.1" in refused.stderr
+
+
+def test_a_run_ends_when_its_time_is_up_and_tells_what_has_changed_when_it_goes_on(
+    case: Path,
+) -> None:
+    edit(case / "input.xml", "<total_steps> 100", "<total_steps> 1000000")
+    for seconds in (4, 12, 40, 120):  # until the machine has time for a step
+        done = mixserver("run", case, "--quiet", "--until", f"{seconds}s")
+        assert done.returncode == 75, done.stderr
+        if (case / "runs/latest/RESTART").is_file():
+            break
+    assert "the time is up; i-PI's RESTART is in" in done.stdout
+    edit(case / "input.xml", "> 5.0 </timestep>", "> 2.5 </timestep>")
+    edit(case / "mix.toml", "[mixing]", "[warnings]\nregion = 0.9\n\n[mixing]")
+    step = read_input(case / "runs/latest/RESTART").step
+    again = mixserver("run", case, "--restart", "--steps", str(step + 3))
+    assert again.returncode == 0, again.stderr
+    assert "changed since: mix.toml: warnings.region: 0.5 -> 0.9" in again.stdout
+    assert "dynamics/timestep: 5.0 -> 2.5 (without effect" in again.stdout
