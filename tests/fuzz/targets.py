@@ -21,6 +21,7 @@ from mixserver.wire.address import Address, check_worker_address, is_local, pars
 from mixserver.wire.ipi import READY, Reply
 from mixserver.wire.ipi_reply import check_reply, encode_replies
 from mixserver.wire.ipi_server import Client
+from mixserver.wire.replicas import separate, separate_result
 
 Input = Any
 
@@ -62,13 +63,17 @@ def _run_worker(given: list[bytes]) -> bool:
     match message:
         case worker.Result():
             for job in _JOBS:
-                result_error(job, message)
+                if not result_error(job, message) and job.replica is not None:
+                    assert len(separate_result(message, job)) == job.replicas
             strongest_force_error(message)
         case worker.Hello():
             if not invalid_hello(message):
                 assert printable_card(message.model).name.isprintable()
         case worker.Evaluate():
             assert message.sites.shape == (len(message.positions),)
+            parts = separate(message)
+            assert len(parts) == message.replicas
+            assert sum(len(part.positions) for part in parts) == len(message.positions)
     return True
 
 
