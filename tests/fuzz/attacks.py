@@ -57,10 +57,14 @@ class Attack:
     async def connected(
         self, place: str
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection; whatever happens to it is no matter."""
+        """A connection; whatever happens to it is no matter.
+
+        Raises:
+            OSError: it was reset at once.
+        """
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.places[place])
+        self.count += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.places[place])
-            self.count += 1
             try:
                 yield reader, writer
             finally:
@@ -136,7 +140,7 @@ async def idle(attack: Attack, place: str) -> None:
         async with attack.connected(place):
             await attack.pause(60.0)
 
-    await asyncio.gather(*(one() for _ in range(_MANY)))
+    await asyncio.gather(*(one() for _ in range(_MANY)), return_exceptions=True)
 
 
 async def endless(attack: Attack, place: str) -> None:
