@@ -8,23 +8,39 @@ from typing import Any
 import click
 
 from mixserver.core.errors import MixserverError
+from mixserver.core.limits import ensure_open_files, limit_message
 
 
 class CommandGroup(click.Group):
     """Turns a `MixserverError`, alone or in exception groups, into one line on stderr.
 
-    A `traceback` parameter of the group shows where it arose.
+    So it does with errors that come from limits of the system. A `traceback` parameter of the
+    group shows where it arose.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
+            return self._invoke(ctx)
+        except Exception as error:
+            message = limit_message(_first(error))
+            if not message:
+                raise
+            raise _in_one_line(ctx, error, message) from None
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        try:
+            ensure_open_files()
             return super().invoke(ctx)
         except* MixserverError as group:
             error = _first(group)
-            if ctx.params.get("traceback"):
-                traceback.print_exception(error)
-            raise click.ClickException(str(error)) from None
+            raise _in_one_line(ctx, error, str(error)) from None
+
+
+def _in_one_line(ctx: click.Context, error: BaseException, text: str) -> click.ClickException:
+    if ctx.params.get("traceback"):
+        traceback.print_exception(error)
+    return click.ClickException(text)
 
 
 def _first(error: BaseException) -> BaseException:

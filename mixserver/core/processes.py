@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import shutil
 import signal
@@ -23,16 +22,11 @@ import structlog
 
 from mixserver.core.environment import without_batch, without_rank
 from mixserver.core.errors import ConfigError
+from mixserver.core.limits import CURES
 from mixserver.core.shared_memory import SHARED
 
 log = structlog.get_logger(__name__)
 
-_LIMITS: Final = {
-    errno.EMFILE: " (raise the limit of open files: ulimit -n 1024)",
-    errno.EAGAIN: " (raise the limit of processes: ulimit -u)",
-    errno.ENOMEM: " (free memory, or raise the limit: ulimit -v, --mem of Slurm)",
-}
-"""What to do about limits of the system."""
 _LEAVE_S: Final = 2.0
 """Time for the remaining processes of a session: i-PI's helpers clean up after it."""
 _DIE_S: Final = 30.0
@@ -239,7 +233,7 @@ async def start_process(
             start_new_session=True,
         )
     except OSError as error:
-        limit = _LIMITS.get(error.errno or 0, "")
+        limit = CURES.get(error.errno or 0, "")
         raise ConfigError(
             f"{name}: {command[0]} cannot be started: {error.strerror}{limit}"
         ) from error

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import errno
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
+import zmq
 from click.testing import CliRunner
 
 from mixserver.core.command_group import CommandGroup
@@ -25,6 +32,11 @@ def fail(kind: str) -> None:
         "group": ExceptionGroup("tasks", [WRONG, BadInput("another")]),
         "nested": ExceptionGroup("tasks", [ExceptionGroup("inner", [WRONG])]),
         "bug": ZeroDivisionError("by zero"),
+        "files": OSError(errno.EMFILE, "Too many open files"),
+        "sockets": ExceptionGroup("tasks", [zmq.ZMQError(errno.EMFILE)]),
+        "memory": MemoryError(),
+        "library": ImportError("x.so: failed to map segment from shared object"),
+        "threads": RuntimeError("can't start new thread"),
     }
     raise errors[kind]
 
@@ -40,6 +52,45 @@ def test_traceback_shows_where_it_arose() -> None:
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert result.stderr.endswith("Error: no such file\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cure"),
+    [
+        ("files", "ulimit -n"),
+        ("sockets", "ulimit -n"),
+        ("memory", "ulimit -v"),
+        ("library", "ulimit -v"),
+        ("threads", "ulimit -u"),
+    ],
+)
+def test_a_limit_of_the_system_is_one_line_with_its_cure(kind: str, cure: str) -> None:
+    result = CliRunner().invoke(main, ["fail", kind])
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert cure in result.stderr
+
+
+@pytest.mark.parametrize("program", ["mixserver", "mixserver-worker"])
+def test_few_open_files_are_more_or_refused(program: str) -> None:
+    """The soft limit is the program's own; a hard one is refused before libraries abort."""
+    words = {"mixserver": ["keys", "list", "--keys", "none"], "mixserver-worker": ["toy"]}
+    said = []
+    for soft, hard in ((20, 200), (20, 20)):
+        done = subprocess.run(
+            [Path(sys.executable).with_name(program), *words[program]],
+            preexec_fn=lambda soft=soft, hard=hard: resource.setrlimit(
+                resource.RLIMIT_NOFILE, (soft, hard)
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        said.append(done.stderr)
+    assert "files may be open" not in said[0]
+    assert "only 20 files may be open at a time" in said[1]
+    assert "ulimit -n" in said[1]
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -563,7 +563,9 @@ async def test_a_socket_file_that_was_left_behind_is_taken_over(
         left.bind(str(tmp_path / "workers"))
     again = ZmqListener(f"ipc://{tmp_path}/workers", POLICY)
     await again.open(note)
+    assert (tmp_path / "workers").is_socket()
     await again.close("")
+    assert list(tmp_path.iterdir()) == []  # none is left behind this time
 
 
 async def test_a_file_that_is_no_socket_is_not_removed(
