@@ -170,7 +170,8 @@ def describe(folder: Path, elements: Sequence[str]) -> ModelCard:
 def _from_lines(lines: Sequence[str], here: tuple[Path, ...], source: str) -> Potential:
     made = Potential([])
     left_out: list[str] = []
-    for line in lines:
+    _check_units(lines, source)
+    for line in _without_unused_variables(lines):
         words = line.split()
         if words[0] not in _POTENTIAL:
             left_out.append(words[0])
@@ -182,6 +183,43 @@ def _from_lines(lines: Sequence[str], here: tuple[Path, ...], source: str) -> Po
         names = ", ".join(dict.fromkeys(left_out))
         made.notes.append(f"of {source} only the potential was taken, not {names}")
     return made
+
+
+def _check_units(lines: Sequence[str], source: str) -> None:
+    """Refuse parameters that are not in units metal.
+
+    Raises:
+        ConfigError: another unit style, or a whole input in LAMMPS's default, lj.
+    """
+    commands = {line.split()[0] for line in lines}
+    said = [line.split()[1] for line in lines if line.split()[0] == "units" and " " in line]
+    whole = bool(commands & {"read_data", "read_restart", "create_box"})
+    units = said[-1] if said else "lj" if whole else "metal"
+    if units != "metal":
+        raise ConfigError(
+            f"{source} is in units {units}, and its parameters are not converted: the worker works "
+            "in units metal (Å, eV). Give a potential in those"
+        )
+
+
+def _without_unused_variables(lines: Sequence[str]) -> list[str]:
+    """The lines of a potential without variables that none of them uses."""
+    kept = [line for line in lines if line.split()[0] in _POTENTIAL]
+    rest = [line for line in lines if line.split()[0] not in _POTENTIAL]
+    while True:
+        used = [
+            line
+            for at, line in enumerate(kept)
+            if not line.startswith("variable ") or _uses(line.split()[1], kept, at)
+        ]
+        if len(used) == len(kept):
+            return kept + rest
+        kept = used
+
+
+def _uses(name: str, lines: Sequence[str], but: int) -> bool:
+    found = re.compile(rf"\$\{{{re.escape(name)}\}}|\${re.escape(name)}\b|v_{re.escape(name)}\b")
+    return any(found.search(line) for at, line in enumerate(lines) if at != but)
 
 
 def _with_files(line: str, here: tuple[Path, ...], made: Potential) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ _SAME_MASS: Final = 1e-3
 """Relative difference below which a mass counts as the element's."""
 _CROWDED: Final = 0.5
 """Å; closer atoms, or a typical distance this small, mean another unit than Å."""
+_SELECTIVE: Final = re.compile(r"^\s*[Ss]elective", re.MULTILINE)
+"""In a POSCAR."""
 _SPARSE: Final = 8.0
 """Å; a larger typical distance between neighbours means another unit than Å."""
 
@@ -68,6 +72,10 @@ def read_start(file: Path) -> Start:
     notes: list[str] = []
     if found.several:
         notes.append(f"{file.name} has several frames; the first is used")
+    if _SELECTIVE.search("\n".join(_first_lines(file, 9))):
+        notes.append(
+            "its selective dynamics is not carried over: hold atoms with <fixatoms> in <motion>"
+        )
     cell, positions = found.cell, found.positions
     if np.linalg.det(cell) < 0.0:
         cell = cell * np.array([[1.0], [1.0], [-1.0]])
@@ -82,6 +90,11 @@ def read_start(file: Path) -> Start:
     start = Start(topology.frame(np.ascontiguousarray(positions), cell), file.name, tuple(notes))
     check_lengths(start)
     return start
+
+
+def _first_lines(file: Path, n: int) -> list[str]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return list(itertools.islice(lines, n))
 
 
 def check_lengths(start: Start) -> None:
