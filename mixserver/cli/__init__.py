@@ -15,6 +15,7 @@ from mixserver.cli.new import new
 from mixserver.cli.plot import plot
 from mixserver.cli.region import region
 from mixserver.cli.reorder import reorder
+from mixserver.cli.report import report
 from mixserver.cli.run import run
 from mixserver.cli.serve import serve
 from mixserver.cli.status import status
@@ -46,6 +47,7 @@ _COMMANDS = (
     reorder,
     plot,
     drift,
+    report,
     distill,
     bench,
 )

@@ -155,11 +155,10 @@ def _run(
     from mixserver.cli.echo import echo_line
     from mixserver.cli.logs import configure
     from mixserver.cli.progress import show
+    from mixserver.core.errors import MixserverError
     from mixserver.server.launch import Run, on_stop_signals, run_case, stop_at
-    from mixserver.server.restart import latest_state
     from mixserver.server.restart_changes import changes_since
-    from mixserver.server.runs import new_run_folder, run_lock
-    from mixserver.server.warnings.warning_log import read_warnings
+    from mixserver.server.runs import new_run_folder, note_end, run_lock
 
     configure(None, as_json=log_json)
     continued(None)  # refused before a folder is made
@@ -189,19 +188,34 @@ def _run(
             echo_line(f"continuing from {source}")
             for change in changes_since(source.parent, case):
                 echo_line(f"  changed since: {change}")
-        stopped = asyncio.run(job())
-    if stopped:
-        up = timer is not None and not timer.cancelled()
-        if latest_state(folder) is None:
-            echo_line("stopped before i-PI had made a step, so there is nothing to continue")
-        else:
-            why = "the time is up" if up else "stopped"
-            echo_line(f"{why}; i-PI's RESTART is in {folder}: {again}")
-        raise SystemExit(TIME_IS_UP if up else 130)
-    if not quiet:
+        try:
+            stopped = asyncio.run(job())
+        except MixserverError as error:
+            note_end(folder, f"failed: {error}")
+            raise
+        up = stopped and timer is not None and not timer.cancelled()
+        note_end(folder, "the time is up" if up else "stopped" if stopped else "done")
+    _tell_end(folder, stopped=stopped, up=up, quiet=quiet, again=again)
+
+
+def _tell_end(folder: Path, *, stopped: bool, up: bool, quiet: bool, again: str) -> None:
+    """Tell how a run ended that did not fail, and exit with a status if steps are missing."""
+    from mixserver.cli.echo import echo_line
+    from mixserver.server.restart import latest_state
+    from mixserver.server.warnings.warning_log import read_warnings
+
+    if not stopped:
         warnings = read_warnings(folder)
         warned = f" with {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else ""
-        echo_line(f"done{warned}; results in {folder}: mixserver plot {folder}")
+        if not quiet:
+            echo_line(f"done{warned}; results in {folder}: mixserver plot {folder}")
+        return
+    if latest_state(folder) is None:
+        echo_line("stopped before i-PI had made a step, so there is nothing to continue")
+    else:
+        why = "the time is up" if up else "stopped"
+        echo_line(f"{why}; i-PI's RESTART is in {folder}: {again}")
+    raise SystemExit(TIME_IS_UP if up else 130)
 
 
 def _supervise(

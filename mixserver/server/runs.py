@@ -56,6 +56,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of the elements, in their order, and of the periodic axes."""
     versions: dict[str, str] = {}
     """Of mixserver and i-PI."""
+    ended: str = ""
+    """How it ended: "done", "stopped", "the time is up" or "failed: WHY"; "" if that is unknown."""
 
     def write(self, folder: Path) -> None:
         """Write it into a run's folder, atomically.
@@ -64,6 +66,13 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
             OSError: the file cannot be written.
         """
         write_atomically(folder / RUN_INFO, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+
+def note_end(folder: Path, ended: str) -> None:
+    """Note in a run's folder how it ended; a folder that cannot be written is passed over."""
+    with contextlib.suppress(OSError, ConfigError):
+        about = read_run_info(folder)
+        msgspec.structs.replace(about or RunInfo(), ended=ended).write(folder)
 
 
 def program_versions() -> dict[str, str]:

@@ -54,6 +54,28 @@ def title(series: RunSeries) -> str:
     return f"{series.name}, joined from {first} on ({joined + 1} runs)"
 
 
+def panels_figure(series: RunSeries, panels: Sequence[Panel]) -> Figure:
+    """Some panels of one run in two columns; a single one in the width of both."""
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (2 * _WIDTH, rows * _HEIGHT + 0.1)
+    figure = Figure(figsize=size, layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(places, panels, strict=False):
+        panel(axes, series)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def atoms_figure(series: RunSeries) -> Figure:
+    """The atoms of one run from two sides."""
+    figure = Figure(figsize=(2 * _WIDTH, _PICTURE), layout="constrained")
+    for axes, view in zip(figure.subplots(1, len(VIEWS)), VIEWS, strict=True):
+        draw_atoms(axes, series, view)
+    return figure
+
+
 def _one(series: RunSeries, panels: list[Panel]) -> Figure:
     """One run: panels in two columns, atoms from two sides below them."""
     figure, grid, below = _grid(-(-len(panels) // 2), 2, newest_snapshot(series.runs) is not None)

@@ -13,6 +13,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mixserver.analysis.report.page import STYLE
 from mixserver.core.errors import ConfigError
 from mixserver.distill.report import tables
 from mixserver.distill.report.figures import figures
@@ -39,7 +40,7 @@ _CAPTIONS: Final = {
     "time": "Wall time of each step.",
 }
 _TEMPLATE: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
+    loader=FileSystemLoader([Path(__file__).parent, STYLE]),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
