@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from mixserver.core.cache_folder import VARIABLE
 from mixserver_worker.cli.options import Serve, worker_options
 from mixserver_worker.cli.torch_options import torch_options
 
@@ -33,7 +34,7 @@ from mixserver_worker.cli.torch_options import torch_options
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    envvar="MIXSERVER_CACHE",
+    envvar=VARIABLE,
     help="Folder of models converted for symmetrix-xl; default ~/.cache/mixserver "
     "[env MIXSERVER_CACHE].",
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from mixserver.core.cache_folder import cache_folder
 from mixserver.core.errors import ConfigError
 from mixserver.core.processes import environment_program
 
@@ -55,7 +56,7 @@ class UntrainedMace(msgspec.Struct, frozen=True, kw_only=True):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"{folder} cannot be made ({error.strerror}); set XDG_CACHE_HOME"
+                f"{folder} cannot be made ({error.strerror}); set MIXSERVER_CACHE"
             ) from error
         with tempfile.TemporaryDirectory(dir=folder) as private:
             made = Path(private, file.name)
@@ -76,11 +77,3 @@ class UntrainedMace(msgspec.Struct, frozen=True, kw_only=True):
             with contextlib.suppress(FileExistsError):
                 os.replace(made, file)
         return file
-
-
-def cache_folder() -> Path:
-    """$MIXSERVER_CACHE, or mixserver in $XDG_CACHE_HOME or ~/.cache: as the workers' cache."""
-    if folder := os.environ.get("MIXSERVER_CACHE"):
-        return Path(folder).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "mixserver"

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from mixserver_worker.engines.symmetrix.model_cache import cached_file, default_folder
+from mixserver_worker.engines.symmetrix.model_cache import cached_file
 
 CONTENT = b'{"model": 1}'
 
@@ -90,11 +90,3 @@ def test_an_error_of_the_converter_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such model"), cached_file(tmp_path, "key", fail):
         pass
     assert not list(tmp_path.iterdir())
-
-
-def test_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("MIXSERVER_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "mixserver"
-    monkeypatch.setenv("MIXSERVER_CACHE", str(tmp_path / "mine"))
-    assert default_folder() == tmp_path / "mine"

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mixserver.core.arrays import Block, Groups, Indices, Mask, Scalars, Vectors
+from mixserver.core.cache_folder import cache_folder
 from mixserver.core.errors import BadInput, WorkerFault
 from mixserver.wire.replicas import separate
 from mixserver.wire.worker import Evaluate, ModelCard
@@ -24,7 +25,7 @@ from mixserver_worker.engines.symmetrix.conversion import (
     isolated_atoms,
     refuse_unknown,
 )
-from mixserver_worker.engines.symmetrix.model_cache import cached_file, default_folder
+from mixserver_worker.engines.symmetrix.model_cache import cached_file
 from mixserver_worker.engines.symmetrix.package import Unavailable, import_symmetrix
 from mixserver_worker.engines.symmetrix.stages import StagedModel
 from mixserver_worker.engines.symmetrix.whole import WholeModel, whole_model
@@ -84,7 +85,7 @@ class SymmetrixEngine:
         evaluator = package.evaluator_class(precision, threads or _usual_threads())
         several = len(read.heads) > 1
         made_with = f"symmetrix {package.version} splines={SPLINE_POINTS} revision={REVISION}"
-        folder = (cache or default_folder()) / "symmetrix"
+        folder = (cache or cache_folder()) / "symmetrix"
         key = hashlib.sha256(f"{made_with} {read.sha256} {read.heads[0]}".encode()).hexdigest()
         with cached_file(folder, key[:32], lambda: _convert(read, model, folder)) as file:
             name = read.heads[index] if several else ""

@@ -9,26 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from mixserver.core.atomic_write import write_atomically
 
-VARIABLE: Final = "MIXSERVER_CACHE"
-"""Names the cache folder where the command line does not."""
 _log = logging.getLogger("mixserver.mace")
-
-
-def default_folder() -> Path:
-    """$MIXSERVER_CACHE, or mixserver in $XDG_CACHE_HOME or ~/.cache."""
-    if folder := os.environ.get(VARIABLE):
-        return Path(folder).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "mixserver"
 
 
 @contextmanager
