@@ -95,6 +95,25 @@ def wrap(positions: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool]) -> Vect
     return moved
 
 
+def nearest_images(
+    positions: Vectors, reference: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool]
+) -> Vectors:
+    """Move every atom by lattice vectors to its image nearest to a reference.
+
+    Args:
+        positions: (n, 3) Å.
+        reference: (n, 3) Å; less than half a cell away from one image.
+        cell: (3, 3) Å, rows are lattice vectors; those of axes without pbc are ignored.
+        pbc: which of them are periodic.
+    """
+    if not any(pbc):
+        return positions
+    full = complete_cell(cell, pbc)
+    lattice = np.rint((positions - reference) @ inverse_cell(full)) * np.asarray(pbc)
+    moved: Vectors = positions - lattice @ full
+    return moved
+
+
 def with_images(
     inside: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool], cutoff: float
 ) -> tuple[Vectors, NDArray[np.intp]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mixserver.core.arrays import Mask, Matrix, Numbers, Vectors
-from mixserver.core.cell import complete_cell, inverse_cell
+from mixserver_worker.engines.neighbours import nearest_images
 from mixserver_worker.engines.torch.edges import EdgeList, find_edges
 from mixserver_worker.engines.torch.graph import Graph, prune, within
 
@@ -50,12 +50,7 @@ class _NeighbourList:
             or not np.array_equal(self.numbers, structure.numbers)
         ):
             return None
-        unwrapped = positions = structure.positions
-        if any(self.pbc):
-            inverse = inverse_cell(complete_cell(self.cell, self.pbc))
-            lattice = np.rint((positions - self.edges.positions) @ inverse) * np.array(self.pbc)
-            # as in find_edges, so that equal positions are equal to the last bit
-            unwrapped = positions - lattice @ self.cell
+        unwrapped = nearest_images(structure.positions, self.edges.positions, self.cell, self.pbc)
         moved = unwrapped - self.edges.positions
         if np.einsum("ij,ij->i", moved, moved).max() > (0.5 * skin) ** 2:
             return None
