@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -32,6 +32,13 @@ from mixserver_worker.cli.options import Serve, worker_options
     type=float,
     help="Å, the receptive field of a site energy, if you know it better than the engine.",
 )
+@click.option(
+    "--kernels",
+    type=click.Choice(["auto", "compiled", "lammps"]),
+    default="auto",
+    show_default=True,
+    help="What evaluates SNAP: code compiled with numba, several times faster on a CPU, or LAMMPS.",
+)
 @worker_options("cheap")
 def lammps(
     serve: Serve,
@@ -40,6 +47,7 @@ def lammps(
     skin: float,
     elements: str | None,
     receptive_field: float | None,
+    kernels: Literal["auto", "compiled", "lammps"],
 ) -> None:
     """Evaluate the potential in COMMANDS, a file of LAMMPS commands.
 
@@ -68,6 +76,7 @@ def lammps(
             elements=elements.split(",") if elements else None,
             receptive_field=receptive_field,
             comm=comm,
+            kernels=kernels,
         )
         if leads:
             serve(engine)

@@ -37,7 +37,8 @@ folder, task = Path(sys.argv[1]), sys.argv[2]
 comm = world()
 assert comm.Get_size() == 2
 try:
-    engine = LammpsEngine(folder / "potential.in", comm=comm)
+    kernels = os.environ.get("KERNELS", "lammps")
+    engine = LammpsEngine(folder / "potential.in", comm=comm, kernels=kernels)
 except ConfigError as error:
     os.write(1, f"refused: {error}\\n".encode())  # in one piece
     sys.exit(3)
@@ -179,8 +180,15 @@ def test_two_ranks_conform(text: str | None, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("text", [SNAP, TERSOFF])
-def test_two_ranks_agree_with_one_with_weights(text: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "kernels"), [(SNAP, "lammps"), (TERSOFF, "lammps"), (SNAP, "compiled")]
+)
+def test_two_ranks_agree_with_one_with_weights(
+    text: str, kernels: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels == "compiled":
+        pytest.importorskip("numba", exc_type=ImportError)
+    monkeypatch.setenv("KERNELS", kernels)
     (folder / "potential.in").write_text(text)
     done = run(folder, "weighted")
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from mixserver.wire.worker import Evaluate, ModelCard
 from mixserver_worker.engine import EngineResult
 from mixserver_worker.engines.lammps.capabilities import ModelCapabilities, detect_capabilities
 from mixserver_worker.engines.lammps.commands import Commands, read_commands
+from mixserver_worker.engines.lammps.compiled.choice import Kernels, choose_kernels
 from mixserver_worker.engines.lammps.files import AsciiPaths
 from mixserver_worker.engines.lammps.instance_pool import InstancePool
 from mixserver_worker.engines.lammps.library import LammpsError, LammpsLibrary
@@ -30,6 +31,9 @@ from mixserver_worker.engines.lammps.loading import bundled_potentials
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.precision import reduced_precision
 from mixserver_worker.engines.validate_job import validate_job
+
+if TYPE_CHECKING:
+    from mixserver_worker.engines.lammps.compiled.potential import CompiledPotential
 
 _log = logging.getLogger("mixserver.lammps")
 _TINY_WEIGHT: Final = 2.0**-100
@@ -71,11 +75,13 @@ class LammpsEngine:
             assigns an energy to its central atom, two where it divides the energy among atoms,
             and leaves it unknown for long-ranged and unknown styles.
         comm: mpi4py communicator; None for this process alone.
+        kernels: "lammps", "compiled" (SNAP and weighted pairs in compiled code), or "auto":
+            compiled where that is possible and agrees with LAMMPS.
         instances: number of LAMMPS instances (one per stream) that are kept.
 
     Raises:
         ConfigError: file, units, elements, potential files or LAMMPS switches are wrong.
-        MissingPackage: lammps is not installed.
+        MissingPackage: lammps is not installed, or numba for "compiled".
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class LammpsEngine:
         elements: Sequence[str] | None = None,
         receptive_field: float | None = None,
         comm: Any = None,
+        kernels: Kernels = "lammps",
         instances: int = 8,
     ) -> None:
         if not 0.0 < skin < 10.0:
@@ -95,11 +102,14 @@ class LammpsEngine:
         self._ascii_paths = AsciiPaths()
         # Rank 0 tries alone: an error while it reads a file would leave the others waiting.
         problem: MixserverError | None = None
-        tried: tuple[Commands, ModelCapabilities] | None = None
+        tried: tuple[Commands, ModelCapabilities, CompiledPotential | None] | None = None
         if self._ranks.rank == 0:
             try:
                 read = self._read(Path(commands), elements, lmp_args)
-                tried = read, detect_capabilities(read, lmp_args, skin)
+                found = detect_capabilities(read, lmp_args, skin)
+                reason = found.not_weightable
+                compiled = choose_kernels(kernels, found.setup, found.scheme, reason)
+                tried = read, found, compiled
             except MixserverError as error:
                 problem = error
         message: str
@@ -107,8 +117,10 @@ class LammpsEngine:
         if tried is None:
             self._ascii_paths.close()
             raise problem if problem is not None else ConfigError(message)
-        read, found = tried
-        self.pool = InstancePool(found.setup, found.scheme, self._ranks, max(1, instances))
+        read, found, compiled = tried
+        self.pool = InstancePool(
+            found.setup, found.scheme, self._ranks, max(1, instances), compiled
+        )
         for curve in found.scheme.curves if found.scheme is not None else ():
             _log.info(
                 "LAMMPS's forces between %s and %s differ from the slope of its energies by %.1e "

@@ -54,6 +54,8 @@ class LammpsInstance:
         WorkerFault: a file of the potential has changed.
     """
 
+    weighted: Final = False
+
     def __init__(
         self,
         setup: PotentialSetup,

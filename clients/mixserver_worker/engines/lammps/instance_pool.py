@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from mixserver_worker.engines.lammps.weighting.site_weights import (
     WeightingScheme,
 )
 
+if TYPE_CHECKING:
+    from mixserver_worker.engines.lammps.compiled.potential import CompiledAtoms, CompiledPotential
+
 _log = logging.getLogger("mixserver.lammps")
 _CAUSED_BY_ATOMS: Final = (
     "Pair distance < table inner cutoff",
@@ -31,6 +34,7 @@ _CAUSED_BY_ATOMS: Final = (
 """LAMMPS's errors whose cause is the positions: another worker could not do better."""
 
 _Key: TypeAlias = int | tuple[int, str]
+_Instance: TypeAlias = "LammpsInstance | WeightedPotential | CompiledAtoms"
 
 
 class InstancePool:
@@ -41,14 +45,20 @@ class InstancePool:
         scheme: how it is weighted; None if it cannot be.
         ranks: all of them make the same calls.
         most: how many instances are kept.
+        compiled: the potential for compiled code; None if LAMMPS evaluates all of it.
     """
 
     def __init__(
-        self, setup: PotentialSetup, scheme: WeightingScheme | None, ranks: Ranks, most: int
+        self,
+        setup: PotentialSetup,
+        scheme: WeightingScheme | None,
+        ranks: Ranks,
+        most: int,
+        compiled: CompiledPotential | None = None,
     ) -> None:
         self.setup, self.scheme, self._ranks = setup, scheme, ranks
-        self._most = most
-        self.instances: OrderedDict[_Key, LammpsInstance | WeightedPotential] = OrderedDict()
+        self._most, self._compiled = most, compiled
+        self.instances: OrderedDict[_Key, _Instance] = OrderedDict()
         """By stream; those with weights by stream and "weighted"."""
 
     def close(self) -> None:
@@ -91,7 +101,7 @@ class InstancePool:
             self._ranks.abort(error)
             raise
 
-    def _instance(self, job: RankJob) -> LammpsInstance | WeightedPotential:
+    def _instance(self, job: RankJob) -> _Instance:
         """The instance that holds these atoms. Every rank makes the same choice."""
         key = _key(job)
         found = self.instances.get(key)
@@ -106,8 +116,13 @@ class InstancePool:
                     self.instances[key] = self.instances.pop(other)
                     return instance
             self.remove(next(iter(self.instances)))
-        made: LammpsInstance | WeightedPotential
-        if job.weight is not None and self.scheme is not None:
+        made: _Instance
+        if self._compiled is not None:
+            # numba is imported only where it is used
+            from mixserver_worker.engines.lammps.compiled.potential import CompiledAtoms
+
+            made = CompiledAtoms(self._compiled, job, self._ranks)
+        elif job.weight is not None and self.scheme is not None:
             made = WeightedPotential(self.scheme, job, self._ranks)
         else:
             made = LammpsInstance(self.setup, job, self._ranks)
@@ -128,9 +143,9 @@ def _key(job: RankJob) -> _Key:
     return job.stream if job.weight is None else (job.stream, "weighted")
 
 
-def _holds(instance: LammpsInstance | WeightedPotential, job: RankJob) -> bool:
+def _holds(instance: _Instance, job: RankJob) -> bool:
     return (
-        isinstance(instance, WeightedPotential) == (job.weight is not None)
+        instance.weighted == (job.weight is not None)
         and instance.pbc == job.pbc
         and np.array_equal(instance.numbers, job.numbers)
     )

@@ -13,9 +13,9 @@ import numpy as np
 
 from mixserver.core.arrays import Numbers, Scalars
 from mixserver_worker.engine import EngineResult
-from mixserver_worker.engines.lammps.instance import LammpsInstance
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.setup import PotentialSetup
+from mixserver_worker.engines.lammps.weighting.criterion import CriterionInstances
 from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables
 from mixserver_worker.engines.lammps.weighting.many_body import CountedPotential, WeightedManyBody
 from mixserver_worker.engines.lammps.weighting.pair_term import PairTerm
@@ -24,12 +24,6 @@ from mixserver_worker.engines.lammps.weighting.snap_passes import SnapPasses
 from mixserver_worker.engines.lammps.weighting.split_styles import SplitPotential
 from mixserver_worker.engines.lammps.weighting.tables import PairCurve
 from mixserver_worker.engines.lammps.weighting.weighted_instance import site_energies_of, weights_of
-
-_GEOMETRIC: Final = frozenset(
-    {"coord/atom", "centro/atom", "cna/atom", "cnp/atom", "ackland/atom", "cluster/atom"}
-    | {"entropy/atom", "voronoi/atom", "contact/atom"}
-)
-"""Criteria that depend on positions only; others need the unweighted potential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +63,14 @@ class WeightedPotential:
     """
 
     fast_loop: Final = True
+    weighted: Final = True
 
     def __init__(self, scheme: WeightingScheme, job: RankJob, ranks: Ranks) -> None:
         self.numbers: Numbers = job.numbers.copy()
         self.pbc = job.pbc
         self._scheme, self._ranks = scheme, ranks
-        self._criteria: dict[bool, LammpsInstance] = {}
         setup, terms = scheme.setup, scheme.terms
+        self._criteria = CriterionInstances(setup, scheme.cutoff, ranks)
         self.snaps = SnapPasses(setup, terms.snaps, scheme.snap_method, scheme.cutoff, ranks)
         self.pairs: PairTerm | None = None
         if terms.pairwise is not None:
@@ -98,13 +93,11 @@ class WeightedPotential:
             self.pairs.close()
         for term in self.many_body:
             term.close()
-        for instance in self._criteria.values():
-            instance.close()
-        self._criteria = {}
+        self._criteria.close()
 
     def evaluate(self, job: RankJob) -> EngineResult:
         """Evaluate positions and weights of the same atoms; see `LammpsInstance.evaluate`."""
-        values = self._criterion(job).values if job.criterion else None
+        values = self._criteria.evaluate(job).values if job.criterion else None
         bare = replace(job, criterion="")
         results = self.snaps.evaluate(bare)
         for term in self.many_body:
@@ -122,15 +115,3 @@ class WeightedPotential:
             energies=energies,
             values=values,
         )
-
-    def _criterion(self, job: RankJob) -> EngineResult:
-        """The values of the criterion, which must not depend on weights."""
-        geometric = job.criterion.split()[0] in _GEOMETRIC
-        setup = self._scheme.setup
-        if geometric:
-            zero = (f"pair_style zero {self._scheme.cutoff!r}", "pair_coeff * *")
-            kept = tuple(line for line in setup.after_box if not line.startswith("pair_"))
-            setup = replace(setup, after_box=(*kept, *zero))
-        if geometric not in self._criteria:
-            self._criteria[geometric] = LammpsInstance(setup, job, self._ranks)
-        return self._criteria[geometric].evaluate(replace(job, energies=False, weight=None))

@@ -1,0 +1,218 @@
+"""The pairwise remainder of a weighted potential in compiled code, from the tables of `eam_tables`.
+
+Half of the energy of a pair belongs to each of its atoms; forces are the exact slope of the tables'
+cubics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mixserver.core.arrays import Numbers
+from mixserver_worker.engine import EngineResult
+from mixserver_worker.engines.lammps.compiled.verlet import VerletList
+from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
+from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables, curve
+from mixserver_worker.engines.lammps.weighting.pair_as_eam import BelowTables
+from mixserver_worker.engines.lammps.weighting.weighted_instance import weights_of
+
+_IMPOSSIBLE: Final = 1e20
+"""eV: only the walls at the inner ends of the tables exceed it."""
+
+
+class _Cubics:
+    """One set of tables as coefficients, for elements numbered by their place in it."""
+
+    def __init__(self, tables: EamTables, numbers: Sequence[int], atoms: Numbers) -> None:
+        count = len(tables.types)
+        size = len(tables.tables[0][1])
+        self.cutoff, self.step = tables.cutoff, tables.step
+        self.of_pair: NDArray[np.int64] = np.full((count, count), -1)
+        self.coefficients = np.zeros((len(tables.tables), size - 1, 4))
+        for at, (types, energies) in enumerate(tables.tables):
+            one, other = (tables.types.index(type_) for type_ in types)
+            self.of_pair[one, other] = self.of_pair[other, one] = at
+            slopes = curve(energies, self.step).slopes * self.step
+            rise, d0, d1 = np.diff(energies), slopes[:-1], slopes[1:]
+            columns = (energies[:-1], d0, 3.0 * rise - 2.0 * d0 - d1, d0 + d1 - 2.0 * rise)
+            self.coefficients[at] = np.stack(columns, axis=1)
+        place: NDArray[np.int64] = np.full(1 + max(int(atoms.max(initial=0)), *numbers), -1)
+        for at, type_ in enumerate(tables.types):
+            place[numbers[type_ - 1]] = at
+        self.elements = place[atoms]
+
+
+class CompiledPairs:
+    """Tables of pairs for one set of atoms.
+
+    Args:
+        tables: at least one.
+        numbers: (types,) atomic number of each of the potential's atom types.
+        skin: Å, of the neighbour list.
+        atoms: (n,) atomic numbers.
+        ranks: all of them call `evaluate` together.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[EamTables],
+        numbers: Sequence[int],
+        skin: float,
+        atoms: Numbers,
+        ranks: Ranks,
+    ) -> None:
+        self._cubics = [_Cubics(one, numbers, atoms) for one in tables]
+        self._list = VerletList(max(one.cutoff for one in tables), skin, half=True)
+        self._ranks = ranks
+
+    def evaluate(self, job: RankJob) -> EngineResult:
+        """Evaluate positions and weights of the same atoms; complete on rank 0.
+
+        Raises:
+            BelowTables: two atoms are closer than the tables begin.
+        """
+        points, origin, start, neighbour = self._list.update(job.positions, job.cell, job.pbc)
+        weights = weights_of(job)
+        n = len(weights)
+        low, high = (n * k // self._ranks.size for k in (self._ranks.rank, self._ranks.rank + 1))
+        energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
+        for cubics in self._cubics:
+            add_pairs(
+                points,
+                origin,
+                start,
+                neighbour,
+                low,
+                high,
+                cubics.elements,
+                weights,
+                cubics.of_pair,
+                cubics.cutoff,
+                cubics.step,
+                cubics.coefficients,
+                energies,
+                forces,
+                virial,
+            )
+        every = self._ranks.sum(np.concatenate([forces.ravel(), energies, virial.ravel()]))
+        largest = float(np.abs(every).max(initial=0.0))
+        # Complete on rank 0 only. The comparison is written so that NaN is impossible too.
+        if self._ranks.any(self._ranks.rank == 0 and not largest < _IMPOSSIBLE):
+            raise BelowTables
+        energies = every[3 * n : 4 * n]
+        return EngineResult(
+            energy=float(weights @ energies),
+            forces=every[: 3 * n].reshape(n, 3),
+            virial=every[4 * n :].reshape(3, 3),
+            energies=energies,
+        )
+
+
+@njit(nogil=True, cache=True)
+def add_pairs(  # type: ignore[no-untyped-def]
+    points,
+    origin,
+    start,
+    neighbour,
+    low,
+    high,
+    elements,
+    weights,
+    of_pair,
+    cutoff,
+    step,
+    coefficients,
+    energies,
+    forces,
+    virial,
+):
+    """Add the pairs of some atoms with their neighbours.
+
+    Args:
+        points, origin, start, neighbour: `verlet.Candidates`, each pair once.
+        low, high: first atom, and the one after the last.
+        elements: (n,) of each atom; -1 for atoms without pairs.
+        weights: (n,) site weights.
+        of_pair: (elements, elements) table of a pair, -1 for none.
+        cutoff: Å.
+        step: Å between the knots; the first is at 0.
+        coefficients: (tables, knots, 4) eV, of powers of the place between two knots.
+        energies: (n,) eV, site energies without weights, is added to.
+        forces: (n, 3) eV/Å, is added to.
+        virial: (3, 3) eV, is added to.
+    """
+    square, inverse = cutoff * cutoff, 1.0 / step
+    most = 1
+    for i in range(low, high):
+        most = max(most, start[i + 1] - start[i])
+    alike = of_pair.size == 1 and elements.min() == 0  # then no pair is left out
+    vector, which = np.empty((3, most)), np.empty(most, np.int64)
+    squared, table = np.empty(most), np.zeros(most, np.int64)
+    energy, slope = np.empty(most), np.empty(most)
+    xx = yy = zz = xy = xz = yz = 0.0
+    for i in range(low, high):
+        if elements[i] < 0:
+            continue
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        count = 0
+        for c in range(start[i], start[i + 1]):
+            p = neighbour[c]
+            dx, dy, dz = points[p, 0] - x, points[p, 1] - y, points[p, 2] - z
+            r2 = dx * dx + dy * dy + dz * dz
+            vector[0, count], vector[1, count], vector[2, count] = dx, dy, dz
+            squared[count], which[count] = r2, origin[p]
+            count += r2 < square  # without a branch, which would often be predicted wrongly
+        kept = count if alike else 0
+        for k in range(count - kept):
+            j = which[k]
+            if elements[j] < 0 or (weights[i] == 0.0 and weights[j] == 0.0):
+                continue
+            at = of_pair[elements[i], elements[j]]
+            if at < 0:
+                continue
+            vector[0, kept], vector[1, kept] = vector[0, k], vector[1, k]
+            vector[2, kept], squared[kept] = vector[2, k], squared[k]
+            which[kept], table[kept] = j, at
+            kept += 1
+        for k in range(kept):
+            place = np.sqrt(squared[k]) * inverse
+            knot = int(place)
+            t = place - knot
+            c0, c1 = coefficients[table[k], knot, 0], coefficients[table[k], knot, 1]
+            c2, c3 = coefficients[table[k], knot, 2], coefficients[table[k], knot, 3]
+            # an atom and its own image are found twice
+            share = 0.5 if which[k] == i else 1.0
+            energy[k] = 0.5 * share * (c0 + t * (c1 + t * (c2 + t * c3)))
+            # slope / r: place = r / step
+            change = (c1 + t * (2.0 * c2 + 3.0 * t * c3)) * inverse * inverse / place
+            slope[k] = share * change
+        fx = fy = fz = e = 0.0
+        for k in range(kept):
+            j = which[k]
+            e += energy[k]
+            energies[j] += energy[k]
+            g = 0.5 * (weights[i] + weights[j]) * slope[k]
+            dx, dy, dz = vector[0, k], vector[1, k], vector[2, k]
+            gx, gy, gz = g * dx, g * dy, g * dz
+            fx += gx
+            fy += gy
+            fz += gz
+            forces[j, 0] -= gx
+            forces[j, 1] -= gy
+            forces[j, 2] -= gz
+            xx += dx * gx
+            yy += dy * gy
+            zz += dz * gz
+            xy += dx * gy
+            xz += dx * gz
+            yz += dy * gz
+        energies[i] += e
+        forces[i, 0] += fx
+        forces[i, 1] += fy
+        forces[i, 2] += fz
+    virial -= np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

@@ -1,0 +1,127 @@
+"""One set of atoms, whose SNAPs and weighted pairs are evaluated in compiled code.
+
+LAMMPS evaluates what is left: pairs without weights or closer than their tables begin, criteria.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from mixserver.core.arrays import Numbers
+from mixserver_worker.engine import EngineResult
+from mixserver_worker.engines.lammps.compiled.pairs import CompiledPairs
+from mixserver_worker.engines.lammps.compiled.snap import CompiledSnap, SnapTerms
+from mixserver_worker.engines.lammps.instance import LammpsInstance, check_overlap
+from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
+from mixserver_worker.engines.lammps.setup import PotentialSetup
+from mixserver_worker.engines.lammps.weighting.criterion import CriterionInstances
+from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables
+from mixserver_worker.engines.lammps.weighting.pair_as_eam import BelowTables
+from mixserver_worker.engines.lammps.weighting.pair_term import PAIRWISE_EVALUATIONS, PairTerm
+from mixserver_worker.engines.lammps.weighting.tables import PairCurve
+from mixserver_worker.engines.lammps.weighting.weighted_instance import site_energies_of, weights_of
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPotential:
+    """What `CompiledAtoms` evaluate."""
+
+    setup: PotentialSetup
+    """Of the whole potential."""
+    cutoff: float
+    """Å, of the whole potential."""
+    snaps: tuple[CompiledSnap, ...]
+    pairwise: tuple[str, ...] | None
+    """Commands of the pairwise remainder; None if there is none."""
+    curves: tuple[PairCurve, ...]
+    tables: tuple[EamTables, ...]
+    """The pairwise remainder for evaluations with weights; empty if this form is not exact."""
+
+
+class CompiledAtoms:
+    """One set of atoms, with or without weights.
+
+    Args:
+        potential: what to evaluate.
+        job: the first evaluation; later ones have weights if this one has.
+        ranks: all of them construct it and call `evaluate` together.
+
+    Raises:
+        BadInput: atoms overlap.
+        LammpsError: LAMMPS refused.
+    """
+
+    fast_loop: Final = True
+
+    def __init__(self, potential: CompiledPotential, job: RankJob, ranks: Ranks) -> None:
+        self.numbers: Numbers = job.numbers.copy()
+        self.pbc = job.pbc
+        self.weighted = job.weight is not None
+        self._potential, self._ranks = potential, ranks
+        setup = potential.setup
+        check_overlap(job)
+        setup.check_files()
+        shared = setup.numbers, setup.skin, self.numbers, ranks
+        self._snaps = SnapTerms(potential.snaps, *shared)
+        self._criteria = CriterionInstances(setup, potential.cutoff, ranks)
+        self._pairs = CompiledPairs(potential.tables, *shared) if potential.tables else None
+        self._close_pairs: PairTerm | None = None
+        self._left = 0
+        """Evaluations until tables are tried again."""
+        self._rest: LammpsInstance | None = None
+        if potential.pairwise is not None and not self.weighted:
+            self._rest = LammpsInstance(replace(setup, after_box=potential.pairwise), job, ranks)
+
+    def close(self) -> None:
+        """End all LAMMPS instances."""
+        self._criteria.close()
+        for one in (self._rest, self._close_pairs):
+            if one is not None:
+                one.close()
+
+    def evaluate(self, job: RankJob) -> EngineResult:
+        """Evaluate positions of the same atoms; the result is complete on rank 0 only.
+
+        Raises:
+            BadInput: atoms overlap, or LAMMPS refuses the criterion.
+            LostAtoms: a new instance is needed.
+            LammpsError: LAMMPS refused.
+        """
+        values = self._criteria.evaluate(job).values if job.criterion else None
+        bare = replace(job, criterion="")
+        results = self._snaps.evaluate(bare)
+        if self._snaps.renewed:
+            check_overlap(job)
+        if self._rest is not None:
+            results.append(self._rest.evaluate(bare))
+        elif self._potential.pairwise is not None:
+            results += self._weighted_pairs(bare)
+        energies = None
+        if job.energies:
+            energies = np.sum([site_energies_of(one) for one in results], axis=0)
+            energies[weights_of(job) == 0.0] = 0.0
+        return EngineResult(
+            energy=sum(one.energy for one in results),
+            forces=np.sum([one.forces for one in results], axis=0),
+            virial=np.sum([one.virial for one in results], axis=0),
+            energies=energies,
+            values=values,
+        )
+
+    def _weighted_pairs(self, job: RankJob) -> list[EngineResult]:
+        if self._left:
+            self._left -= 1
+        elif self._pairs is not None:
+            try:
+                return [self._pairs.evaluate(job)]
+            except BelowTables:
+                self._left = PAIRWISE_EVALUATIONS
+        if self._close_pairs is None:
+            known = self._potential
+            self._close_pairs = PairTerm(
+                known.setup, known.pairwise or (), known.curves, (), self._ranks
+            )
+        return self._close_pairs.evaluate(job)

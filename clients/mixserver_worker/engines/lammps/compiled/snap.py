@@ -1,0 +1,146 @@
+"""The SNAPs of a potential in compiled code, for one set of atoms, on all MPI ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixserver.core.arrays import Indices, Numbers, Scalars
+from mixserver_worker.engine import EngineResult
+from mixserver_worker.engines.lammps.compiled.couplings import Couplings, make_couplings
+from mixserver_worker.engines.lammps.compiled.lanes import LANES
+from mixserver_worker.engines.lammps.compiled.snap_files import SnapParameters
+from mixserver_worker.engines.lammps.compiled.snap_kernel import evaluate_blocks, select_neighbours
+from mixserver_worker.engines.lammps.compiled.verlet import Candidates, VerletList
+from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
+from mixserver_worker.engines.lammps.weighting.weighted_instance import weights_of
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSnap:
+    """One SNAP with its tables."""
+
+    parameters: SnapParameters
+    couplings: Couplings
+
+    @classmethod
+    def of(cls, parameters: SnapParameters) -> CompiledSnap:
+        """With the tables for its 2J."""
+        return cls(parameters, make_couplings(parameters.twojmax))
+
+    @property
+    def cutoff(self) -> float:
+        """Å, the largest."""
+        return float(self.parameters.cutoffs.max())
+
+
+class SnapTerms:
+    """The SNAPs of a potential for one set of atoms.
+
+    Args:
+        snaps: at least one.
+        numbers: (types,) atomic number of each of the potential's atom types.
+        skin: Å, of the neighbour list.
+        atoms: (n,) atomic numbers.
+        ranks: all of them call `evaluate` together.
+    """
+
+    def __init__(
+        self,
+        snaps: Sequence[CompiledSnap],
+        numbers: Sequence[int],
+        skin: float,
+        atoms: Numbers,
+        ranks: Ranks,
+    ) -> None:
+        self._snaps, self._ranks = snaps, ranks
+        self._list = VerletList(max(snap.cutoff for snap in snaps), skin)
+        self._elements = []
+        for snap in snaps:
+            place = np.full(1 + max(int(atoms.max(initial=0)), *numbers), -1)
+            for at, type_ in enumerate(snap.parameters.types):
+                place[numbers[type_]] = at
+            self._elements.append(place[atoms])
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the last evaluation made a new neighbour list."""
+        return self._list.renewed
+
+    def evaluate(self, job: RankJob) -> list[EngineResult]:
+        """Evaluate positions and weights of the same atoms; complete on rank 0."""
+        candidates = self._list.update(job.positions, job.cell, job.pbc)
+        weights = weights_of(job)
+        return [
+            self._evaluate(snap, elements, candidates, weights)
+            for snap, elements in zip(self._snaps, self._elements, strict=True)
+        ]
+
+    def _evaluate(
+        self, snap: CompiledSnap, elements: Indices, candidates: Candidates, weights: Scalars
+    ) -> EngineResult:
+        parameters, tables = snap.parameters, snap.couplings
+        points, origin, start, neighbour = candidates
+        sites = np.flatnonzero((elements >= 0) & (weights != 0.0))
+        sites = np.array_split(sites, self._ranks.size)[self._ranks.rank]
+        n = len(weights)
+        energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
+        if len(sites):
+            widest = int((start[sites + 1] - start[sites]).max())
+            near = np.empty((len(sites), max(widest, 1)), np.int64)
+            counts = select_neighbours(
+                points, elements, origin, sites, start, neighbour, parameters.cutoffs**2, near
+            )
+            order = np.lexsort((counts, elements[sites]))
+            sites, counts, near = sites[order], counts[order], near[order]
+            evaluate_blocks(
+                points,
+                elements,
+                origin,
+                sites,
+                counts,
+                near,
+                _blocks(elements[sites]),
+                weights,
+                parameters.cutoffs,
+                parameters.neighbour_weights,
+                parameters.rfac0,
+                float(parameters.switched),
+                tuple(tables.recursion),
+                tuple(tables.unfolding),
+                tuple(tables.products),
+                tables.self_term,
+                tables.derivative,
+                tables.orders if parameters.bzero else np.zeros_like(tables.orders),
+                parameters.coefficients,
+                parameters.quadratic,
+                parameters.is_quadratic,
+                energies,
+                forces,
+                virial,
+            )
+        every = self._ranks.sum(np.concatenate([forces.ravel(), energies, virial.ravel()]))
+        energies = every[3 * n : 4 * n]
+        return EngineResult(
+            energy=float(weights @ energies),
+            forces=every[: 3 * n].reshape(n, 3),
+            virial=every[4 * n :].reshape(3, 3),
+            energies=energies,
+        )
+
+
+def _blocks(elements: Indices) -> Any:
+    """(b, 2) first atom and number of atoms of each block, from sorted elements."""
+    ends = np.flatnonzero(np.diff(elements, append=-1)) + 1
+    begins = np.concatenate([[0], ends[:-1]])
+    return np.array(
+        [
+            (at, min(LANES, end - at))
+            for begin, end in zip(begins, ends, strict=True)
+            for at in range(begin, end, LANES)
+        ],
+        np.int64,
+    )

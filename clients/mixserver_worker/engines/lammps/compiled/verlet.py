@@ -1,0 +1,148 @@
+"""Neighbour lists with a skin, made in compiled code, for atoms in any cell."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mixserver.core.arrays import Indices, Matrix, Vectors
+from mixserver.core.cell import complete_cell, inverse_cell
+from mixserver_worker.engines.neighbours import nearest_images, with_images, wrap
+
+_FINE: Final = 3.0
+"""Bins in one reach."""
+_MOST_BINS: Final = 200.0
+"""Along an axis: bins are wider where atoms are far apart."""
+
+
+class Candidates(NamedTuple):
+    """Atoms with their images, and the pairs that may be within the cutoff."""
+
+    points: Vectors
+    """(m, 3) Å; the first n are the atoms."""
+    origin: Indices
+    """(m,) atom of each point."""
+    start: NDArray[np.int64]
+    """(n + 1,)"""
+    neighbour: NDArray[np.int64]
+    """(p,) points near atom i are those from start[i] to start[i + 1]."""
+
+
+class VerletList:
+    """Candidates for neighbours, kept until a point has moved by half the skin.
+
+    Args:
+        cutoff: Å.
+        skin: Å.
+        half: list each pair once, at its atom with the smaller number.
+    """
+
+    def __init__(self, cutoff: float, skin: float, *, half: bool = False) -> None:
+        self._reach, self._skin, self._half = cutoff + skin, skin, half
+        self.renewed = False
+        """Whether the last update made a new list."""
+        self._made: Candidates | None = None
+        self._images: Vectors = np.zeros((0, 3))
+        """(m, 3) lattice vectors from the atom to each point, in units of the cell."""
+
+    def update(self, positions: Vectors, cell: Matrix, pbc: tuple[bool, bool, bool]) -> Candidates:
+        """The candidates for these positions.
+
+        Args:
+            positions: (n, 3) Å, of the same atoms each time.
+            cell: (3, 3) Å, rows; those of open axes are ignored.
+            pbc: the same each time.
+        """
+        full = complete_cell(cell, pbc)
+        if self._made is not None and len(self._made.start) == len(positions) + 1:
+            made = self._made
+            unwrapped = nearest_images(positions, made.points[: len(positions)], full, pbc)
+            points = unwrapped[made.origin] + self._images @ full
+            moved = points - made.points
+            if np.einsum("ij,ij->i", moved, moved).max(initial=0.0) < (0.5 * self._skin) ** 2:
+                self.renewed = False
+                return made._replace(points=points)
+        self.renewed = True
+        inside = wrap(positions, cell, pbc)
+        points, origin = with_images(inside, cell, pbc, self._reach)
+        self._images = np.rint((points - inside[origin]) @ inverse_cell(full)) * np.asarray(pbc)
+        points = inside[origin] + self._images @ full
+        start, neighbour = near_points(
+            points, origin, len(inside), self._reach, _bins(points, self._reach), self._half
+        )
+        self._made = Candidates(points, origin, start, neighbour)
+        return self._made
+
+
+def _bins(points: Vectors, reach: float) -> NDArray[np.float64]:
+    """(3, 3): lowest corner, width and number of bins along each axis."""
+    low = points.min(axis=0) if len(points) else np.zeros(3)
+    extent = points.max(axis=0) - low if len(points) else np.zeros(3)
+    width = np.maximum(reach / _FINE, extent / _MOST_BINS)
+    return np.array([low, width, np.floor(extent / width) + 1.0])
+
+
+@njit(nogil=True, cache=True)
+def near_points(points, origin, atoms, reach, bins, half):  # type: ignore[no-untyped-def]
+    """Points closer than the reach to each of the first atoms, found in bins.
+
+    Args:
+        points: (m, 3) Å.
+        origin: (m,) atom of each point.
+        atoms: number of atoms, the first points.
+        reach: Å.
+        bins: (3, 3) lowest corner, width and number along each axis.
+        half: leave out points of atoms with smaller numbers.
+
+    Returns:
+        start (atoms + 1,) and neighbour, as of `Candidates`.
+    """
+    nx, ny, nz = int(bins[2, 0]), int(bins[2, 1]), int(bins[2, 2])
+    count = len(points)
+    place = np.empty((count, 3), np.int64)
+    begin = np.zeros(nx * ny * nz + 1, np.int64)
+    for k in range(count):
+        for axis in range(3):
+            at = int((points[k, axis] - bins[0, axis]) / bins[1, axis])
+            place[k, axis] = min(max(at, 0), int(bins[2, axis]) - 1)
+        begin[(place[k, 0] * ny + place[k, 1]) * nz + place[k, 2] + 1] += 1
+    for key in range(nx * ny * nz):
+        begin[key + 1] += begin[key]
+    # the points in the order of their bins: those of neighbouring bins along z lie side by side
+    filled = begin[:-1].copy()
+    index, there = np.empty(count, np.int64), np.empty((3, count))
+    for k in range(count):
+        key = (place[k, 0] * ny + place[k, 1]) * nz + place[k, 2]
+        at = filled[key]
+        filled[key] += 1
+        index[at] = k
+        for axis in range(3):
+            there[axis, at] = points[k, axis]
+    start = np.zeros(atoms + 1, np.int64)
+    found = np.empty(max(64, 32 * atoms), np.int64)
+    total = 0
+    square = reach * reach
+    spans = np.array([int(np.ceil(reach / bins[1, axis])) for axis in range(3)])
+    for i in range(atoms):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        low = max(0, place[i, 2] - spans[2])
+        high = min(nz - 1, place[i, 2] + spans[2])
+        for bx in range(max(0, place[i, 0] - spans[0]), min(nx, place[i, 0] + spans[0] + 1)):
+            for by in range(max(0, place[i, 1] - spans[1]), min(ny, place[i, 1] + spans[1] + 1)):
+                row = (bx * ny + by) * nz
+                first, last = begin[row + low], begin[row + high + 1]
+                if total + last - first > len(found):
+                    larger = np.empty(2 * len(found) + last - first, np.int64)
+                    larger[:total] = found[:total]
+                    found = larger
+                for at in range(first, last):
+                    dx, dy, dz = there[0, at] - x, there[1, at] - y, there[2, at] - z
+                    j = index[at]
+                    found[total] = j
+                    wanted = j != i and (not half or origin[j] >= i)
+                    total += wanted and dx * dx + dy * dy + dz * dz < square
+        start[i + 1] = total
+    return start, found[:total].copy()
