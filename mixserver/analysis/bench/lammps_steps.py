@@ -19,7 +19,7 @@ from mixserver.analysis.bench.workloads import Workload, crystal
 from mixserver.core.errors import MixserverError
 from mixserver.core.scratch import scratch_directory
 
-ENGINE: Final = "mixserver-worker lammps"
+ENGINE: Final = "mixserver-worker lammps --kernels"
 FIX_IPI: Final = "LAMMPS's fix ipi"
 
 
@@ -35,6 +35,8 @@ class LammpsSuite(msgspec.Struct, frozen=True, kw_only=True):
     """Of one block of `run`."""
     arguments: tuple[str, ...] = ()
     """Switches for LAMMPS, for all contestants."""
+    kernels: tuple[str, ...] = ("compiled", "lammps")
+    """Of the engine, each beside LAMMPS."""
     ranks: int = 1
     threads: int = 1
     label: str = ""
@@ -90,22 +92,35 @@ async def _measure_size(suite: LammpsSuite, workload: Workload, asked: int, boar
             )
             for folder in folders
         )
-        joining = running_engine(
-            ENGINE, command, workload, threads=suite.threads, ranks=suite.ranks
-        )
-        engine = await stack.enter_async_context(joining)
+        engines = []
+        for kernels in suite.kernels:
+            name = f"{ENGINE} {kernels}"
+            words = [*command, "--kernels", kernels]
+            joining = running_engine(
+                name, words, workload, threads=suite.threads, ranks=suite.ranks
+            )
+            try:
+                engines.append(await stack.enter_async_context(joining))
+            except MixserverError as error:
+                if kernels == "lammps":
+                    raise
+                board.leave_out(name, error)
         steps = suite.steps
-        inside = Block(EngineOn(engine, workload, label, weighted=False), steps)
-        outside = Block(EngineAtServer(engine, workload, label), steps)
         run = LammpsRun("run inside LAMMPS", label, run_in, workload, suite.elements, steps)
-        pairs: list[tuple[Contestant, Contestant]] = [(inside, run)]
+        pairs: list[tuple[Contestant, Contestant]] = [
+            (Block(EngineOn(engine, workload, label, weighted=False), steps), run)
+            for engine in engines
+        ]
         try:
             start = running_fix_ipi(FIX_IPI, label, client_in, workload, suite.elements)
-            client = await stack.enter_async_context(start)
-            pairs.append((outside, Block(client, steps)))
+            client = Block(await stack.enter_async_context(start), steps)
+            pairs += [
+                (Block(EngineAtServer(engine, workload, label), steps), client)
+                for engine in engines
+            ]
         except MixserverError as error:
             board.leave_out(FIX_IPI, error)
-        contestants = [one for pair in pairs for one in pair]
+        contestants = list({one.name: one for pair in pairs for one in pair}.values())
         times = await measure_in_turn(contestants, board, f"{system}, {asked} atoms")
         for fast, slow in pairs:
             if fast.name in times and slow.name in times:
@@ -125,6 +140,7 @@ async def _measure_size(suite: LammpsSuite, workload: Workload, asked: int, boar
 def _repeat(suite: LammpsSuite, atoms: int, board: Board) -> str:
     words = ["mixserver", "bench", "lammps", os.path.relpath(suite.commands)]
     words += ["--elements", ",".join(suite.elements), "--atoms", str(atoms)]
+    words += ["--kernels", ",".join(suite.kernels)]
     words += ["--ranks", str(suite.ranks), "--threads", str(suite.threads)]
     words += ["--steps", str(suite.steps), "--pairs", str(board.effort.pairs)]
     if suite.arguments:

@@ -76,6 +76,8 @@ class SpeedupSuite(msgspec.Struct, frozen=True, kw_only=True):
     are those of the structure, and the bounds of [limits] are off."""
     cheap_arguments: str = ""
     """Switches for LAMMPS of the cheap workers; empty as in the case."""
+    cheap_kernels: str = ""
+    """Of cheap LAMMPS workers; empty as in the case."""
     cores: int | None = None
     """Threads of an expensive worker for all atoms; None: as many as the case's workers have."""
 
@@ -244,7 +246,7 @@ def adapted_workers(suite: SpeedupSuite, larger: LargerCase) -> list[Local]:
         if one.command[0] == "mace":
             changed = {"kernels": suite.kernels, "dtype": suite.dtype, "device": suite.device}
         elif one.command[0] == "lammps":
-            changed = {"lmp-args": suite.cheap_arguments}
+            changed = {"lmp-args": suite.cheap_arguments, "kernels": suite.cheap_kernels}
         command = _with(one, **{name: value for name, value in changed.items() if value})
         found.append(msgspec.structs.replace(one, command=command))
     return found
@@ -266,6 +268,8 @@ def model_label(local: Local, untrained: UntrainedMace | None = None) -> str:
     if untrained is not None and engine == "mace":
         label = untrained.label
     extra = [_option(local, "--dtype")] if _option(local, "--dtype") else []
+    if engine == "lammps":
+        extra.append(f"{_option(local, '--kernels') or 'auto'} kernels")
     extra += [f"{local.mpi} ranks"] if local.mpi > 1 else []
     return ", ".join([label, *extra])
 
@@ -303,6 +307,8 @@ def _repeat(suite: SpeedupSuite, way: Way, atoms: int, board: Board) -> str:
         words += suite.untrained.options()
     if suite.cheap_arguments:
         words += ["--lmp-args", suite.cheap_arguments]
+    if suite.cheap_kernels:
+        words += ["--cheap-kernels", suite.cheap_kernels]
     if suite.cores is not None:
         words += ["--cores", str(suite.cores)]
     return shlex.join([*words, "--pairs", str(board.effort.pairs)])

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from mixserver.cli.bench.options import RunSuite, numbers, suite_options
+from mixserver.cli.bench.options import RunSuite, choices, numbers, suite_options
+
+_KERNELS = ("compiled", "lammps")
 
 
 @click.command()
@@ -28,6 +30,13 @@ from mixserver.cli.bench.options import RunSuite, numbers, suite_options
     show_default=True,
     help="Of LAMMPS's own run, as one time.",
 )
+@click.option(
+    "--kernels",
+    default=",".join(_KERNELS),
+    show_default=True,
+    callback=choices(_KERNELS),
+    help="Of the engine, each beside LAMMPS: compiled code for SNAP, or LAMMPS's own.",
+)
 @click.option("--lmp-args", default="", help='Switches for LAMMPS in one word, "-k on g 1 -sf kk".')
 @click.option("--ranks", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
@@ -39,6 +48,7 @@ def lammps(
     elements: str,
     atoms: tuple[int, ...],
     steps: int,
+    kernels: tuple[str, ...],
     lmp_args: str,
     ranks: int,
     threads: int,
@@ -60,6 +70,7 @@ def lammps(
         elements=tuple(one.strip() for one in elements.split(",")),
         atoms=(64,) if quick else atoms,
         steps=5 if quick else steps,
+        kernels=kernels,
         arguments=tuple(shlex.split(lmp_args)),
         ranks=ranks,
         threads=threads,

@@ -39,6 +39,13 @@ _WAYS = ("mixed", "worker", "torch", "symmetrix", "calculator", "ipi-mace", "che
 @click.option("--layers", default=2, show_default=True, help="Of an untrained model.")
 @click.option("--r-max", default=6.0, show_default=True, help="Å, of an untrained model.")
 @click.option("--lmp-args", default="", help="Switches for LAMMPS of the cheap workers.")
+@click.option(
+    "--cheap-kernels",
+    type=click.Choice(["", "auto", "compiled", "lammps"]),
+    default="",
+    show_default=False,
+    help="Of the cheap LAMMPS workers: compiled code for SNAP, or LAMMPS's own.",
+)
 @suite_options
 def speedup(
     run: RunSuite,

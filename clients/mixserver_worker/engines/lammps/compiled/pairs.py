@@ -33,14 +33,12 @@ class _Cubics:
         size = len(tables.tables[0][1])
         self.cutoff, self.step = tables.cutoff, tables.step
         self.of_pair: NDArray[np.int64] = np.full((count, count), -1)
-        self.coefficients = np.zeros((len(tables.tables), size - 1, 4))
+        self.knots = np.zeros((len(tables.tables), size, 2))
         for at, (types, energies) in enumerate(tables.tables):
             one, other = (tables.types.index(type_) for type_ in types)
             self.of_pair[one, other] = self.of_pair[other, one] = at
-            slopes = curve(energies, self.step).slopes * self.step
-            rise, d0, d1 = np.diff(energies), slopes[:-1], slopes[1:]
-            columns = (energies[:-1], d0, 3.0 * rise - 2.0 * d0 - d1, d0 + d1 - 2.0 * rise)
-            self.coefficients[at] = np.stack(columns, axis=1)
+            self.knots[at, :, 0] = energies
+            self.knots[at, :, 1] = curve(energies, self.step).slopes * self.step
         place: NDArray[np.int64] = np.full(1 + max(int(atoms.max(initial=0)), *numbers), -1)
         for at, type_ in enumerate(tables.types):
             place[numbers[type_ - 1]] = at
@@ -94,7 +92,7 @@ class CompiledPairs:
                 cubics.of_pair,
                 cubics.cutoff,
                 cubics.step,
-                cubics.coefficients,
+                cubics.knots,
                 energies,
                 forces,
                 virial,
@@ -126,7 +124,7 @@ def add_pairs(  # type: ignore[no-untyped-def]
     of_pair,
     cutoff,
     step,
-    coefficients,
+    knots,
     energies,
     forces,
     virial,
@@ -141,7 +139,7 @@ def add_pairs(  # type: ignore[no-untyped-def]
         of_pair: (elements, elements) table of a pair, -1 for none.
         cutoff: Å.
         step: Å between the knots; the first is at 0.
-        coefficients: (tables, knots, 4) eV, of powers of the place between two knots.
+        knots: (tables, knots, 2) eV, energy and its slope times the step.
         energies: (n,) eV, site energies without weights, is added to.
         forces: (n, 3) eV/Å, is added to.
         virial: (3, 3) eV, is added to.
@@ -183,8 +181,9 @@ def add_pairs(  # type: ignore[no-untyped-def]
             place = np.sqrt(squared[k]) * inverse
             knot = int(place)
             t = place - knot
-            c0, c1 = coefficients[table[k], knot, 0], coefficients[table[k], knot, 1]
-            c2, c3 = coefficients[table[k], knot, 2], coefficients[table[k], knot, 3]
+            c0, c1 = knots[table[k], knot, 0], knots[table[k], knot, 1]
+            rise, d1 = knots[table[k], knot + 1, 0] - c0, knots[table[k], knot + 1, 1]
+            c2, c3 = 3.0 * rise - 2.0 * c1 - d1, c1 + d1 - 2.0 * rise
             # an atom and its own image are found twice
             share = 0.5 if which[k] == i else 1.0
             energy[k] = 0.5 * share * (c0 + t * (c1 + t * (c2 + t * c3)))
