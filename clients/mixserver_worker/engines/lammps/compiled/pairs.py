@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mixserver.core.arrays import Numbers
 from mixserver_worker.engine import EngineResult
-from mixserver_worker.engines.lammps.compiled.verlet import VerletList
+from mixserver_worker.engines.lammps.compiled.verlet import VerletList, part_of
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables, curve
 from mixserver_worker.engines.lammps.weighting.pair_as_eam import BelowTables
@@ -65,7 +65,9 @@ class CompiledPairs:
         ranks: Ranks,
     ) -> None:
         self._cubics = [_Cubics(one, numbers, atoms) for one in tables]
-        self._list = VerletList(max(one.cutoff for one in tables), skin, half=True)
+        self._part = ranks.rank, ranks.size
+        reach = max(one.cutoff for one in tables)
+        self._list = VerletList(reach, skin, half=True, part=self._part)
         self._ranks = ranks
 
     def evaluate(self, job: RankJob) -> EngineResult:
@@ -77,7 +79,6 @@ class CompiledPairs:
         points, origin, start, neighbour = self._list.update(job.positions, job.cell, job.pbc)
         weights = weights_of(job)
         n = len(weights)
-        low, high = (n * k // self._ranks.size for k in (self._ranks.rank, self._ranks.rank + 1))
         energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
         for cubics in self._cubics:
             add_pairs(
@@ -85,8 +86,7 @@ class CompiledPairs:
                 origin,
                 start,
                 neighbour,
-                low,
-                high,
+                *part_of(n, self._part),
                 cubics.elements,
                 weights,
                 cubics.of_pair,

@@ -14,7 +14,7 @@ from mixserver_worker.engines.lammps.compiled.couplings import Couplings, make_c
 from mixserver_worker.engines.lammps.compiled.lanes import LANES
 from mixserver_worker.engines.lammps.compiled.snap_files import SnapParameters
 from mixserver_worker.engines.lammps.compiled.snap_kernel import evaluate_blocks, select_neighbours
-from mixserver_worker.engines.lammps.compiled.verlet import Candidates, VerletList
+from mixserver_worker.engines.lammps.compiled.verlet import Candidates, VerletList, part_of
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.weighting.weighted_instance import weights_of
 
@@ -57,7 +57,8 @@ class SnapTerms:
         ranks: Ranks,
     ) -> None:
         self._snaps, self._ranks = snaps, ranks
-        self._list = VerletList(max(snap.cutoff for snap in snaps), skin)
+        self._part = ranks.rank, ranks.size
+        self._list = VerletList(max(snap.cutoff for snap in snaps), skin, part=self._part)
         self._elements = []
         for snap in snaps:
             place = np.full(1 + max(int(atoms.max(initial=0)), *numbers), -1)
@@ -84,9 +85,9 @@ class SnapTerms:
     ) -> EngineResult:
         parameters, tables = snap.parameters, snap.couplings
         points, origin, start, neighbour = candidates
-        sites = np.flatnonzero((elements >= 0) & (weights != 0.0))
-        sites = np.array_split(sites, self._ranks.size)[self._ranks.rank]
         n = len(weights)
+        low, high = part_of(n, self._part)
+        sites = low + np.flatnonzero((elements[low:high] >= 0) & (weights[low:high] != 0.0))
         energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
         if len(sites):
             widest = int((start[sites + 1] - start[sites]).max())

@@ -38,10 +38,14 @@ class VerletList:
         cutoff: Å.
         skin: Å.
         half: list each pair once, at its atom with the smaller number.
+        part: which of several equal parts of the atoms to list neighbours of, and how many parts.
     """
 
-    def __init__(self, cutoff: float, skin: float, *, half: bool = False) -> None:
+    def __init__(
+        self, cutoff: float, skin: float, *, half: bool = False, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self._reach, self._skin, self._half = cutoff + skin, skin, half
+        self._part = part
         self.renewed = False
         """Whether the last update made a new list."""
         self._made: Candidates | None = None
@@ -71,7 +75,13 @@ class VerletList:
         self._images = np.rint((points - inside[origin]) @ inverse_cell(full)) * np.asarray(pbc)
         points = inside[origin] + self._images @ full
         start, neighbour = near_points(
-            points, origin, len(inside), self._reach, _bins(points, self._reach), self._half
+            points,
+            origin,
+            *part_of(len(inside), self._part),
+            len(inside),
+            self._reach,
+            _bins(points, self._reach),
+            self._half,
         )
         self._made = Candidates(points, origin, start, neighbour)
         return self._made
@@ -85,14 +95,23 @@ def _bins(points: Vectors, reach: float) -> NDArray[np.float64]:
     return np.array([low, width, np.floor(extent / width) + 1.0])
 
 
+def part_of(count: int, part: tuple[int, int]) -> tuple[int, int]:
+    """First atom of a part, and the one after the last."""
+    which, parts = part
+    return count * which // parts, count * (which + 1) // parts
+
+
 @njit(nogil=True, cache=True)
-def near_points(points, origin, atoms, reach, bins, half):  # type: ignore[no-untyped-def]
-    """Points closer than the reach to each of the first atoms, found in bins.
+def near_points(  # type: ignore[no-untyped-def]
+    points, origin, low, high, atoms, reach, bins, half
+):
+    """Points closer than the reach to each of some atoms, found in bins.
 
     Args:
         points: (m, 3) Å.
         origin: (m,) atom of each point.
-        atoms: number of atoms, the first points.
+        low, high: first of these atoms, and the one after the last; others get no neighbours.
+        atoms: number of all atoms, the first points.
         reach: Å.
         bins: (3, 3) lowest corner, width and number along each axis.
         half: leave out points of atoms with smaller numbers.
@@ -122,18 +141,18 @@ def near_points(points, origin, atoms, reach, bins, half):  # type: ignore[no-un
         for axis in range(3):
             there[axis, at] = points[k, axis]
     start = np.zeros(atoms + 1, np.int64)
-    found = np.empty(max(64, 32 * atoms), np.int64)
+    found = np.empty(max(64, 32 * (high - low)), np.int64)
     total = 0
     square = reach * reach
     spans = np.array([int(np.ceil(reach / bins[1, axis])) for axis in range(3)])
-    for i in range(atoms):
+    for i in range(low, high):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        low = max(0, place[i, 2] - spans[2])
-        high = min(nz - 1, place[i, 2] + spans[2])
+        lowest = max(0, place[i, 2] - spans[2])
+        highest = min(nz - 1, place[i, 2] + spans[2])
         for bx in range(max(0, place[i, 0] - spans[0]), min(nx, place[i, 0] + spans[0] + 1)):
             for by in range(max(0, place[i, 1] - spans[1]), min(ny, place[i, 1] + spans[1] + 1)):
                 row = (bx * ny + by) * nz
-                first, last = begin[row + low], begin[row + high + 1]
+                first, last = begin[row + lowest], begin[row + highest + 1]
                 if total + last - first > len(found):
                     larger = np.empty(2 * len(found) + last - first, np.int64)
                     larger[:total] = found[:total]
@@ -145,4 +164,5 @@ def near_points(points, origin, atoms, reach, bins, half):  # type: ignore[no-un
                     wanted = j != i and (not half or origin[j] >= i)
                     total += wanted and dx * dx + dy * dy + dz * dz < square
         start[i + 1] = total
+    start[high + 1 :] = total
     return start, found[:total].copy()
