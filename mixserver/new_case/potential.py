@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
+from ase.data import atomic_numbers
 
 from mixserver.core.errors import ConfigError
 from mixserver.new_case.lammps import worker
@@ -106,15 +107,27 @@ def potential_of_input(state: LammpsState, source: Path, elements: Sequence[str]
     if not any(line.words[0] == "pair_style" for line in chosen):
         raise ConfigError(f"{source} has no pair_style; name the cheap potential: --cheap")
     rows = [list(line.words) for line in (*chosen, *special)]
-    kept = list(dict.fromkeys(elements))
-    if len(kept) < len(elements):
-        rows = _one_type_each(rows, elements, kept, source)
+    used = [k for k in range(len(elements)) if k + 1 in set(state.types)]
+    columns = [k for k in used if elements[k] not in [elements[j] for j in used if j < k]]
+    kept = list(elements)
+    if len(columns) < len(elements):
+        reduced = _columns(rows, columns, len(elements))
+        if reduced is not None:
+            rows, kept = reduced, [elements[k] for k in columns]
+        elif len(columns) < len(used):
+            twins = [k + 1 for k in used if [elements[j] for j in used].count(elements[k]) > 1]
+            raise ConfigError(
+                f"{source}: atom types {' and '.join(map(str, twins))} are both "
+                f"{elements[twins[0] - 1]}, and its pair_coeff lines tell them apart. Models and "
+                "i-PI know elements only: give one element one type, or name the cheap potential, "
+                "--cheap"
+            )
     lines = [" ".join(_quoted(word) for word in words) for words in rows]
     names = " ".join(f"{k} {symbol}" for k, symbol in enumerate(kept, 1) if symbol != "X")
     made = _from_lines(lines, (source.absolute().parent,), source.name)
     made.lines.insert(0, f"labelmap atom {names}")
     if len(kept) < len(elements):
-        made.notes.append(f"atom types of one element were joined: {', '.join(kept)}")
+        made.notes.append(f"atom types, one for each element that there is: {', '.join(kept)}")
     return made
 
 
@@ -295,31 +308,19 @@ def _of_file(path: Path, own: bool, symbols: Sequence[str]) -> Potential:
     return Potential(lines, {path.name: path} if own else {}, notes=said)
 
 
-def _one_type_each(
-    rows: list[list[str]], elements: Sequence[str], kept: Sequence[str], source: Path
-) -> list[list[str]]:
-    """Lines for one atom type per element."""
+def _columns(rows: list[list[str]], columns: list[int], n: int) -> list[list[str]] | None:
+    """Lines for some of n atom types; None if a line does not end in one name for each type."""
     made = []
     for words in rows:
-        if words[0] == "pair_coeff":
-            n = len(elements)
-            if words[1:3] != ["*", "*"] or words[-n:] != list(elements):
-                twins = _twins(elements)
-                raise ConfigError(
-                    f"{source}: atom types {' and '.join(map(str, twins))} are both "
-                    f"{elements[twins[0] - 1]}, and {' '.join(words)!r} tells them apart. "
-                    "Models and i-PI know elements only: give one element one type, or name the "
-                    "cheap potential, --cheap"
-                )
-            made.append([*words[:-n], *kept])
-        else:
+        if words[0] != "pair_coeff":
             made.append(words)
+            continue
+        names = words[-n:]
+        named = all(name == "NULL" or name in atomic_numbers for name in names)
+        if words[1:3] != ["*", "*"] or len(words) < n + 3 or not named:
+            return None
+        made.append([*words[:-n], *(names[k] for k in columns)])
     return made
-
-
-def _twins(elements: Sequence[str]) -> list[int]:
-    twice = next(symbol for symbol in elements if elements.count(symbol) > 1)
-    return [k for k, symbol in enumerate(elements, 1) if symbol == twice]
 
 
 def _read_lines(file: Path) -> list[str]:

@@ -211,6 +211,27 @@ def test_includes_variables_and_continued_lines(tmp_path: Path) -> None:
     assert elements_of_types(state, None)[0] == ("Cu",)
 
 
+@pytest.mark.parametrize(
+    ("coefficients", "types"), [("Si NULL C", "1 Si 2 C"), ("Si Si C", "1 Si 2 C")]
+)
+def test_types_without_atoms_and_twins_are_left_out(
+    tmp_path: Path, coefficients: str, types: str
+) -> None:
+    text = INPUT.format(boundary="p p p", tilts="xy final 0", seed=7, shift="0")
+    text = text.replace("create_box 2", "create_box 3").replace(
+        "type/fraction 2", "type/fraction 3"
+    )
+    text = text.replace("mass 2 12.011", "mass 2 28.0855\nmass 3 12.011")
+    text = text.replace("SiC.tersoff Si C", f"SiC.tersoff {coefficients}")
+    if "NULL" not in coefficients:
+        text = text.replace("mass 1", "set atom 1 type 2\nmass 1")
+    file = written(tmp_path, text)
+    state = execute_set_up(file)
+    made = potential_of_input(state, file, elements_of_types(state, None)[0])
+    assert made.lines[0] == f"labelmap atom {types}"
+    assert made.lines[-1] == "pair_coeff * * SiC.tersoff Si C"
+
+
 def test_contradicting_elements_are_refused(tmp_path: Path) -> None:
     text = INPUT.format(boundary="p p p", tilts="xy final 0", seed=7, shift="0")
     state = execute_set_up(written(tmp_path, text.replace("mass 2 12.011", "mass 2 15.999")))

@@ -72,6 +72,7 @@ def test_langevin_dynamics_keep_their_damping_time() -> None:
     assert motion.tau == pytest.approx(200.0)
     assert motion.steps == 9
     assert "NO ramp from 50" in outcome(found, "fix 2").words
+    assert "<dynamics mode='nvt'>" in outcome(found, "fix 1").words
 
 
 def test_nose_hoover_becomes_another_global_thermostat_and_says_so() -> None:
