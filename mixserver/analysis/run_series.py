@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,11 @@ def read_series(runs: Sequence[Path], name: str = "") -> RunSeries:
         ConfigError: the newest has no records, or a file cannot be read.
     """
     parts = joined_parts(runs)
+    # those of several beads are recorded in the order in which they were answered
+    parts = [
+        replace(part, reports=tuple(sorted(part.reports, key=attrgetter("evaluation"))))
+        for part in parts
+    ]
     reports = tuple(report for part in parts for report in part.reports)
     config = _config(runs[-1])
     dynamics = _dynamics(runs[-1], config)
@@ -82,7 +88,9 @@ def read_series(runs: Sequence[Path], name: str = "") -> RunSeries:
         for at, part in enumerate(parts):
             begun, ended = properties.begun[at], max(properties.ended[at], properties.begun[at])
             own = column(part.reports, "evaluation") - part.first
-            per_step = 1.0 if part.one_per_step else max(1.0, part.made / max(1, ended - begun + 1))
+            # of several evaluations a step, which beads or levels of time steps make
+            many = max(1.0, (part.made - 1) / max(1, ended - begun))
+            per_step = 1.0 if part.one_per_step else many
             pieces.append(np.polyval(line, begun + own / per_step))
             restarts.append(float(np.polyval(line, begun)))
         time, restarts = np.concatenate(pieces), restarts[1:]

@@ -89,8 +89,9 @@ def work(axes: Axes, series: RunSeries) -> Axes:
 
 def sizes(axes: Axes, series: RunSeries) -> Axes:
     """How many atoms were seeds, core, blend, buffer and halo."""
+    one = series.of_region()
     found = [
-        (series.column(name), colour, name)
+        (one.column(name), colour, name)
         for name, colour in (
             *(("seeds", BLACK), ("core", RED), ("blend", PURPLE)),
             *(("buffer", TEAL), ("halo", GREY)),
@@ -98,11 +99,11 @@ def sizes(axes: Axes, series: RunSeries) -> Axes:
     ]
     found = [one for one in found if np.nanmax(one[0], initial=0.0) > 0.0]
     for values, colour, label in found:
-        draw_line(axes, series.time, values, colour, label)
+        draw_line(axes, one.time, values, colour, label)
     axes.set(title="Atoms in the regions", ylabel="atoms")
     if found:
         medians = [float(np.nanmedian(values)) for values, _, _ in found]
-        counts_from_one(axes, max(medians), min(m for m in [*medians, max(medians)] if m > 0))
+        counts_from_one(axes, max(medians), min((m for m in medians if m > 0.0), default=0.0))
     return _finished(axes, series, "" if found else "no region", columns=5)
 
 
@@ -183,7 +184,7 @@ def panels_for(series: Iterable[RunSeries]) -> list[Panel]:
         return any(one.properties and name in one.properties.columns for one in runs)
 
     chosen: list[tuple[Panel, bool]] = [
-        (temperature, True),
+        (temperature, printed("temperature") or any_of("kelvin_bulk", "kelvin_core")),
         (potential, printed("potential")),
         (conserved, printed("conserved")),
         (work, any_of("work")),

@@ -68,7 +68,7 @@ def report_content(series: RunSeries) -> ReportContent:
     if ended == _DONE:
         verdict = f"All steps are made: {steps}"
     else:
-        verdict = f"{ended[:1].upper()}{ended[1:].rstrip('.')}: {steps} are made"
+        verdict = f"{ended[:1].upper()}{ended[1:].rstrip('.')}. {steps} are made"
     count = len(warnings)
     verdict += f", with {count} warning{'s' * (count > 1)}." if count else ", without warnings."
     return ReportContent(

@@ -31,6 +31,7 @@ class ReportChecks:
     timestep_fs: float | None = None
     """Of each evaluation; None if that is not known."""
     _seeded: bool = field(init=False)
+    _had_seeds: bool = False
     _differences: list[float] = field(init=False, default_factory=list)
     _medians: list[float] = field(init=False, default_factory=list)
     _kelvin: list[float] = field(init=False, default_factory=list)
@@ -68,7 +69,9 @@ class ReportChecks:
 
     def _check_region(self, report: Report, bounds: Warnings) -> None:
         active = report.core + report.blend
-        if self._seeded and report.seeds == 0:
+        self._had_seeds |= report.seeds > 0
+        begun = self._had_seeds or report.evaluation >= _BLOCK  # a criterion chooses them later
+        if self._seeded and report.seeds == 0 and begun:
             self.warnings.warn(
                 "seeds",
                 "the region has lost its seeds, so no atom is expensive. With a criterion, look at "

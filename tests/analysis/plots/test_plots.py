@@ -68,12 +68,13 @@ def test_runs_are_joined_over_restarts_in_time(tmp_path: Path) -> None:
 
 
 def test_several_evaluations_a_step_share_its_time(tmp_path: Path) -> None:
-    reports = [Report(evaluation=n, bead=n % 4) for n in range(84)]
+    reports = [Report(evaluation=n ^ 1, bead=n % 4) for n in range(84)]  # answered in pairs
     run = _run(tmp_path / "0001", reports)
     lines = (run / "simulation.out").read_text().splitlines()[: 3 + 21]
     (run / "simulation.out").write_text("\n".join([*lines, ""]))
     series = read_series([run])
-    assert series.time[-1] == pytest.approx(5e-4 * 20.75)
+    assert (series.time[0], series.time[-1]) == pytest.approx((0.0, 5e-4 * 20))
+    assert np.all(np.diff(series.time) > 0.0)
 
 
 def test_without_times_evaluations_are_counted(tmp_path: Path) -> None:
@@ -154,6 +155,16 @@ def test_runs_side_by_side_have_their_names_and_one_y_axis(tmp_path: Path) -> No
         assert first.size[0] == second.size[0]
         assert second.size[1] > first.size[1]
         assert len(np.unique(np.asarray(second.convert("L")))) > 50
+
+
+def test_evaluations_of_the_cheap_channel_have_no_region() -> None:
+    reports = [
+        Report(evaluation=n, channel="cheap" if n % 4 else "correction", core=0 if n % 4 else 7)
+        for n in range(12)
+    ]
+    axes = panels.sizes(Figure().subplots(), _series(reports))
+    (core,) = [line for line in axes.get_lines() if line.get_label() == "core"]
+    assert np.asarray(core.get_ydata()).tolist() == [7.0] * 3
 
 
 def test_a_plot_that_cannot_be_written_is_said(tmp_path: Path) -> None:

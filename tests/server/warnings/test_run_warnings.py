@@ -51,8 +51,18 @@ def _see(checks: ReportChecks, count: int, **changes: object) -> None:
 def test_a_report_beyond_a_bound_is_warned_of_once(
     warnings: WarningLog, changes: dict[str, object], kind: str
 ) -> None:
-    _see(ReportChecks(FORCE, ATOMS, warnings), 5, **changes)
+    checks = ReportChecks(FORCE, ATOMS, warnings)
+    _see(checks, 1)
+    _see(checks, 5, **changes)
     assert _kinds(warnings) == [kind] * bool(kind)
+
+
+@pytest.mark.parametrize(("count", "kinds"), [(100, []), (101, ["seeds"])])
+def test_a_criterion_has_time_to_choose_its_first_seeds(
+    warnings: WarningLog, count: int, kinds: list[str]
+) -> None:
+    _see(ReportChecks(FORCE, ATOMS, warnings), count, seeds=0)
+    assert _kinds(warnings) == kinds
 
 
 def test_the_cheap_channel_has_no_region_to_lose(warnings: WarningLog) -> None:
