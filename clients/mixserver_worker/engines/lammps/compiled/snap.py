@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from mixserver_worker.engines.lammps.compiled.snap_kernel import evaluate_blocks
 from mixserver_worker.engines.lammps.compiled.verlet import Candidates, VerletList, part_of
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.weighting.weighted_instance import weights_of
+
+_AT_ONCE: Final = 16384
+"""Sites, so that the memory for their neighbours does not grow with the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +92,23 @@ class SnapTerms:
         low, high = part_of(n, self._part)
         sites = low + np.flatnonzero((elements[low:high] >= 0) & (weights[low:high] != 0.0))
         energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
-        if len(sites):
-            widest = int((start[sites + 1] - start[sites]).max())
-            near = np.empty((len(sites), max(widest, 1)), np.int64)
+        for first in range(0, len(sites), _AT_ONCE):
+            some = sites[first : first + _AT_ONCE]
+            widest = int((start[some + 1] - start[some]).max())
+            near = np.empty((len(some), max(widest, 1)), np.int32)
             counts = select_neighbours(
-                points, elements, origin, sites, start, neighbour, parameters.cutoffs**2, near
+                points, elements, origin, some, start, neighbour, parameters.cutoffs**2, near
             )
-            order = np.lexsort((counts, elements[sites]))
-            sites, counts, near = sites[order], counts[order], near[order]
+            order = np.lexsort((counts, elements[some]))
+            some, counts, near = some[order], counts[order], near[order]
             evaluate_blocks(
                 points,
                 elements,
                 origin,
-                sites,
+                some,
                 counts,
                 near,
-                _blocks(elements[sites]),
+                _blocks(elements[some]),
                 weights,
                 parameters.cutoffs,
                 parameters.neighbour_weights,

@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     """(m,) atom of each point."""
     start: NDArray[np.int64]
     """(n + 1,)"""
-    neighbour: NDArray[np.int64]
+    neighbour: NDArray[np.int32]
     """(p,) points near atom i are those from start[i] to start[i + 1]."""
 
 
@@ -141,7 +141,7 @@ def near_points(  # type: ignore[no-untyped-def]
         for axis in range(3):
             there[axis, at] = points[k, axis]
     start = np.zeros(atoms + 1, np.int64)
-    found = np.empty(max(64, 32 * (high - low)), np.int64)
+    found = np.empty(max(64, 32 * (high - low)), np.int32)
     total = 0
     square = reach * reach
     spans = np.array([int(np.ceil(reach / bins[1, axis])) for axis in range(3)])
@@ -154,7 +154,7 @@ def near_points(  # type: ignore[no-untyped-def]
                 row = (bx * ny + by) * nz
                 first, last = begin[row + lowest], begin[row + highest + 1]
                 if total + last - first > len(found):
-                    larger = np.empty(2 * len(found) + last - first, np.int64)
+                    larger = np.empty(2 * len(found) + last - first, np.int32)
                     larger[:total] = found[:total]
                     found = larger
                 for at in range(first, last):
