@@ -95,7 +95,8 @@ def new(folder: Path, elements: str | None, **options: Any) -> None:
     from mixserver.cli.check import counted, in_lines, width
     from mixserver.cli.logs import configure
     from mixserver.config import load_case
-    from mixserver.new_case.build import Wishes, make_case
+    from mixserver.new_case.build import make_case
+    from mixserver.new_case.decisions import Wishes
     from mixserver.new_case.texts import outcome_lines
 
     configure(None)

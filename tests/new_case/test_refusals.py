@@ -10,7 +10,8 @@ import pytest
 from ase.build import bulk
 
 from mixserver.core.errors import ConfigError
-from mixserver.new_case.build import Wishes, make_case
+from mixserver.new_case.build import make_case
+from mixserver.new_case.decisions import Wishes
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 W_MACE = str(INPUTS / "w_he/model/w_he_mace.model")
