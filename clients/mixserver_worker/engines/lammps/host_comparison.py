@@ -54,7 +54,7 @@ def compare_with_host(setup: PotentialSetup, switches: str, *, reduced: bool) ->
             )
             return
         try:
-            with closing(LammpsInstance(setup, job, Ranks())) as instance:
+            with closing(LammpsInstance(setup, job, Ranks(), test_fast_loop=False)) as instance:
                 got = instance.evaluate(job)
         except LammpsError as error:
             raise ConfigError(

@@ -47,6 +47,8 @@ class LammpsInstance:
         ranks: all of them construct the instance and call `evaluate` together.
         log: LAMMPS log file, "none" for none.
         types: (n,) atom types; None takes those of the elements.
+        test_fast_loop: for one evaluation the test is not worth its seven; without it, an
+            accelerated instance makes a full set-up each time.
 
     Raises:
         BadInput: atoms overlap.
@@ -63,6 +65,8 @@ class LammpsInstance:
         ranks: Ranks,
         log: str = "none",
         types: NDArray[np.int32] | None = None,
+        *,
+        test_fast_loop: bool = True,
     ) -> None:
         self.numbers: Numbers = job.numbers.copy()
         self.pbc = job.pbc
@@ -81,7 +85,9 @@ class LammpsInstance:
             self._create(target, types_by_element(setup, self.numbers) if types is None else types)
             self._fresh = True
             if setup.accelerated:
-                self.fast_loop = sees_new_positions(self._forces, job, setup.skin, ranks)
+                self.fast_loop = test_fast_loop and sees_new_positions(
+                    self._forces, job, setup.skin, ranks
+                )
         except BaseException:
             self.library.close()
             raise
