@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 def align(case: Path, as_json: bool) -> None:
-    """Determine the energy offsets (zeros) and dead loads of CASE.
+    """Determine the energy offsets and dead loads of CASE.
 
     Starts the local workers, evaluates CASE's structure with both models, and writes mixing.json
     into CASE. Runs use it as long as models, structure, [region] and [mixing] stay the same;

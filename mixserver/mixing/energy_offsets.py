@@ -1,4 +1,4 @@
-"""The zeros of energy: how much higher the expensive site energies lie than the cheap ones.
+"""Energy offsets: how much higher the expensive site energies lie than the cheap ones.
 
 Every model has its own zero of energy for each element. Mixed without care, an atom would gain
 electronvolts by becoming expensive. So a constant per element is taken off, the mean of e - c over
@@ -38,7 +38,7 @@ class EnergyOffset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def matching_atoms(frame: Frame, region: Region) -> Indices:
-    """(n,) atoms whose zeros shall agree: blend and near it, of every element.
+    """(n,) atoms whose zeros of energy shall agree: blend and near it, of every element.
 
     Elements that occur in the core only are represented by their core atoms.
     """

@@ -1,4 +1,4 @@
-"""What defines a mixed potential energy besides the two models: zeros and dead loads.
+"""What defines a mixed potential energy besides the two models: energy offsets and dead loads.
 
 It is determined once and written down, so that a restarted run goes on with the same potential.
 """

@@ -58,7 +58,7 @@ def recall_energy_reference(
             )
         return found
     if known is not None:
-        log.warning("zeros and dead loads are determined again", missing=str(known))
+        log.warning("energy offsets and dead loads are determined again", missing=str(known))
     if kept is not None and kept.exists():
         found = read_energy_reference(kept, topology)
         if (found.settings, found.structure) == (settings, structure_digest(start)):

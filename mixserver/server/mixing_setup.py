@@ -111,7 +111,7 @@ class MixingSetup:
         try:
             state.write(folder / ENERGY_REFERENCE)
         except OSError as problem:
-            log.warning("zeros and dead loads were not saved", error=str(problem))
+            log.warning("energy offsets and dead loads were not saved", error=str(problem))
         return self.energy_mixer(reaches, state)
 
     def _check_structure(self) -> None:
@@ -177,12 +177,12 @@ class MixingSetup:
         return settings_digest(reaches.fingerprints, numbers, self.table, mixing)
 
     async def determine(self, reaches: ModelPair) -> EnergyReference:
-        """Determine zeros, and dead loads if they are wanted, at the structure's positions.
+        """Determine energy offsets, and dead loads if wanted, at the structure's positions.
 
         Raises:
             ConfigError: the models give no weighted site energies, or the structure cannot be
                 relaxed.
-            Implausible: the zeros or the dead loads are too large.
+            Implausible: the offsets or the dead loads are too large.
         """
         check_weightable("cheap", reaches.cheap, self.moves)  # before any of them is asked for some
         check_weightable("expensive", reaches.expensive, self.moves)
@@ -224,8 +224,9 @@ class MixingSetup:
         for role, reach in (("cheap", reaches.cheap), ("expensive", reaches.expensive)):
             if not reach.energies:
                 raise ConfigError(
-                    f"the {role} model {reach.name!r} does not return site energies, so zeros "
-                    "cannot be aligned: give mixing.zeros, or take mixing.kind = 'force'"
+                    f"the {role} model {reach.name!r} does not return site energies, so "
+                    "energy offsets cannot be determined: give them as mixing.zeros, or take "
+                    "mixing.kind = 'force'"
                 )
         chosen = np.zeros(len(self.start))
         chosen[atoms] = 1.0

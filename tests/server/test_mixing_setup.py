@@ -402,7 +402,7 @@ async def test_models_without_site_energies_are_refused_where_lambda_moves(tmp_p
 async def test_without_site_energies_a_frozen_lambda_needs_given_zeros(tmp_path: Path) -> None:
     mute = _lame(energies=False)
     async with _prepared(TABLE, cheap=mute) as (setup, _):
-        with pytest.raises(ConfigError, match=r"cheap model 'lame'.*give mixing\.zeros"):
+        with pytest.raises(ConfigError, match=r"cheap model 'lame'.*give them as mixing\.zeros"):
             await setup.mixer(tmp_path)
     mixing = msgspec.structs.replace(ENERGY, zeros={"Ar": -160.0, "Kr": 11.0})
     async with _prepared(TABLE, mixing, cheap=mute) as (setup, door):

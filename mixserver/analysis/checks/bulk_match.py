@@ -176,9 +176,7 @@ def _forces(models: ModelComparison) -> Finding:
 
 def _energy(models: ModelComparison, kind: str) -> Finding:
     effect = (
-        "the energy offsets (zeros) remove it"
-        if kind == "energy"
-        else "force mixing does not depend on it"
+        "the energy offsets remove it" if kind == "energy" else "force mixing does not depend on it"
     )
     words = f"expensive minus cheap {models.energy:z.4f} eV per atom, both relaxed; {effect}"
     return Finding("ok", "bulk energy", words, models.energy)

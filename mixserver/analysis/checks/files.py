@@ -31,7 +31,7 @@ from mixserver.ipi.consistency import (
 )
 from mixserver.ipi.input import IpiInput, read_input
 from mixserver.ipi.start import InitialState, count_frames, read_initial_state
-from mixserver.server.reference.comparison import CURE
+from mixserver.server.reference.comparison import REMEDY
 from mixserver.server.reference.start import ComparedStart, compare_starts
 from mixserver.server.reference.structure import Reference, find_reference, needs_elements
 from mixserver.server.regions import build_region_model
@@ -185,7 +185,7 @@ def _start(case: Case, start: ComparedStart) -> Finding:
         level: Literal["error", "warning"] = (
             "error" if case.config.upstream.mismatch == "refuse" else "warning"
         )
-        return Finding(level, "start", f"{start.where}: {start.mismatch}. {CURE}")
+        return Finding(level, "start", f"{start.where}: {start.mismatch}. {REMEDY}")
     placement = start.placement
     far = placement.rms > _FAR * placement.spacing > 0.0
     strained = np.abs(placement.deformation.principal - 1.0).max() > _STRAINED

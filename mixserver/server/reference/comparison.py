@@ -21,10 +21,10 @@ from mixserver.geometry.placement import UNIT_ERRORS, Placement, compare, descri
 
 log = structlog.get_logger(__name__)
 
-CURE: Final = (
-    "Lambda, seeds, zeros and dead loads come from the structure: they would be wrong for this "
-    "start. Make mix.toml's upstream.structure and what i-PI starts from the same structure, with "
-    'the same units; if it is meant as it is, set upstream.mismatch = "warn"'
+REMEDY: Final = (
+    "Lambda, seeds, energy offsets and dead loads come from the structure: they would be wrong for "
+    "this start. Make mix.toml's upstream.structure and what i-PI starts from the same structure, "
+    'with the same units; if it is meant as it is, set upstream.mismatch = "warn"'
 )
 """Follows the description of a mismatch."""
 _STRETCH: Final = 1.25
@@ -58,7 +58,7 @@ class ReferenceUse:
     """What the mixed potential depends on in the reference structure, besides the elements."""
 
     places: bool = True
-    """Positions and cell: a fixed lambda, dead loads, zeros, bodies fixed in space."""
+    """Positions and cell: a fixed lambda, dead loads, energy offsets, bodies fixed in space."""
     order: bool = True
     """Which of several equal atoms is which: a lambda or seeds by index."""
     bodies: bool = False
@@ -141,7 +141,7 @@ class StructureComparison:
     """Compares every frame that does not continue one that was compared before.
 
     Args:
-        reference: the structure's positions, that lambda, zeros and dead loads come from.
+        reference: the structure's positions, that lambda, offsets and dead loads come from.
         uses: what is taken from them.
         refuse: whether a mismatch ends the run; False logs it.
         resumed: whether a run continues whose start was compared: its atoms may have diffused and
@@ -190,7 +190,7 @@ class StructureComparison:
         self.compared += 1
         words = mismatch(placement, self._reference, frame, self._uses)
         if words and self._refuse:
-            raise UpstreamError(f"{words}. {CURE}")
+            raise UpstreamError(f"{words}. {REMEDY}")
         if words:
             log.warning(
                 "i-PI's positions do not fit the structure",

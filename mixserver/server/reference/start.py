@@ -19,7 +19,7 @@ from mixserver.geometry.placement import Placement, compare
 from mixserver.ipi.consistency import systems_served
 from mixserver.ipi.input import IpiInput
 from mixserver.ipi.start import read_initial_state
-from mixserver.server.reference.comparison import CURE, mismatch
+from mixserver.server.reference.comparison import REMEDY, mismatch
 from mixserver.server.reference.packing import check_packing, measure_packing
 from mixserver.server.regions import uses
 
@@ -112,4 +112,4 @@ def check_starts(case: Case, ipi: IpiInput, reference: Frame) -> None:
         if start.crowded:
             raise ConfigError(f"{start.where}: {start.crowded}")
         if start.mismatch and case.config.upstream.mismatch != "warn":
-            raise ConfigError(f"{start.where}: {start.mismatch}. {CURE}")
+            raise ConfigError(f"{start.where}: {start.mismatch}. {REMEDY}")

@@ -150,8 +150,8 @@ def _alone(case: Case, ipi: IpiInput | None, file: Path) -> Reference:
     found = read_labelled_structure(file)
     if found.several and case.config.region is not None:
         raise ConfigError(
-            f"structure {file} holds several frames, but lambda, zeros and dead loads come from "
-            "one; write the frame that is meant into a file of its own"
+            f"structure {file} holds several frames, but lambda, energy offsets and dead loads "
+            "come from one; write the frame that is meant into a file of its own"
         )
     numbers = _numbers(case, found.labels, file)
     cell = found.cell
@@ -180,9 +180,9 @@ def _one_frame(source: Source, frames: int, beads: int) -> None:
         else "i-PI takes them as beads or images"
     )
     raise ConfigError(
-        f"structure {source.file} holds {frames} frames ({theirs}), but lambda, zeros and dead "
-        "loads come from one; write the frame that is meant into a file of its own and name it as "
-        "upstream.structure"
+        f"structure {source.file} holds {frames} frames ({theirs}), but lambda, energy offsets "
+        "and dead loads come from one; write the frame that is meant into a file of its own and "
+        "name it as upstream.structure"
     )
 
 

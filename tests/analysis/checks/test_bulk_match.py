@@ -51,7 +51,7 @@ async def test_equal_models_match(tmp_path: Path) -> None:
     assert "a primitive cell of 1 atom, FCC(a=5.23), describes 100.0 % of" in found["bulk"].message
     for name in ("lattice", "elastic", "forces", "energy"):
         assert found[f"bulk {name}"].figure == pytest.approx(0.0, abs=1e-8)
-    assert "zeros) remove it" in found["bulk energy"].message
+    assert "energy offsets remove it" in found["bulk energy"].message
 
 
 async def test_differences_are_reported_with_size_and_cure(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mixserver_worker.conformance import System
-from mixserver_worker.engines.torch.edges import find_edges
+from mixserver_worker.engines.torch.edges import EdgeList, find_edges
 from mixserver_worker.engines.torch.graph import prune
 from mixserver_worker.engines.torch.graph_cache import GraphCache, Structure
 from odd_systems import CASES, system
@@ -124,6 +124,12 @@ def get(
     return places
 
 
+def edges_of(cache: GraphCache, atoms: System, stream: int = 0, **other: Any) -> EdgeList:
+    """The list in use, the same object while it is kept."""
+    active = np.ones(len(atoms), dtype=bool)
+    return cache.get([structure(atoms, stream, **other)], active)[0].edges
+
+
 def structure(atoms: System, stream: int = 0, **other: Any) -> Structure:
     given = {"positions": atoms.positions, "numbers": atoms.numbers, "cell": atoms.cell} | other
     return Structure(stream, pbc=atoms.pbc, **given)
@@ -132,23 +138,21 @@ def structure(atoms: System, stream: int = 0, **other: Any) -> Structure:
 def test_lists_are_kept_until_an_atom_has_moved_half_the_skin() -> None:
     atoms = system("triclinic")
     cache = GraphCache(3.6, 2, 0.4)
-    get(cache, atoms)
+    first = edges_of(cache, atoms)
     near, far = atoms.positions.copy(), atoms.positions.copy()
     near[3, 0] += 0.19
     far[3, 0] += 0.21
-    get(cache, atoms, positions=near)
-    assert cache.rebuilt == 1
-    get(cache, atoms, positions=far)
-    assert cache.rebuilt == 2
+    assert edges_of(cache, atoms, positions=near) is first
+    assert edges_of(cache, atoms, positions=far) is not first
 
 
 def test_jumps_by_lattice_vectors_keep_the_list() -> None:
     atoms = system("triclinic")
     cache = GraphCache(3.6, 2, 0.4)
-    first = get(cache, atoms)
+    first, edges = get(cache, atoms), edges_of(cache, atoms)
     jumps = np.random.default_rng(0).integers(-9, 10, (len(atoms), 3)) @ atoms.cell
     again = get(cache, atoms, positions=atoms.positions + jumps)
-    assert cache.rebuilt == 1
+    assert edges_of(cache, atoms) is edges
     np.testing.assert_allclose(again, first, rtol=0, atol=ROUNDING)
 
 
@@ -157,38 +161,37 @@ def test_equal_positions_are_unwrapped_equally_to_the_last_bit() -> None:
         atoms = system(case)
         cache = GraphCache(3.6, 2, 0.4)
         np.testing.assert_array_equal(get(cache, atoms), get(cache, atoms))
-        assert cache.rebuilt == 1
+        assert edges_of(cache, atoms) is edges_of(cache, atoms)
 
 
 @pytest.mark.parametrize("what", ["numbers", "cell"])
 def test_lists_are_rebuilt_when_atoms_or_cell_change(what: str) -> None:
     atoms = system("triclinic")
     cache = GraphCache(3.6, 2, 0.4)
-    get(cache, atoms)
+    first = edges_of(cache, atoms)
     changed = {"numbers": atoms.numbers[::-1].copy(), "cell": atoms.cell * 1.0001}[what]
-    get(cache, atoms, **{what: changed})
-    assert cache.rebuilt == 2
+    assert edges_of(cache, atoms, **{what: changed}) is not first
 
 
 def test_other_sites_need_no_new_list() -> None:
     atoms = system("triclinic")
     cache = GraphCache(3.6, 2, 0.4)
-    get(cache, atoms)
+    first = edges_of(cache, atoms)
     active = np.arange(len(atoms)) < 2
     get(cache, atoms, active)
     cached, _ = cache.get([structure(atoms)], active)
-    assert cache.rebuilt == 1
+    assert cached.edges is first
     assert cached.graph.atoms[0] == 2
 
 
 def test_the_least_recently_used_stream_is_dropped() -> None:
     atoms = system("free")
     cache = GraphCache(3.6, 2, 0.4, most=2)
-    for stream in (0, 1, 0, 2, 0):  # 1 is forgotten when 2 comes
-        get(cache, atoms, stream=stream)
-    assert cache.rebuilt == 3
-    get(cache, atoms, stream=1)
-    assert cache.rebuilt == 4
+    zero, one = edges_of(cache, atoms, 0), edges_of(cache, atoms, 1)
+    assert edges_of(cache, atoms, 0) is zero
+    edges_of(cache, atoms, 2)  # 1 is forgotten
+    assert edges_of(cache, atoms, 0) is zero
+    assert edges_of(cache, atoms, 1) is not one
 
 
 def test_structures_of_one_job_are_parts_of_one_graph_that_do_not_touch() -> None:
@@ -203,7 +206,7 @@ def test_structures_of_one_job_are_parts_of_one_graph_that_do_not_touch() -> Non
     assert len(places) == len(one) + len(other)
     ends = cached.graph.order[np.stack([cached.graph.sender, cached.graph.receiver])]
     assert ((ends[0] < len(one)) == (ends[1] < len(one))).all()
-    assert cache.rebuilt == 4
     moved = structure(other, 2, positions=other.positions + np.array([0.5, 0.0, 0.0]))
-    cache.get([both[0], moved], active)
-    assert cache.rebuilt == 5  # only the list of the one that has moved
+    again, _ = cache.get([both[0], moved], active)
+    assert again.lists[0] is cached.lists[0]
+    assert again.lists[1] is not cached.lists[1]  # only that of the structure that has moved

@@ -24,11 +24,8 @@ from mixserver_worker.engines.metatomic.model import quiet
 from mixserver_worker.engines.metatomic.site_energies import MetatomicSites
 from mixserver_worker.engines.torch.edges import find_edges
 from mixserver_worker.engines.torch.graph import within
-from mixserver_worker.engines.torch.weighted_energy import (
-    WeightedEnergy,
-    to_device,
-    weighted_energy,
-)
+from mixserver_worker.engines.torch.graph_engine import WeightedEnergy
+from mixserver_worker.engines.torch.weighted_energy import to_device, weighted_energy
 from mixserver_worker.engines.torch.whole import lattice_of
 
 _SPACING: Final = 2.1

@@ -6,16 +6,13 @@ import hashlib
 import logging
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from mixserver.core.arrays import Block, Groups, Indices, Mask, Scalars, Vectors
 from mixserver.core.cache_folder import cache_folder
-from mixserver.core.errors import BadInput, WorkerFault
-from mixserver.wire.replicas import separate
 from mixserver.wire.worker import Evaluate, ModelCard
-from mixserver_worker.engine import EngineResult
 from mixserver_worker.engines.mace.model import ModelFile, head_index, import_mace, read_model
 from mixserver_worker.engines.symmetrix.active_edges import ActiveEdges, active_edges
 from mixserver_worker.engines.symmetrix.conversion import (
@@ -29,10 +26,9 @@ from mixserver_worker.engines.symmetrix.model_cache import cached_file
 from mixserver_worker.engines.symmetrix.package import Unavailable, import_symmetrix
 from mixserver_worker.engines.symmetrix.stages import StagedModel
 from mixserver_worker.engines.symmetrix.whole import WholeModel, whole_model
-from mixserver_worker.engines.torch.graph_cache import GraphCache, Structure
+from mixserver_worker.engines.torch.graph_cache import GraphCache
+from mixserver_worker.engines.torch.graph_engine import GraphEngine, WeightedEnergy, structures_of
 from mixserver_worker.engines.torch.setup import Precision, choose_precision, set_up
-from mixserver_worker.engines.validate_job import validate_job
-from mixserver_worker.memory import HostMemory, Meter, OutOfMemory
 
 _LAYERS = 2
 _OVERLAP = 1e-3
@@ -40,7 +36,7 @@ _OVERLAP = 1e-3
 _log = logging.getLogger("mixserver.mace")
 
 
-class SymmetrixEngine:
+class SymmetrixEngine(GraphEngine):
     """Evaluates jobs with one MACE model, converted for symmetrix-xl.
 
     Radial functions are splines, so results differ from those of torch by some 1e-7 eV/Å; the
@@ -62,6 +58,8 @@ class SymmetrixEngine:
         ConfigError: the model, the device, the precision or the head is not available.
         MissingPackage: torch or mace-torch is not installed.
     """
+
+    library = "symmetrix-xl"
 
     def __init__(
         self,
@@ -100,8 +98,7 @@ class SymmetrixEngine:
         self._isolated = isolated_atoms(read.module, index, self.staged.species)
         self._index = np.full(max(self.staged.species) + 1, -1, np.int32)
         self._index[list(self.staged.species)] = np.arange(len(self.staged.species))
-        self.graphs = GraphCache(self.staged.cutoff, _LAYERS, skin)
-        self._card = ModelCard(
+        card = ModelCard(
             engine="mace",
             name=read.name,
             fingerprint=hashlib.sha256(
@@ -116,78 +113,37 @@ class SymmetrixEngine:
             replicas=True,
             dtype=precision,
         )
-        self.memory: Meter = HostMemory()
-        """Of the device."""
+        super().__init__(card, GraphCache(self.staged.cutoff, _LAYERS, skin))
         if package.device != "cpu":
             from mixserver_worker.engines.symmetrix.device_memory import DeviceMemory
 
             self.memory = DeviceMemory(where)
         self._test(read.module, index)
 
-    @property
-    def card(self) -> ModelCard:
-        """Identity and capabilities of the model."""
-        return self._card
-
-    def evaluate(self, job: Evaluate) -> EngineResult:
-        """Evaluate one job without changing its arrays.
-
-        Raises:
-            BadInput: an unknown element, overlapping atoms, a number that is not finite, a flat
-                cell, or a criterion (this engine has none).
-            OutOfMemory: of the device, or more edges than symmetrix-xl can number.
-            WorkerFault: symmetrix-xl failed, or the result is not finite.
-        """
-        if job.criterion:
-            raise BadInput(f"the MACE engine has no criteria, but {job.criterion!r} was requested")
-        validate_job(job, self._card.species, self._card.name)
-        atoms = len(job.positions)
-        weight = np.ones(atoms) if job.weight is None else job.weight
-        active = job.sites
-        energies = np.zeros(atoms) if job.energies else None
-        if not active.any():
-            nothing = None if job.replica is None else np.zeros(job.replicas)
-            virials = None if nothing is None else np.zeros((len(nothing), 3, 3))
-            forces = np.zeros((atoms, 3))
-            return EngineResult(0.0, forces, np.zeros((3, 3)), energies, None, nothing, virials)
+    def _weigh(
+        self, job: Evaluate, weight: Scalars, active: Mask
+    ) -> tuple[Indices, WeightedEnergy]:
         order, edges = self._edges(job, active)
         sites = order[: edges.sites]
         try:
-            found, slope = self._evaluate(edges, weight[sites])
+            energies, slope = self._evaluate(edges, weight[sites])
         except (MemoryError, OverflowError, RuntimeError, ValueError) as error:
             self._fail(job, error)
-        forces = np.zeros((atoms, 3))
-        forces[order] = _sum_over_edges(edges, slope)
         virial = edges.vector.T @ slope
-        virial = 0.5 * (virial + virial.T)
-        each = virials = None
+        virials = None
         if job.replica is not None:
-            replica = job.replica[order]
-            parts = weight[sites] * found
-            each = np.bincount(replica[: edges.sites], parts, job.replicas).astype(np.float64)
-            virials = _virials(edges, slope, replica, job.replicas)
-        energy = float(weight[sites] @ found)
-        if energies is not None:
-            energies[sites] = found
-        finite = np.isfinite(energy) and np.isfinite(virial).all() and np.isfinite(found).all()
-        if not (finite and np.isfinite(forces).all()):
-            raise WorkerFault(
-                f"MACE model {self._card.name} returned an energy or forces that are not finite "
-                f"for job {job.job} ({atoms} atoms) although all positions are"
-            )
-        return EngineResult(energy, forces, virial, energies, None, each, virials)
-
-    def close(self) -> None:
-        """Release memory."""
-        self.graphs.clear()
+            virials = _virials(edges, slope, job.replica[order], job.replicas)
+        return order, WeightedEnergy(
+            energy=float(weight[sites] @ energies),
+            forces=_sum_over_edges(edges, slope),
+            virial=0.5 * (virial + virial.T),
+            energies=energies,
+            virials=virials,
+        )
 
     def _edges(self, job: Evaluate, active: Mask) -> tuple[Indices, ActiveEdges]:
         """The atoms of the job that matter, and their edges in this order."""
-        structures = [
-            Structure(one.stream, one.positions, one.numbers, one.cell, one.pbc)
-            for one in separate(job)
-        ]
-        cached, positions = self.graphs.get(structures, active)
+        cached, positions = self.graphs.get(structures_of(job), active)
         graph = cached.graph
         if cached.on_device is None:
             cached.on_device = self._index[job.numbers[graph.order]]
@@ -196,9 +152,8 @@ class SymmetrixEngine:
         order = graph.order[edges.atoms]
         overlaps = np.flatnonzero(edges.length < _OVERLAP)
         if len(overlaps):
-            ends = edges.sender[overlaps[0]], edges.receiver[overlaps[0]]
-            first, second = sorted(int(order[end]) for end in ends)
-            raise BadInput(f"atoms {first} and {second} are at the same place (job {job.job})")
+            ends = [edges.sender[overlaps[0]], edges.receiver[overlaps[0]]]
+            raise self._overlap(job, order[ends])
         return order, edges
 
     def _evaluate(self, edges: ActiveEdges, weight: Scalars) -> tuple[Scalars, Vectors]:
@@ -245,16 +200,6 @@ class SymmetrixEngine:
             problem = reference.difference(answer, self._card.dtype)
             if problem:
                 raise Unavailable(f"symmetrix-xl does not agree with mace: {problem}")
-
-    def _fail(self, job: Evaluate, error: Exception) -> NoReturn:
-        self.graphs.clear()
-        text = str(error).partition("\n")[0]
-        if isinstance(error, MemoryError | OverflowError) or "memory" in text.lower():
-            raise OutOfMemory(
-                f"out of memory in job {job.job} ({len(job.positions)} atoms): {text}. Use "
-                "smaller regions, float32, or a device with more memory."
-            ) from error
-        raise WorkerFault(f"symmetrix-xl failed in job {job.job}: {text}") from error
 
 
 def _sum_over_edges(edges: ActiveEdges, slope: Vectors) -> Vectors:

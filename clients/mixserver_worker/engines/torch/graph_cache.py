@@ -96,8 +96,6 @@ class GraphCache:
         self._most = most
         self._distance = None if distance is None else distance + skin
         self.graphs: OrderedDict[tuple[int, ...], CachedGraph] = OrderedDict()
-        self.rebuilt = 0
-        """Number of neighbour lists made."""
 
     def get(self, structures: Sequence[Structure], active: Mask) -> tuple[CachedGraph, Vectors]:
         """The graph of some structures, updated for their atoms and sites.
@@ -144,7 +142,6 @@ class GraphCache:
         return within(edges, first.cell, first.pbc, active, self._distance)
 
     def _list(self, structure: Structure) -> _NeighbourList:
-        self.rebuilt += 1
         edges = find_edges(structure.positions, structure.cell, structure.pbc, self._reach)
         return _NeighbourList(structure.numbers.copy(), structure.cell.copy(), structure.pbc, edges)
 

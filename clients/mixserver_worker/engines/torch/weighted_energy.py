@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixserver.core.arrays import Block, Groups, Matrix, Numbers, Scalars, Vectors
+from mixserver.core.arrays import Block, Groups, Numbers, Scalars, Vectors
 from mixserver_worker.engines.torch.edges import find_edges
 from mixserver_worker.engines.torch.graph import Graph, prune
+from mixserver_worker.engines.torch.graph_engine import WeightedEnergy
 from mixserver_worker.engines.torch.site_model import Edges, SiteModel
 from mixserver_worker.engines.torch.whole import Lattice, add_gradient, whole_of
 
@@ -46,22 +47,6 @@ class DeviceGraph:
     """Of the model."""
     lattice: Lattice | None = None
     """For a model that looks at positions and cell, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedEnergy:
-    """The weighted energy of a graph, its gradient and site energies."""
-
-    energy: float
-    """eV."""
-    forces: Vectors
-    """(M, 3) eV/Å, in the graph's order."""
-    virial: Matrix
-    """(3, 3) eV, -dE/dstrain."""
-    energies: Scalars
-    """(n_0,) eV, unweighted."""
-    virials: Block | None = None
-    """(R, 3, 3) eV, of each replica if there are some."""
 
 
 def to_device(
