@@ -14,12 +14,13 @@ from typing import Final
 import numpy as np
 from ase import Atoms
 
-from mixserver.core.arrays import Matrix, Vectors
+from mixserver.core.arrays import Matrix, Scalars, Vectors
 from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame, Topology
 from mixserver.core.ipi_import import import_ipi
 from mixserver.core.labels import atomic_numbers_of
 from mixserver.core.units import BOHR
+from mixserver.core.velocities import known_velocities
 
 _IPI_CELL: Final = re.compile(r"CELL[(\[{](?:abcABC|H|GENH)[)\]}]:")
 _IPI_TITLE: Final = re.compile(r"^TITLE.*\b\w+\{\w*\}")
@@ -41,6 +42,12 @@ class LabelledStructure:
     pbc: tuple[bool, bool, bool]
     several: bool
     """True if more frames follow; this is the first."""
+    velocities: Vectors | None = None
+    """(N, 3) Å/fs; None if the file has none, only zeros, or in no known unit."""
+    masses: Scalars | None = None
+    """(N,) amu; None if the file has none."""
+    left_out: tuple[str, ...] = ()
+    """What of the file's velocities was not read, and why, for people."""
 
 
 def read_structure(file: Path) -> tuple[Topology, Frame]:
@@ -194,12 +201,16 @@ def _read_ase(file: Path) -> LabelledStructure | None:
     several = next(frames, None) is not None
     if not atoms.pbc.any() and not stores_pbc(file):
         atoms.pbc = True
+    velocities, left_out = known_velocities(file, atoms)
     return LabelledStructure(
         labels=tuple(atoms.symbols),
         positions=np.ascontiguousarray(atoms.positions, dtype=np.float64),
         cell=np.array(atoms.cell[:], dtype=np.float64),
         pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
         several=several,
+        velocities=velocities,
+        masses=np.array(atoms.get_masses(), dtype=np.float64) if atoms.has("masses") else None,
+        left_out=left_out,
     )
 
 

@@ -28,7 +28,7 @@ from mixserver.new_case.potential import (
     write_potential,
 )
 from mixserver.new_case.seeds import choose_seeds
-from mixserver.new_case.start import Start, read_start, write_start
+from mixserver.new_case.start import Start, kinetic_temperature, read_start, write_start
 from mixserver.new_case.texts import Plan, input_xml, mix_toml, readme
 from mixserver.new_case.translation import Outcome, Translation, translate
 from mixserver.wire.worker import ModelCard
@@ -85,11 +85,13 @@ def make_case(wishes: Wishes) -> NewCase:
             why_kind=why,
             velocities=start.velocities is not None and motion.ensemble != "minimize",
         )
+        moving = _of_velocities(start, motion.ensemble)
         if motion.ensemble == "minimize":
             start = replace(start, velocities=None)
         facts = (
             _of_structure(start),
             *start.notes,
+            *moving,
             *notes,
             f"expensive: {expensive.words}",
             f"cheap: {_of_potential(card)}",
@@ -172,6 +174,17 @@ def _of_structure(start: Start) -> str:
     repeats = "" if len(axes) == 3 else f", periodic along {' and '.join(axes) or 'no axis'}"
     return (
         f"structure: {start.source}, {kinds}, {frame.volume / len(frame):.2f} Å³ per atom{repeats}"
+    )
+
+
+def _of_velocities(start: Start, ensemble: str) -> tuple[str, ...]:
+    if start.velocities is None:
+        return ()
+    if ensemble == "minimize":
+        return ("its velocities are left out: a geometry optimisation has none",)
+    return (
+        f"velocities: those of {start.source} ({kinetic_temperature(start):.3g} K), in "
+        "velocities.xyz",
     )
 
 

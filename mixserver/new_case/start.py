@@ -18,11 +18,13 @@ from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame, Topology
 from mixserver.core.labels import atomic_numbers_of
 from mixserver.core.structures import read_labelled_structure
-from mixserver.core.units import ANGSTROM
+from mixserver.core.units import ANGSTROM, BOLTZMANN
 from mixserver.geometry import spacing
 
 _ATOMIC_TIME: Final = 0.02418884326586
 """fs per atomic unit of time."""
+_KINETIC: Final = 103.642697
+"""eV per amu Å²/fs² (CODATA 2018)."""
 _SAME_MASS: Final = 1e-3
 """Relative difference below which a mass counts as the element's."""
 _CROWDED: Final = 0.5
@@ -86,8 +88,16 @@ def read_start(file: Path) -> Start:
         notes.append(
             "cell and atoms were turned: a along x and b in the xy plane, as i-PI needs it"
         )
-    topology = Topology(numbers, pbc=found.pbc)
-    start = Start(topology.frame(np.ascontiguousarray(positions), cell), file.name, tuple(notes))
+    velocities, masses = found.velocities, found.masses
+    if velocities is not None and rotation is not None:
+        velocities = np.ascontiguousarray(velocities @ rotation)
+    if masses is not None and not unusual_masses(numbers.tolist(), masses):
+        masses = None
+    if masses is not None:
+        notes.append("masses are the file's, where they differ from the element's (column masses)")
+    notes.extend(found.left_out)
+    frame = Topology(numbers, pbc=found.pbc).frame(np.ascontiguousarray(positions), cell)
+    start = Start(frame, file.name, tuple(notes), velocities, masses)
     check_lengths(start)
     return start
 
@@ -126,6 +136,16 @@ def unusual_masses(numbers: Sequence[int], masses: Scalars) -> bool:
     """Whether some mass is not its element's."""
     usual = atomic_masses[np.asarray(numbers)]
     return bool((np.abs(masses - usual) > _SAME_MASS * usual).any())
+
+
+def kinetic_temperature(start: Start) -> float:
+    """K, of all velocities, as i-PI counts it with the centre of mass free; 0 without any."""
+    if start.velocities is None:
+        return 0.0
+    usual = atomic_masses[start.frame.topology.numbers]
+    masses = usual if start.masses is None else start.masses
+    twice = float((masses[:, None] * start.velocities**2).sum()) * _KINETIC
+    return twice / (3 * len(start.frame)) / BOLTZMANN
 
 
 def write_start(start: Start, folder: Path) -> None:

@@ -35,6 +35,8 @@ _SET_UP: Final = frozenset(
 _POTENTIAL: Final = frozenset(
     {"pair_style", "pair_coeff", "pair_modify", "kspace_style", "kspace_modify", "dielectric"}
 )
+_HEADER_UNITS: Final = re.compile(r"\bunits\s*=\s*(\w+)")
+"""In the first line of a data file that LAMMPS wrote."""
 _REFUSED: Final = frozenset({"if", "jump", "next", "python", "partition", "clear", "quit"})
 """Commands that decide which others are executed."""
 _MOST_INCLUDES: Final = 20
@@ -120,6 +122,8 @@ class _Reader:
                 self._execute("pair_style zero 1.0", file, number)
         elif command in _SET_UP:
             use = "executed"
+            if command == "read_data":
+                self._refuse_other_units(words, file, number)
             self._execute(text, file, number)
             if not self._potential and command in {"create_box", "read_data", "read_restart"}:
                 self._execute("pair_style zero 1.0 nocoeff", file, number)
@@ -128,6 +132,22 @@ class _Reader:
         self._ran = command == "run" and words[1:2] != ["0"]
         atoms = self._some_atoms(words) if command == "fix" else None
         self.lines.append(InputLine(file.name, number, text, tuple(words), use, atoms))
+
+    def _refuse_other_units(self, words: Sequence[str], file: Path, number: int) -> None:
+        """Refuse a data file in other units; LAMMPS only warns, and velocities come out wrong."""
+        named = Path(words[1]) if len(words) > 1 else Path()
+        if not named.is_file():
+            return  # LAMMPS says so
+        with named.open(encoding="utf-8", errors="replace") as lines:
+            said = _HEADER_UNITS.search(lines.readline())
+        of_input = [line.words[1] for line in self.lines if line.words[0] == "units"]
+        units = of_input[-1] if of_input else "lj"
+        if said is not None and said[1] != units:
+            raise ConfigError(
+                f"{file.name}:{number}: the first line of {words[1]} says units = {said[1]}, and "
+                f"the input is in units {units}; LAMMPS would take its numbers as they are. Give "
+                "both the same units, or correct that line if it is wrong"
+            )
 
     def _execute(self, text: str, file: Path, number: int) -> None:
         try:
