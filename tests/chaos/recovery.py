@@ -92,7 +92,7 @@ async def workers(rounds: int, number: signal.Signals, folder: Path) -> Costs:
             await pool.start(found[1], slow * 2, folder)
 
             async def status() -> Status:
-                return await asyncio.to_thread(ask, find(str(folder)).address)
+                return await asyncio.to_thread(ask, find(str(folder)).address, timeout_s=60.0)
 
             for _ in range(rounds):
                 while not all(role.healthy == 2 for role in (await status()).roles):  # noqa: ASYNC110
