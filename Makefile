@@ -19,10 +19,12 @@ run: $(STAMP)
 # for many of them wait
 WORKERS ?= $(shell expr `nproc 2>/dev/null || echo 1` + 2)
 PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
-# compiled modules are kept, whatever the environment says: hundreds of processes import them
+# compiled modules and functions are kept, whatever the environment says: hundreds of processes
+# import them
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP)
 	$(BIN)/python -m compileall -q mixserver clients
+	$(BIN)/python -m mixserver_worker.engines.lammps.compiled
 	$(BIN)/python -m pytest $(PARALLEL)
 
 physics: $(STAMP)

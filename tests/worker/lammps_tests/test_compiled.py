@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from cells import frames
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from limits import HANG_S
 from mixserver_worker.conformance import System, check_engine, evaluate
 from mixserver_worker.engine import EngineResult
 from mixserver_worker.engines.lammps.engine import LammpsEngine
@@ -234,6 +238,29 @@ def test_code_that_disagrees_with_lammps_is_not_used(
     with caplog.at_level(logging.INFO):
         engine(SILICON, kernels="auto")
     assert "otherwise than LAMMPS" in caplog.text
+
+
+def test_it_can_be_compiled_in_advance() -> None:
+    command = [sys.executable, "-m", "mixserver_worker.engines.lammps.compiled"]
+    subprocess.run(command, check=True, timeout=HANG_S)
+
+
+def test_compiled_functions_are_kept_where_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")  # restored at the end
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("MIXSERVER_CACHE", str(tmp_path / "mine"))
+    choice.choose_cache()
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "mine" / "numba")
+    choice.choose_cache()  # which the user may have chosen
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "mine" / "numba")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("MIXSERVER_CACHE", "/proc/nowhere")
+    with caplog.at_level(logging.INFO):
+        choice.choose_cache()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).is_dir()
+    assert "cannot be kept in /proc/nowhere" in caplog.text
 
 
 def test_clebsch_gordan_coefficients_are_orthonormal() -> None:

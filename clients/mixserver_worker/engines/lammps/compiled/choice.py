@@ -84,7 +84,7 @@ def _compiled(
     if scheme.many_body:
         raise NotCompiled("it has a many-body style beside SNAP")
     parameters = [read_parameters(snap) for snap in scheme.terms.snaps]
-    _choose_cache()
+    choose_cache()
     try:
         from mixserver_worker.engines.lammps.compiled.potential import CompiledPotential
         from mixserver_worker.engines.lammps.compiled.snap import CompiledSnap
@@ -102,7 +102,7 @@ def _compiled(
     return potential
 
 
-def _choose_cache() -> None:
+def choose_cache() -> None:
     """Keep compiled functions where that is possible: compiling takes up to half a minute.
 
     numba reads the variable when it is imported, and cannot be imported without a folder.
