@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from ase.io import write
 
 from mixserver.analysis.case_workers import case_workers
+from mixserver.analysis.criterion_values import CriterionValues, criterion_values
 from mixserver.config import Case, CriterionSeeds
 from mixserver.core.arrays import Scalars
 from mixserver.core.errors import ConfigError
@@ -26,6 +28,8 @@ from mixserver.server.reference.structure import read_reference
 from mixserver.server.regions import build_region_model
 
 CORE, BLEND, BUFFER, BULK, HALO = 3, 2, 1, 0, -1
+_MOST: Final = 0.5
+"""Share of the atoms in core and blend beyond which mixing can save little."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +42,66 @@ class RegionPreview:
     """One for each expensive job of an evaluation."""
     shell: Scalars
     """(N,) 3 core, 2 blend, 1 buffer, 0 bulk, -1 halo."""
+    criterion: CriterionValues | None = None
+    """What the criterion of the seeds says of every atom; None if there is none."""
+
+    def counts(self) -> dict[str, int]:
+        """The number of atoms in core, blend, buffer, halo and bulk; they add up to all."""
+        names = {"core": CORE, "blend": BLEND, "buffer": BUFFER, "halo": HALO, "bulk": BULK}
+        return {name: int(np.count_nonzero(self.shell == shell)) for name, shell in names.items()}
 
     def __str__(self) -> str:
         """The numbers of atoms in each shell."""
-        buffer, halo = (int(np.count_nonzero(self.shell == shell)) for shell in (BUFFER, HALO))
-        region = self.region
+        count = self.counts()
         return (
-            f"seeds {len(region.seeds)}, core {region.core}, blend {region.blend}, "
-            f"buffer {buffer}, halo {halo} of {len(self.frame)} atoms; "
-            f"clusters: {len(self.clusters)}"
+            f"seeds {len(self.region.seeds)}, core {count['core']}, blend {count['blend']}, "
+            f"buffer {count['buffer']}, halo {count['halo']}, bulk {count['bulk']} of "
+            f"{len(self.frame)} atoms; clusters: {len(self.clusters)}"
+        )
+
+    def warnings(self) -> list[str]:
+        """What is probably not meant: no seeds, or a region of most of the atoms; with the cure."""
+        atoms, active = len(self.frame), len(self.region.active)
+        if not active:
+            return [f"no atom is expensive at the start: {self._why_empty()}"]
+        found = []
+        if active > _MOST * atoms:
+            found.append(
+                f"core and blend are {100.0 * active / atoms:.0f} % of all atoms, so mixing can "
+                "save little: take smaller radii (`mixserver region CASE --scan` shows what they "
+                "cost in accuracy), fewer seeds, or a larger cell"
+            )
+        if sum(len(cluster.atoms) for cluster in self.clusters) >= atoms:
+            found.append(
+                "the clusters with their surroundings hold the whole cell; a larger cell costs the "
+                "expensive model no more"
+            )
+        return found
+
+    def _why_empty(self) -> str:
+        if self.criterion is None:
+            return "check region.seeds"
+        seeds, values = self.criterion.seeds, self.criterion.values[self.criterion.eligible]
+        if not len(values):
+            return f"{seeds.compute} has no value for any atom that may be a seed"
+        bounds = " and ".join(f"{name} = {b:g}" for name, b in self.criterion.bounds.items())
+        return (
+            f"the values of {seeds.compute} go from {values.min():.4g} to {values.max():.4g}, and "
+            f"none fits {bounds or 'them'}; change region.seeds.low or high, or name "
+            "region.seeds.initial"
         )
 
     def write(self, file: Path) -> None:
-        """Write an extxyz with lambda, shell and seed per atom.
+        """Write an extxyz with lambda, shell, seed and the criterion's value per atom.
 
         Raises:
             ConfigError: the file cannot be written.
         """
+        atoms = with_region(self.frame, self.region, self.shell)
+        if self.criterion is not None:
+            atoms.set_array("criterion", self.criterion.values)
         try:
-            write(file, with_region(self.frame, self.region, self.shell), format="extxyz")
+            write(file, atoms, format="extxyz")
         except OSError as error:
             raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
 
@@ -82,10 +127,21 @@ async def preview_region(case: Case, *, receptive_field: float | None = None) ->
             mixer = carving_mixer(case.config, frame, reach)
             return carve_preview(frame, region_model.evaluation(frame).region(), mixer)
     async with case_workers(case) as parts:
-        setup = required_setup(parts)
-        reaches = await setup.reaches()
-        mixer = carving_mixer(case.config, parts.start, reaches.expensive)
-        return carve_preview(parts.start, await setup.region(), mixer)
+        return await preview_parts(parts)
+
+
+async def preview_parts(parts: Parts) -> RegionPreview:
+    """Find the regions at the structure's positions; workers of both roles have joined.
+
+    Raises:
+        ConfigError: there is no region, or buffers or halo are too thin.
+        EvaluationError: the criterion could not be evaluated.
+    """
+    setup = required_setup(parts)
+    reaches = await setup.reaches()
+    mixer = carving_mixer(parts.config, parts.start, reaches.expensive)
+    seen = carve_preview(parts.start, await setup.region(), mixer)
+    return replace(seen, criterion=await criterion_values(setup))
 
 
 def required_setup(parts: Parts) -> MixingSetup:

@@ -56,6 +56,8 @@ def shown(*, quiet: bool = False) -> Iterator[Show]:
 def _lines(console: Console) -> Show:
     began = time.monotonic()
     last: dict[str, float] = {}
+    first: dict[str, tuple[float, int]] = {}
+    """When a step was first shown, and how far it was then."""
 
     def show(step: str, done: int, total: int) -> None:
         now, unfinished = time.monotonic(), done < total or not total
@@ -63,8 +65,13 @@ def _lines(console: Console) -> Show:
         if now < last.get(step, -pause) + pause:
             return
         last[step] = float("inf") if 0 < total <= done else now
+        first_time, first_done = first.setdefault(step, (now, done))
+        left = ""
+        if unfinished and total and done > first_done:
+            pace = (now - first_time) / (done - first_done)
+            left = f"  {pace * (total - done):.0f} s left"
         console.print(
-            f"{now - began:7.1f} s  {step}  {done}{f'/{total}' if total else ''}",
+            f"{now - began:7.1f} s  {step}  {done}{f'/{total}' if total else ''}{left}",
             highlight=False,
             soft_wrap=True,
         )

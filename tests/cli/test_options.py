@@ -27,6 +27,8 @@ MINIMAL = Path(__file__).parents[2] / "inputs/minimal"
         (["bench", "scaling", ".", "--core-radii", "2"], "'2' are not two or more lengths"),
         (["bench", "overhead", "--evaluations", "0"], "0 is not in the range"),
         (["region", str(MINIMAL), "--receptive-field", "-1"], "-1.0 is not in the range"),
+        (["region", str(MINIMAL), "core=3:4"], "a range needs --scan before it"),
+        (["region", str(MINIMAL), "-o", "nowhere/a.xyz"], "nowhere is not a folder"),
     ],
 )
 def test_a_wrong_option_is_reported(arguments: list[str], said: str) -> None:

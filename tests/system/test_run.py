@@ -549,7 +549,26 @@ def test_region_writes_the_shells(case: Path, tmp_path: Path) -> None:
     assert atoms.arrays["lambda"][132] == 1.0
     assert atoms.arrays["seed"].sum() == 1
     counts = [int((atoms.arrays["shell"] == shell).sum()) for shell in (3, 2, 1)]
-    assert f"core {counts[0]}, blend {counts[1]}, buffer {counts[2]}" in done.stdout
+    printed = [line.split()[:2] for line in done.stdout.splitlines()]
+    for name, count in zip(("core", "blend", "buffer"), counts, strict=True):
+        assert [name, str(count)] in printed
+    assert (tmp_path / "regions.png").stat().st_size > 20_000
+
+
+def test_region_scans_radii(case: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scan.xyz"
+    words = ("--scan", "core=3:4", "blend=2,3", "-o", out)
+    done = mixserver("region", case, *words)
+    assert done.returncode == 0, done.stderr
+    assert "radii  4/4" in done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows if row[:1] in (["3"], ["4"])] == [
+        [core, blend] for blend in "23" for core in "34"
+    ]
+    assert (tmp_path / "scan_scan.png").stat().st_size > 20_000
+    found = json.loads(mixserver("region", case, *words, "--json").stdout)
+    assert len(found["scan"]["points"]) == 4
+    assert found["scan"]["expensive_ms"] > 0.0
 
 
 def test_plot_draws_a_run(whole: Whole, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mixserver.analysis.checks.energy_mixing import check_energy
 from mixserver.analysis.checks.findings import Finding
 from mixserver.analysis.checks.finite_differences import check_differences, of_model, shaken
 from mixserver.analysis.checks.shell_widths import check_buffer
-from mixserver.analysis.region_preview import RegionPreview, carve_preview, required_setup
+from mixserver.analysis.region_preview import RegionPreview, preview_parts, required_setup
 from mixserver.config import Case
 from mixserver.config import Region as RegionTable
 from mixserver.core.errors import MixserverError
@@ -55,7 +55,7 @@ async def _check_mixing(
         setup = required_setup(parts)
         reaches = await setup.reaches()
         mixer = carving_mixer(config, parts.start, reaches.expensive)
-        seen = carve_preview(parts.start, await setup.region(), mixer)
+        seen = await preview_parts(parts)
     except MixserverError as error:
         return [Finding("error", "region", str(error))]
     found = _region(seen)
@@ -109,14 +109,4 @@ def _describe(role: Role, card: ModelCard, parts: Parts) -> list[Finding]:
 
 def _region(seen: RegionPreview) -> list[Finding]:
     found = [Finding("ok", "region", str(seen))]
-    if not len(seen.region.active):
-        words = "no atom is expensive at the start: check region.seeds"
-        found.append(Finding("warning", "region", words))
-    sent = sum(len(cluster.atoms) for cluster in seen.clusters)
-    if sent >= len(seen.frame) > 0:
-        words = (
-            "the clusters with their surroundings hold the whole cell, so mixing saves little "
-            "here; a larger cell costs the expensive model no more"
-        )
-        found.append(Finding("warning", "cell", words))
-    return found
+    return found + [Finding("warning", "region", words) for words in seen.warnings()]

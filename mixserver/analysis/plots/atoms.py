@@ -11,9 +11,11 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from mixserver.analysis.plots.lines import BLACK, GREY, say
-from mixserver.analysis.region_snapshots import RegionSnapshot, newest_snapshot
+from mixserver.analysis.region_snapshots import newest_snapshot
 from mixserver.analysis.run_series import RunSeries
 from mixserver.core.arrays import Vectors
+from mixserver.core.frame import Frame
+from mixserver.region.region import Region
 
 VIEWS: Final = ((0, 1, 2), (0, 2, 1))
 """Axes across, up and towards the reader of each view."""
@@ -27,20 +29,29 @@ _NAMES: Final = "xyz"
 
 
 def draw_atoms(axes: Axes, series: RunSeries, view: tuple[int, int, int]) -> Axes:
-    """Draw the newest frame with lambda of a run, seen along one axis.
-
-    Atoms with lambda = 0 are small and behind; the cell is centred at the seeds, or at the region.
-    """
+    """Draw the newest frame with lambda of a run, seen along one axis."""
     found = newest_snapshot(series.runs)
-    axes.set_aspect("equal")
     if found is None:
+        axes.set_aspect("equal")
         axes.set_xticks([])
         say(axes, "no frame with lambda is recorded")
         return axes
+    what = f"Evaluation {found.evaluation} of run {found.file.parent.resolve().name}"
+    return draw_region(axes, found.frame, found.region, view, what)
+
+
+def draw_region(
+    axes: Axes, frame: Frame, region: Region, view: tuple[int, int, int], what: str
+) -> Axes:
+    """Draw a frame coloured by lambda, seen along one axis; `what` begins the title.
+
+    Atoms with lambda = 0 are small and behind; the cell is centred at the seeds, or at the region.
+    """
+    axes.set_aspect("equal")
     across, up, depth = view
-    places = centred(found)
-    lambda_ = found.region.lambda_
-    radii = covalent_radii[found.frame.topology.numbers]
+    places = centred(frame, region)
+    lambda_ = region.lambda_
+    radii = covalent_radii[frame.topology.numbers]
     active = lambda_ > 0.0
     shares = np.where(active, _SHARE, _BULK_SHARE)
     order = np.lexsort((places[:, depth], lambda_))
@@ -63,7 +74,7 @@ def draw_atoms(axes: Axes, series: RunSeries, view: tuple[int, int, int]) -> Axe
             atoms.set(array=colours, cmap=_LAMBDA, norm=Normalize(0.0, 1.0))
         axes.add_collection(atoms)
     axes.figure.colorbar(atoms, ax=axes, label="λ", shrink=0.75, pad=0.02)
-    _ring_seeds(axes, found, places[:, (across, up)], radii)
+    _ring_seeds(axes, region, places[:, (across, up)], radii)
     low, high = flat.min(axis=0) - 1.5, flat.max(axis=0) + 1.5
     axes.set(
         xlim=(low[0], high[0]),
@@ -71,19 +82,14 @@ def draw_atoms(axes: Axes, series: RunSeries, view: tuple[int, int, int]) -> Axe
         xlabel=f"{_NAMES[across]} (Å)",
         ylabel=f"{_NAMES[up]} (Å)",
     )
-    count = len(found.region.seeds)
+    count = len(region.seeds)
     seeds = f", {count} seed{'s' * (count > 1)} ringed" if count else ""
-    axes.set_title(
-        f"Evaluation {found.evaluation} of run {found.file.parent.resolve().name}, along "
-        f"{_NAMES[depth]}{seeds}",
-        fontsize=10,
-    )
+    axes.set_title(f"{what}, along {_NAMES[depth]}{seeds}", fontsize=10)
     return axes
 
 
-def centred(found: RegionSnapshot) -> Vectors:
+def centred(frame: Frame, region: Region) -> Vectors:
     """Positions (N, 3) Å wrapped into the cell around the seeds, or around the region."""
-    frame, region = found.frame, found.region
     some = region.seeds if len(region.seeds) else region.active
     if not len(some):
         return frame.wrapped
@@ -96,8 +102,8 @@ def centred(found: RegionSnapshot) -> Vectors:
     return places
 
 
-def _ring_seeds(axes: Axes, found: RegionSnapshot, flat: Vectors, radii: Vectors) -> None:
-    seeds = found.region.seeds
+def _ring_seeds(axes: Axes, region: Region, flat: Vectors, radii: Vectors) -> None:
+    seeds = region.seeds
     width = 2.0 * (_SHARE * radii[seeds] + 0.35)
     axes.add_collection(
         EllipseCollection(

@@ -1,0 +1,1 @@
+"""Cost and force error of a case for many core radii and blend widths."""
