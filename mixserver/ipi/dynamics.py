@@ -16,6 +16,7 @@ from mixserver.ipi.input import read_input
 from mixserver.ipi.text import element_text, list_entries
 
 _WITHOUT_BATH: Final = frozenset({"nve", "nvt-cc"})
+_WITH_BAROSTAT: Final = frozenset({"npt", "scnpt"})
 _BARE: Final = frozenset({"", "dummy"})
 """Modes of a thermostat that does nothing."""
 
@@ -37,6 +38,8 @@ class Dynamics:
     steps_evaluated_once: bool
     """Whether each step of an MD run needs one evaluation: one system and one bead, one kind of
     dynamics, no multiple time steps and no moves between systems."""
+    pressure_gpa: float | None = None
+    """GPa, what the barostat aims at; None without one."""
 
 
 def read_dynamics(file: Path) -> Dynamics:
@@ -80,7 +83,16 @@ def read_dynamics(file: Path) -> Dynamics:
         ipi.beads,
         len(ipi.systems),
         once,
+        _pressure(root, ensemble, file),
     )
+
+
+def _pressure(root: ET.Element, ensemble: str, file: Path) -> float | None:
+    """GPa that a barostat aims at; i-PI's default is zero."""
+    if ensemble not in _WITH_BAROSTAT or root.find("system_template") is not None:
+        return None
+    megapascal = _value(root.find("system/ensemble/pressure"), "pressure", "megapascal", file)
+    return 1e-3 * (megapascal or 0.0)
 
 
 def _value(node: ET.Element | None, dimension: str, unit: str, file: Path) -> float | None:

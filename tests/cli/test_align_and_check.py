@@ -88,11 +88,14 @@ def test_zeros_are_aligned_and_then_used(case: Path) -> None:
     assert "not_used" not in checked.stderr  # the state fits
     found = [Finding(**finding) for finding in json.loads(checked.stdout)]
     warned = {finding.what for finding in found if finding.level != "ok"}
-    assert warned == {"bulk elastic", "bulk forces"}  # one model is nearly twice the other
+    # one model is nearly twice the other; how long these toys take is noise
+    assert warned - {"speed"} == {"bulk elastic", "bulk forces"}
     figures = {finding.what: finding.figure for finding in found}
     assert figures["zero"] == state.zeros["Ar"].value
     assert abs(figures["ghost forces"] or 1.0) < 1e-10
-    assert {"forces of the mixed energy", "virial of the mixed energy", "halo"} <= set(figures)
+    assert {"forces of the mixed energy", "virial of the mixed energy", "halo", "speed"} <= set(
+        figures
+    )
     with Image.open(figure) as image:
         assert np.asarray(image).std() > 1.0
 

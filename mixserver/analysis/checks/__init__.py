@@ -10,6 +10,7 @@ from mixserver.analysis.checks.files import check_files
 from mixserver.analysis.checks.findings import Finding
 from mixserver.analysis.checks.limits import check_limits
 from mixserver.analysis.checks.models import check_models
+from mixserver.analysis.checks.planned_run import duration_findings
 from mixserver.analysis.checks.quantities import timeout_findings
 from mixserver.config import Case
 from mixserver.core.errors import MixserverError
@@ -51,6 +52,6 @@ async def check_case(
         evaluated += [Finding("error", "workers", str(error)) for error in group.exceptions]
     cost = next((f.figure for f in evaluated if f.what == "cost" and f.figure is not None), None)
     if cost is not None and (ipi := find_ipi_input(case)) is not None:
-        evaluated += timeout_findings(case, ipi, cost)
+        evaluated += duration_findings(case, ipi, cost) + timeout_findings(case, ipi, cost)
     report(evaluated)
     return found

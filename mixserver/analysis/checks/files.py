@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from mixserver.analysis.checks.findings import Finding
 from mixserver.analysis.checks.model_files import model_file_findings
 from mixserver.analysis.checks.motions import motion_findings
+from mixserver.analysis.checks.planned_run import plan_findings
 from mixserver.analysis.checks.quantities import quantity_findings
 from mixserver.config import Case, Channel, stock_client_warning
 from mixserver.core.cell import plane_spacings
@@ -73,6 +74,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
     if ipi is not None:
         found += _agreement(case, ipi, topology, start)
         found += _components(case, ipi)
+        found += plan_findings(ipi)
         found += motion_findings(case, ipi)
         found += quantity_findings(ipi)
     return found, topology, start

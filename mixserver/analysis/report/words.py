@@ -19,10 +19,12 @@ _SHOWN: int = 12
 
 
 def dynamics_in_words(dynamics: Dynamics) -> str:
-    """How the atoms are moved: "NVT at 600 K (langevin), time step 1 fs, 1 bead"."""
+    """How the atoms are moved: "NVT at 600 K (langevin thermostat), time step 1 fs"."""
     words = dynamics.ensemble.upper() if dynamics.timestep_fs else dynamics.ensemble
     if dynamics.temperature is not None:
         words += f" at {dynamics.temperature:.4g} K"
+    if dynamics.pressure_gpa is not None:
+        words += f" and {dynamics.pressure_gpa:z.4g} GPa"
     if dynamics.thermostat:
         words += f" ({dynamics.thermostat} thermostat)"
     if dynamics.timestep_fs:
