@@ -5,9 +5,6 @@ Nothing here imports torch or LAMMPS: both are asked in child processes what the
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
 import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from mixserver.analysis.bench.child import run_program
 from mixserver.analysis.bench.lammps_program import lammps_executable, lammps_variables
 from mixserver.analysis.bench.lammps_steps import LammpsSuite, measure_lammps
 from mixserver.analysis.bench.mace_engines import MaceSuite, measure_mace
@@ -160,19 +158,7 @@ async def _or_left_out(name: str, measuring: Awaitable[None], board: Board) -> N
 async def _output(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
     """What a program prints; empty if it fails."""
     try:
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
-        )
-    except OSError:
+        ended = await run_program(command, environment=environment, limit_s=_LIMIT_S)
+    except (OSError, TimeoutError):
         return ""
-    try:
-        printed, _ = await asyncio.wait_for(child.communicate(), _LIMIT_S)
-    except TimeoutError:
-        child.kill()
-        await child.wait()
-        return ""
-    return printed.decode(errors="replace") if child.returncode == 0 else ""
+    return ended.output if ended.status == 0 else ""

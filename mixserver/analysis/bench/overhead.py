@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from mixserver.analysis.bench.child import run_program
 from mixserver.analysis.bench.upstream import Upstream
 from mixserver.analysis.records import read_reports
 from mixserver.config import load_case
@@ -147,14 +147,15 @@ async def _serve(
             count = _WARM_UP + evaluations
             command = [sys.executable, "-m", "mixserver.analysis.bench.overhead"]
             command += [str(folder / "bench"), str(count), str(folder / "init.npz")]
-            child = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-            printed, _ = await child.communicate()
-            if child.returncode != 0:
-                raise UpstreamError("the benchmark's own side of the socket failed")
+            client = await run_program(command)
+            if client.status != 0:
+                raise UpstreamError(
+                    f"the benchmark's own side of the socket failed: {client.errors[-600:]}"
+                )
         finally:
             service.stop()
             await asyncio.gather(serving, return_exceptions=True)
-    took = [1e3 * seconds for seconds in msgspec.json.decode(printed, type=list[float])]
+    took = [1e3 * seconds for seconds in msgspec.json.decode(client.output, type=list[float])]
     reports = read_reports(folder)
     whole = took[_WARM_UP:]
     own = [t - r.ms_waiting for t, r in zip(took, reports, strict=True)][_WARM_UP:]

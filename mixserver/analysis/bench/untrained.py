@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import msgspec
 
+from mixserver.analysis.bench.child import run_program
 from mixserver.core.cache_folder import cache_folder
 from mixserver.core.errors import ConfigError
 from mixserver.core.processes import environment_program
@@ -65,14 +64,11 @@ class UntrainedMace(msgspec.Struct, frozen=True, kw_only=True):
             command += ["--l-max", str(self.l_max), "--layers", str(self.layers)]
             command += ["--r-max", str(self.r_max)]
             try:
-                child = await asyncio.create_subprocess_exec(
-                    *command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-                )
+                ended = await run_program(command)
             except OSError as error:
                 raise ConfigError(f"{command[0]} cannot be started: {error.strerror}") from error
-            _, words = await child.communicate()
-            if child.returncode != 0:
-                quoted = words.decode(errors="replace").strip().removeprefix("Error: ")
+            if ended.status != 0:
+                quoted = ended.errors.strip().removeprefix("Error: ")
                 raise ConfigError(f"no untrained model was made: {quoted[-600:]}")
             with contextlib.suppress(FileExistsError):
                 os.replace(made, file)

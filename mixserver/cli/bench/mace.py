@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from mixserver.cli.bench.options import RunSuite, choices, numbers, radii, suite_options
+from mixserver.cli.bench.options import (
+    RunSuite,
+    choices,
+    numbers,
+    radii,
+    suite_options,
+    untrained_options,
+)
 
 _ENGINES = ("torch", "symmetrix", "compiled", "calculator", "symmetrix-calculator")
 _DTYPES = ("float32", "float64")
@@ -21,9 +28,7 @@ _DTYPES = ("float32", "float64")
 )
 @click.option("--element", default="W", show_default=True, help="Of the crystals, such as W or Si.")
 @click.option("--irreps", default="128x0e", show_default=True, help="Of an untrained model.")
-@click.option("--l-max", default=3, show_default=True, help="Of an untrained model.")
-@click.option("--layers", default=2, show_default=True, help="Of an untrained model.")
-@click.option("--r-max", default=6.0, show_default=True, help="Å, of an untrained model.")
+@untrained_options
 @click.option(
     "--sites",
     default="50,250,1000,3000",

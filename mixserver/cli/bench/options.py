@@ -173,11 +173,22 @@ def table(report: Report) -> str:
     return text_table(HEAD, [cells(row) for row in report.rows], left=LEFT)
 
 
-def numbers(what: str, example: str) -> Callable[..., tuple[int, ...]]:
-    """A callback that reads "50,250", or "none"."""
+def untrained_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of an untrained MACE besides its irreps."""
+    for option in (
+        click.option("--r-max", default=6.0, show_default=True, help="Å, of an untrained model."),
+        click.option("--layers", default=2, show_default=True, help="Of an untrained model."),
+        click.option("--l-max", default=3, show_default=True, help="Of an untrained model."),
+    ):
+        command = option(command)
+    return command
+
+
+def numbers(what: str, example: str, *, or_none: bool = True) -> Callable[..., tuple[int, ...]]:
+    """A callback that reads "50,250", or "none" if that is allowed."""
 
     def read(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-        if value == "none":
+        if value == "none" and or_none:
             return ()
         words = [word.strip() for word in value.split(",")]
         bad = [word for word in words if not (word.isascii() and word.isdigit() and int(word) > 0)]

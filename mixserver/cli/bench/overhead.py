@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mixserver.cli.bench.options import numbers
+
 if TYPE_CHECKING:
     from mixserver.analysis.bench.overhead import Overhead
-
-
-def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> list[int]:
-    """Read "1000,8000"."""
-    words = [word.strip() for word in value.split(",")]
-    wrong = [word for word in words if not (word.isascii() and word.isdigit() and int(word) > 0)]
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is not a number of atoms; expected e.g. 1000,8000")
-    return [int(word) for word in words]
 
 
 @click.command()
@@ -25,7 +18,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     "--atoms",
     default="1000,8000,64000",
     show_default=True,
-    callback=_sizes,
+    callback=numbers("atoms", "1000,8000", or_none=False),
     help="System sizes, with commas between them.",
 )
 @click.option(
@@ -36,7 +29,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> li
     help="Counted, per size.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout.")
-def overhead(atoms: list[int], evaluations: int, as_json: bool) -> None:
+def overhead(atoms: tuple[int, ...], evaluations: int, as_json: bool) -> None:
     """The server's own time per evaluation, with workers that answer at once."""
     import asyncio
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mixserver.cli.bench.options import RunSuite, choices, numbers, suite_options
+from mixserver.cli.bench.options import RunSuite, choices, numbers, suite_options, untrained_options
 
 _WAYS = ("mixed", "worker", "torch", "symmetrix", "calculator", "ipi-mace", "cheap")
 
@@ -35,9 +35,7 @@ _WAYS = ("mixed", "worker", "torch", "symmetrix", "calculator", "ipi-mace", "che
 @click.option("--dtype", default="", help="Of all MACE workers: float32 or float64.")
 @click.option("--device", default="", help="Of all MACE workers: cpu or cuda.")
 @click.option("--irreps", help='Takes an untrained model in place of the MACE: "128x0e".')
-@click.option("--l-max", default=3, show_default=True, help="Of an untrained model.")
-@click.option("--layers", default=2, show_default=True, help="Of an untrained model.")
-@click.option("--r-max", default=6.0, show_default=True, help="Å, of an untrained model.")
+@untrained_options
 @click.option("--lmp-args", default="", help="Switches for LAMMPS of the cheap workers.")
 @click.option(
     "--cheap-kernels",
