@@ -52,7 +52,7 @@ _LONG_RANGED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCapabilities:
+class LammpsCapabilities:
     """What LAMMPS can do with a potential."""
 
     setup: PotentialSetup
@@ -66,7 +66,7 @@ class ModelCapabilities:
     """The reason why there is no scheme; else ""."""
 
 
-def detect_capabilities(read: Commands, lmp_args: Sequence[str], skin: float) -> ModelCapabilities:
+def detect_capabilities(read: Commands, lmp_args: Sequence[str], skin: float) -> LammpsCapabilities:
     """Evaluate a few atoms in LAMMPS, on one rank.
 
     This happens in an empty folder and without LAMMPS_POTENTIALS, so that LAMMPS can only read
@@ -83,7 +83,9 @@ def detect_capabilities(read: Commands, lmp_args: Sequence[str], skin: float) ->
         scheme = find_scheme(setup, cutoff)
     except NotWeightable as error:
         reason = str(error)
-    return ModelCapabilities(setup, cutoff, receptive_field_of(read.styles, cutoff), scheme, reason)
+    return LammpsCapabilities(
+        setup, cutoff, receptive_field_of(read.styles, cutoff), scheme, reason
+    )
 
 
 def _evaluated(

@@ -21,7 +21,7 @@ import numpy as np
 from mixserver.core.errors import BadInput, ConfigError, MixserverError
 from mixserver.wire.worker import Evaluate, ModelCard
 from mixserver_worker.engine import EngineResult
-from mixserver_worker.engines.lammps.capabilities import ModelCapabilities, detect_capabilities
+from mixserver_worker.engines.lammps.capabilities import LammpsCapabilities, detect_capabilities
 from mixserver_worker.engines.lammps.commands import Commands, read_commands
 from mixserver_worker.engines.lammps.compiled.choice import Kernels, choose_kernels
 from mixserver_worker.engines.lammps.files import AsciiPaths
@@ -102,7 +102,7 @@ class LammpsEngine:
         self._ascii_paths = AsciiPaths()
         # Rank 0 tries alone: an error while it reads a file would leave the others waiting.
         problem: MixserverError | None = None
-        tried: tuple[Commands, ModelCapabilities, CompiledPotential | None] | None = None
+        tried: tuple[Commands, LammpsCapabilities, CompiledPotential | None] | None = None
         if self._ranks.rank == 0:
             try:
                 read = self._read(Path(commands), elements, lmp_args)
