@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms
 from ase.io import read
 
+from mixserver.core.arrays import Scalars
 from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame
 from mixserver.core.structures import as_frame
@@ -29,6 +31,19 @@ class RegionSnapshot:
     file: Path
 
 
+def region_middle(frame: Frame, region: Region) -> Scalars | None:
+    """The middle (3,) of the seeds, or of the region, in lattice vectors; None if it is empty.
+
+    A mean on a circle, so that a region across the boundary has its middle there.
+    """
+    some = region.seeds if len(region.seeds) else region.active
+    if not len(some):
+        return None
+    angles = 2.0 * np.pi * frame.fractional[some]
+    middle: Scalars = np.arctan2(np.sin(angles).mean(axis=0), np.cos(angles).mean(axis=0))
+    return middle / (2.0 * np.pi)
+
+
 def newest_snapshot(runs: Sequence[Path]) -> RegionSnapshot | None:
     """The last frame with lambda that some runs recorded, oldest run first; None if none did.
 
@@ -39,13 +54,22 @@ def newest_snapshot(runs: Sequence[Path]) -> RegionSnapshot | None:
         for name in (LAST_REGION, REGIONS):
             file = run / name
             if file.is_file() and not file.is_symlink() and file.stat().st_size:
-                return _snapshot(file)
+                return as_snapshot(file, file)
     return None
 
 
-def _snapshot(file: Path) -> RegionSnapshot:
+def as_snapshot(source: Path | TextIO, file: Path) -> RegionSnapshot:
+    """The last frame with lambda of a file.
+
+    Args:
+        source: the file, or a part of it.
+        file: its name, for messages.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     try:
-        atoms: Atoms = read(file, index=-1, format="extxyz")
+        atoms: Atoms = read(source, index=-1, format="extxyz")
         region = Region(
             np.asarray(atoms.arrays["lambda"], dtype=np.float64),
             np.flatnonzero(atoms.arrays["seed"]),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from click.core import ParameterSource
 
 from mixserver.core.key_options import key_options
 
@@ -64,35 +63,20 @@ def status(
       mixserver status inputs/minimal --watch
       mixserver status --check --max-age 600 tcp://127.0.0.1:5556
     """
+    from mixserver.cli.asking import asker
     from mixserver.cli.echo import echo_line
-    from mixserver.core.errors import MixserverError, Unreachable
-    from mixserver.core.keys import read_keys
-    from mixserver.server.status.client import ask
+    from mixserver.core.errors import MixserverError
     from mixserver.server.status.health import too_old
-    from mixserver.server.status.place import find
-    from mixserver.wire.address import is_local
 
     if watch and (as_json or check):
         raise click.UsageError("--watch shows the status to people: leave --json and --check out")
     if max_age_s is not None and not check:
         raise click.UsageError("--max-age belongs to --check")
 
-    source = click.get_current_context().get_parameter_source("key")
-    named = source == ParameterSource.COMMANDLINE
-
-    def asked() -> Status:
-        place = find(target)
-        try:
-            # a local address has no lock, unless it is the near end of a tunnel
-            locked = named or not is_local(place.address)
-            keys = read_keys(key, server_key) if locked else None
-            return ask(place.address, timeout_s=timeout_s, keys=keys)
-        except Unreachable as error:
-            raise Unreachable(f"{error}{place.hint()}") from error
-
+    asked = asker(target, timeout_s, key, server_key)
     try:
         if watch:
-            _watch(asked)
+            watch_text(asked)
             return
         answer = asked()
     except MixserverError as error:
@@ -125,7 +109,7 @@ def _healthy(answer: Status) -> str:
     return f"healthy: {answer.stage}, {evaluations.total} evaluations{age}"
 
 
-def _watch(asked: Callable[[], Status]) -> None:
+def watch_text(asked: Callable[[], Status]) -> None:
     """Show the status every second until Ctrl-C, or until no server can be asked any more."""
     import time
 

@@ -241,7 +241,20 @@ def read_frames(file: Path, atoms: int) -> Iterator[tuple[int, Vectors, Matrix]]
     Raises:
         ConfigError: as `read_positions`.
     """
-    text = file.read_text(encoding="utf-8")
+    yield from parse_frames(file.read_text(encoding="utf-8"), atoms, file)
+
+
+def parse_frames(text: str, atoms: int, file: Path) -> Iterator[tuple[int, Vectors, Matrix]]:
+    """The complete frames of a text, as `read_frames` has them.
+
+    Args:
+        text: the trajectory, or a part of it that begins with a frame.
+        atoms: how many atoms each frame has.
+        file: where it comes from, for messages.
+
+    Raises:
+        ConfigError: as `read_positions`.
+    """
     lines = text[: text.rfind("\n") + 1].splitlines()
     for at in range(0, len(lines) - atoms - 1, atoms + 2):
         comment = lines[at + 1]

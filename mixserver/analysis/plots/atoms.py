@@ -11,7 +11,7 @@ from matplotlib.collections import EllipseCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from mixserver.analysis.plots.lines import BLACK, GREY, say
-from mixserver.analysis.region_snapshots import newest_snapshot
+from mixserver.analysis.region_snapshots import newest_snapshot, region_middle
 from mixserver.analysis.run_series import RunSeries
 from mixserver.core.arrays import Vectors
 from mixserver.core.frame import Frame
@@ -90,12 +90,9 @@ def draw_region(
 
 def centred(frame: Frame, region: Region) -> Vectors:
     """Positions (N, 3) Å wrapped into the cell around the seeds, or around the region."""
-    some = region.seeds if len(region.seeds) else region.active
-    if not len(some):
+    middle = region_middle(frame, region)
+    if middle is None:
         return frame.wrapped
-    # the mean on a circle, so that a region across the boundary has its middle there
-    angles = 2.0 * np.pi * frame.fractional[some]
-    middle = np.arctan2(np.sin(angles).mean(axis=0), np.cos(angles).mean(axis=0)) / (2.0 * np.pi)
     periodic = np.array(frame.topology.pbc)
     shift = np.where(periodic, np.floor(frame.fractional - middle + 0.5), 0.0)
     places: Vectors = frame.positions - shift @ frame.cell

@@ -95,6 +95,28 @@ class JournalRecords:
         last = next((part.state_at(None) for part in parts[::-1] if part.states), None)
         return Nearest(len(frames), least, last, goes_on=bool(near) and not self.damage)
 
+    def state_after(
+        self, bead: int, fingerprint: FrameFingerprint, within: float
+    ) -> RegionState | None:
+        """The state that the evaluation of a frame left; None if it is not here.
+
+        Args:
+            bead: of the frame.
+            fingerprint: of its positions as a trajectory holds them, rounded to few digits.
+            within: Å, how far the rounding may take it from the frame that was evaluated.
+
+        Raises:
+            ConfigError: a record does not hold a state.
+        """
+        for part in (_of(content, bead) for content in reversed(self.parts)):
+            if not len(part.frames):
+                continue
+            distances = _lengths(part.frames[:, :COUNT] - fingerprint.sums)
+            best = int(distances.argmin())
+            if distances[best] <= within:
+                return part.state_at(best + 1)
+        return None
+
 
 @dataclass(slots=True)
 class _Part:

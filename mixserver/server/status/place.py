@@ -91,26 +91,38 @@ def find(target: str) -> Note:
     """
     if "://" in target:
         return Note(check_worker_address(target, "the address"))
-    path = Path(target)
+    return _of_run(run_of(Path(target)))
+
+
+def run_of(path: Path) -> Path:
+    """The run that a path means: one that runs before others, the newest before older ones.
+
+    Args:
+        path: a case or its mix.toml, a run's folder, or a folder of runs.
+
+    Raises:
+        Unreachable: there are no runs.
+        ConfigError: it is none of these, or the case cannot be read.
+    """
     if not path.exists():
         raise ConfigError(
-            f"{target} does not exist; expected a case, a run's folder, or an address such as "
+            f"{path} does not exist; expected a case, a run's folder, or an address such as "
             "tcp://HOST:PORT"
         )
     if path.is_dir() and any((path / name).is_file() for name in (NOTE, *_RUN_FILES)):
-        return _of_run(path)
+        return path
     is_case = path.is_file() or (path / "mix.toml").is_file()
     parent = load_case(path).runs if is_case else path
     runs = run_folders(parent)
     if not runs:
         raise Unreachable(
-            f"{target} has no runs in {parent}; start one with mixserver run or serve (if its runs "
+            f"{path} has no runs in {parent}; start one with mixserver run or serve (if its runs "
             "are elsewhere, give that folder)"
         )
     # a run that was killed may have left its note
     living = [run for run in runs if is_running(run)]
     asked = [run for run in living or runs if (run / NOTE).is_file()]
-    return _of_run((asked or living or runs)[-1])
+    return (asked or living or runs)[-1]
 
 
 def _of_run(folder: Path) -> Note:
