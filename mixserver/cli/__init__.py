@@ -19,6 +19,7 @@ from mixserver.cli.report import report
 from mixserver.cli.run import run
 from mixserver.cli.serve import serve
 from mixserver.cli.status import status
+from mixserver.cli.watch import watch
 from mixserver.core.command_group import CommandGroup
 
 
@@ -40,6 +41,7 @@ _COMMANDS = (
     run,
     serve,
     status,
+    watch,
     keys,
     check,
     align,
