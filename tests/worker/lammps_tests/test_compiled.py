@@ -145,6 +145,18 @@ def test_a_verlet_list_has_all_neighbours_whatever_moves(
     assert renewed < 6
 
 
+@pytest.mark.parametrize("edge", [10.0, 5.0, 4.0])
+def test_a_cell_that_shrinks_around_atoms_at_rest_brings_their_images_near(edge: float) -> None:
+    kept = VerletList(4.5, 1.0)
+    positions = np.array([[10.0, 10.0, 10.0], [11.0, 10.5, 10.0]])
+    for length in (20.0, edge):
+        points, _, start, neighbour = kept.update(positions, length * np.eye(3), (True, True, True))
+    first = np.repeat([0, 1], np.diff(start))
+    near = np.linalg.norm(points[neighbour] - points[first], axis=1) < 4.5
+    expected = neighbour_list(positions, edge * np.eye(3), (True, True, True), 4.5)
+    assert near.sum() == len(expected.first)
+
+
 def test_pairs_closer_than_the_tables_are_evaluated_one_by_one(engine: Make) -> None:
     compiled, plain = both(engine, ALLOY)
     system = crystal(compiled, copies=3)

@@ -32,7 +32,9 @@ class Candidates(NamedTuple):
 
 
 class VerletList:
-    """Candidates for neighbours, kept until a point has moved by half the skin.
+    """Candidates for neighbours, kept while no other pair can have come closer than the cutoff.
+
+    With a cell that stays, that is until an atom has moved by half the skin.
 
     Args:
         cutoff: Å.
@@ -44,11 +46,13 @@ class VerletList:
     def __init__(
         self, cutoff: float, skin: float, *, half: bool = False, part: tuple[int, int] = (0, 1)
     ) -> None:
-        self._reach, self._skin, self._half = cutoff + skin, skin, half
+        self._cutoff, self._reach, self._half = cutoff, cutoff + skin, half
         self._part = part
         self.renewed = False
         """Whether the last update made a new list."""
         self._made: Candidates | None = None
+        self._full: Matrix = np.eye(3)
+        """Å, the complete cell that the list was made for."""
         self._images: Vectors = np.zeros((0, 3))
         """(m, 3) lattice vectors from the atom to each point, in units of the cell."""
 
@@ -63,12 +67,17 @@ class VerletList:
         full = complete_cell(cell, pbc)
         if self._made is not None and len(self._made.start) == len(positions) + 1:
             made = self._made
-            unwrapped = nearest_images(positions, made.points[: len(positions)], full, pbc)
-            points = unwrapped[made.origin] + self._images @ full
-            moved = points - made.points
-            if np.einsum("ij,ij->i", moved, moved).max(initial=0.0) < (0.5 * self._skin) ** 2:
+            inside = made.points[: len(positions)]
+            strain = inverse_cell(self._full) @ full
+            unwrapped = nearest_images(positions, inside @ strain, full, pbc)
+            moved = unwrapped - inside @ strain
+            most = np.sqrt(np.einsum("ij,ij->i", moved, moved).max(initial=0.0))
+            # A pair that is not listed is longer than the reach was. The strain shortens it by the
+            # smallest factor at most, and the motion of both atoms beside it by twice the longest.
+            shortest = np.linalg.svd(strain, compute_uv=False)[-1]
+            if shortest * self._reach - 2.0 * most > self._cutoff:
                 self.renewed = False
-                return made._replace(points=points)
+                return made._replace(points=unwrapped[made.origin] + self._images @ full)
         self.renewed = True
         inside = wrap(positions, cell, pbc)
         points, origin = with_images(inside, cell, pbc, self._reach)
@@ -83,7 +92,7 @@ class VerletList:
             _bins(points, self._reach),
             self._half,
         )
-        self._made = Candidates(points, origin, start, neighbour)
+        self._full, self._made = full, Candidates(points, origin, start, neighbour)
         return self._made
 
 
