@@ -52,6 +52,18 @@ def test_a_cell_that_a_barostat_moves_heats_nothing() -> None:
     assert all(value is None or value < 1e-20 for value in found)
 
 
+def test_atoms_that_i_pi_wraps_are_not_hot() -> None:
+    velocities = np.random.default_rng(2).normal(0.0, 0.005, (50, 3))
+    before, after = _frames(velocities, 1.0)
+    region = Region(np.repeat([1.0, 0.5], 25), np.array([0]))
+    thermometer = RegionThermometer(np.full(50, 28.0), 1.0)
+    edge = before.topology.frame(-0.5 * velocities % 30.0, CELL, number=0)
+    across = before.topology.frame(0.5 * velocities % 30.0, CELL, number=1)
+    assert np.abs(across.positions - edge.positions).max() > 29.0
+    free = thermometer.measure(before, after, region)[:2]
+    assert thermometer.measure(edge, across, region)[:2] == pytest.approx(free, rel=1e-9)
+
+
 def test_only_frames_that_follow_each_other_are_compared_and_seldom() -> None:
     now = 0.0
     thermometer = RegionThermometer(np.ones(2), 1.0, clock=lambda: now)

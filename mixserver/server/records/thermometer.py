@@ -80,6 +80,9 @@ class RegionThermometer:
             moved = frame.positions - before.positions
         else:  # what the barostat moves with the cell is no motion of atoms
             moved = (frame.fractional - before.fractional) @ frame.cell
+        jumps = np.rint(moved @ frame.inverse)  # where i-PI's <ffsocket> has pbc='True'
+        if jumps.any():
+            moved = moved - jumps @ frame.cell
         kelvin = self._scale * np.einsum("ij,ij->i", moved, moved)
         active = region.active
         share = region.lambda_.take(active)
