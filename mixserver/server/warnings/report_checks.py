@@ -17,6 +17,8 @@ _SETTLED: Final = 3
 among them."""
 _FEWEST: Final = 20
 """Measurements of a temperature that give a mean."""
+_MANY_ATOMS: Final = 100
+"""Fewer are averaged for longer, so that their fluctuations are not warned of."""
 
 
 @dataclass(slots=True)
@@ -35,14 +37,14 @@ class ReportChecks:
     _differences: list[float] = field(init=False, default_factory=list)
     _medians: list[float] = field(init=False, default_factory=list)
     _kelvin: list[float] = field(init=False, default_factory=list)
-    _block_end: float = field(init=False)
-    """fs since the start at which the mean of the core's temperature is taken."""
+    _begun: float = 0.0
+    """fs since the start at which the present mean of the core's temperature began."""
+    _settled: bool = False
 
     def __post_init__(self) -> None:
         region = self.config.region
         kinds = AtomSeeds | SpeciesSeeds | CriterionSeeds
         self._seeded = region is not None and isinstance(region.seeds, kinds)
-        self._block_end = 1e3 * self._bounds.settle_ps
 
     def __call__(self, report: Report) -> None:
         """Warn of what a report shows."""
@@ -113,23 +115,30 @@ class ReportChecks:
             )
 
     def _check_core(self, report: Report, kelvin: float, bounds: Warnings) -> None:
-        """Compare the mean over each `settle_ps` but the first with the target."""
+        """Compare each mean but the first with the target."""
         if self.target is None or self.timestep_fs is None:
             return
         self._kelvin.append(kelvin)
         now = report.evaluation * self.timestep_fs
-        if now < self._block_end:
+        picoseconds = 1e-3 * (now - self._begun)
+        if picoseconds < mean_ps(bounds, report.core) or len(self._kelvin) < _FEWEST:
             return
-        first = self._block_end == 1e3 * bounds.settle_ps
-        self._block_end = now + 1e3 * bounds.settle_ps
-        mean = statistics.fmean(self._kelvin)
-        enough = len(self._kelvin) >= _FEWEST
+        mean, settled = statistics.fmean(self._kelvin), self._settled
         self._kelvin.clear()
-        if enough and not first and abs(mean - self.target) > bounds.temperature * self.target:
+        self._begun, self._settled = now, True
+        if settled and abs(mean - self.target) > bounds.temperature * self.target:
             self.warnings.warn(
                 "core_temperature",
-                f"the core has {mean:.0f} K, as a mean over {bounds.settle_ps:g} ps; the target is "
+                f"the core has {mean:.0f} K, as a mean over {picoseconds:.3g} ps; the target is "
                 f"{self.target:g} K (warnings.temperature = {bounds.temperature:g}). Do the models "
                 "differ much in the blend, or is the thermostat too weak?",
                 evaluation=report.evaluation,
             )
+
+
+def mean_ps(bounds: Warnings, atoms: int) -> float:
+    """ps over which a temperature of some atoms is averaged: longer where fluctuations are large.
+
+    A mean over 1 ps of one atom scatters by 30 % and more, of 100 atoms by a tenth of that.
+    """
+    return bounds.settle_ps * max(1.0, _MANY_ATOMS / max(1, atoms))

@@ -11,6 +11,7 @@ from typing import Final
 from mixserver.config import Config
 from mixserver.dispatch.views import WorkerView
 from mixserver.server.records.report import Report
+from mixserver.server.warnings.report_checks import mean_ps
 from mixserver.server.warnings.warning_log import WarningLog
 
 _FEWEST: Final = 5
@@ -72,7 +73,8 @@ class PropertyChecks:
         if self._begun is None:
             self._begun = now
         self._kelvin.append(kelvin)
-        if now - self._begun < bounds.settle_ps or len(self._kelvin) < _FEWEST:
+        picoseconds = now - self._begun
+        if picoseconds < mean_ps(bounds, self.atoms) or len(self._kelvin) < _FEWEST:
             return
         mean, settled = statistics.fmean(self._kelvin), self._settled
         self._kelvin.clear()
@@ -80,7 +82,7 @@ class PropertyChecks:
         if settled and abs(mean - target) > bounds.temperature * target:
             self.warnings.warn(
                 "temperature",
-                f"the temperature is {mean:.0f} K, as a mean over {bounds.settle_ps:g} ps; the "
+                f"the temperature is {mean:.0f} K, as a mean over {picoseconds:.3g} ps; the "
                 f"target is {target:g} K (warnings.temperature = {bounds.temperature:g}). Is the "
                 "time step too long, or the thermostat too weak?",
                 step=step,

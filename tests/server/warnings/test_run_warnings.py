@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from mixserver.config import Config, load_case
@@ -86,9 +87,20 @@ def test_a_core_that_is_hotter_than_the_target(
     warnings: WarningLog, kelvin: float, kinds: list[str]
 ) -> None:
     checks = ReportChecks(FORCE, ATOMS, warnings, target=600.0, timestep_fs=1.0)
-    _see(checks, 1001, kelvin_core=1200.0)  # the start does not count
+    _see(checks, 1001, core=100, kelvin_core=1200.0)  # the start does not count
     for number in range(1001, 2100):
-        checks(msgspec.structs.replace(SOUND, evaluation=number, kelvin_core=kelvin))
+        checks(msgspec.structs.replace(SOUND, evaluation=number, core=100, kelvin_core=kelvin))
+    assert _kinds(warnings) == kinds
+
+
+@pytest.mark.parametrize(("scale", "kinds"), [(1.0, []), (1.6, ["core_temperature"])])
+def test_the_temperature_of_one_atom_fluctuates(
+    warnings: WarningLog, scale: float, kinds: list[str]
+) -> None:
+    checks = ReportChecks(FORCE, ATOMS, warnings, target=600.0, timestep_fs=50.0)
+    kelvin = scale * 200.0 * np.random.default_rng(4).chisquare(3, 20000)
+    for number, value in enumerate(kelvin.tolist()):  # a nanosecond
+        checks(msgspec.structs.replace(SOUND, evaluation=number, core=1, kelvin_core=value))
     assert _kinds(warnings) == kinds
 
 
