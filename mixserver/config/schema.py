@@ -220,8 +220,8 @@ class Warnings(Table, frozen=True):
     """Fraction of the thermostat's target by which the temperature of all atoms or of the core may
     differ from it, as a mean over settle_ps."""
     settle_ps: Positive = 1.0
-    """ps over which temperatures of 100 and more atoms are averaged; n atoms are averaged 100/n times
-    as long, since they fluctuate more. In the first mean a run may still heat up."""
+    """ps over which temperatures of 100 and more atoms are averaged. Those of fewer, n, fluctuate
+    more and are averaged 100/n times as long. In the first mean a run may still heat up."""
     conserved: Positive = 0.002
     """eV per atom by which i-PI's conserved energy less the lambda work may differ from its first
     value in a run. Not looked at under force mixing, which conserves none."""

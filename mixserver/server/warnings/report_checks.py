@@ -137,7 +137,7 @@ class ReportChecks:
 
 
 def mean_ps(bounds: Warnings, atoms: int) -> float:
-    """ps over which a temperature of some atoms is averaged: longer where fluctuations are large.
+    """How long a temperature of some atoms is averaged, ps: longer where fluctuations are large.
 
     A mean over 1 ps of one atom scatters by 30 % and more, of 100 atoms by a tenth of that.
     """
