@@ -49,11 +49,12 @@ def integration_of(fixes: Sequence[InputLine], state: LammpsState) -> Integratio
     """The ensemble that some fixes make, and what became of each.
 
     Raises:
-        ConfigError: two fixes integrate the same motion, or a fix has too few words.
+        ConfigError: two fixes integrate the same motion, thermostats differ, or a fix has too few
+            words.
     """
     found = Integration()
     integrators: list[InputLine] = []
-    thermostats: list[str] = []
+    thermostats: list[InputLine] = []
     for line in fixes:
         name, style, words = line.words[1], line.words[3], line.words[4:]
         try:
@@ -61,7 +62,7 @@ def integration_of(fixes: Sequence[InputLine], state: LammpsState) -> Integratio
                 integrators.append(line)
                 _integrate(found, line, state)
             elif style in {"langevin", "temp/csvr"}:
-                thermostats.append(name)
+                thermostats.append(line)
                 _thermostat(found, name, style, words, state)
             elif style == "momentum":
                 found.settings["remove_drift"] = True
@@ -85,6 +86,7 @@ def integration_of(fixes: Sequence[InputLine], state: LammpsState) -> Integratio
         integrator = integrators[0].words[1]
         how, said = found.said[integrator]
         found.said[integrator] = how, said.replace("mode='nve'", "mode='nvt'", 1)
+    _check_thermostats(found, integrators, thermostats, len(state.ids))
     if found.ensemble is not None:
         found.settings["ensemble"] = found.ensemble
     _drop_drift(found)
@@ -129,7 +131,7 @@ def _integrate(found: Integration, line: InputLine, state: LammpsState) -> None:
     if line.atoms is not None:
         moving = set(line.atoms)
         still = tuple(i for i in range(len(state.ids)) if i not in moving)
-        found.settings["fixed"] = still
+        found.settings["fixed"] = tuple(sorted({*found.settings.get("fixed", ()), *still}))
         said.append(f"<fixatoms>: the {len(still)} atoms outside its group do not move")
     found.said[name] = (level, "; ".join(said))
 
@@ -176,6 +178,36 @@ def _thermostat(
     if words[4:]:
         said += f"; {' '.join(words[4:])}: not carried over"
     found.said[name] = (level, said)
+
+
+def _check_thermostats(
+    found: Integration,
+    integrators: Sequence[InputLine],
+    thermostats: Sequence[InputLine],
+    atoms: int,
+) -> None:
+    """Say of a thermostat on some atoms that i-PI's acts on all.
+
+    Raises:
+        ConfigError: there are several, which cannot become one.
+    """
+    both = [line for line in integrators if line.words[3] != "nve" and "temp" in line.words]
+    every = [*both, *thermostats]
+    if thermostats and len({line.words[3:7] for line in every}) > 1:
+        names = ", ".join(f"{line.words[1]} ({line.text})" for line in every)
+        raise ConfigError(
+            f"several thermostats: {names}. i-PI has one for all atoms that move; leave one, or "
+            "choose with --ensemble and --structure instead of --from-lammps"
+        )
+    moving = set(range(atoms)) - set(found.settings.get("fixed", ()))
+    covered = [set(range(atoms) if line.atoms is None else line.atoms) for line in thermostats]
+    if thermostats and moving - set().union(*covered):
+        for line in thermostats:
+            said = found.said[line.words[1]][1]
+            found.said[line.words[1]] = (
+                "changed",
+                f"{said}; it acts on ALL atoms that move, not on the group {line.words[2]} alone",
+            )
 
 
 def _hold(found: Integration, line: InputLine) -> None:

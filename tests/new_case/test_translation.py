@@ -126,6 +126,34 @@ def test_atoms_outside_the_group_of_the_integrator_are_held() -> None:
     assert found.motion.fixed == (2,)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fix 1 a setforce 0 0 0\nfix 2 b nve\nrun 5",
+        "fix 2 b nve\nfix 1 a setforce 0 0 0\nrun 5",
+    ],
+)
+def test_all_atoms_that_anything_holds_are_fixed(text: str) -> None:
+    assert translate(state(text, groups={"a": (2,), "b": (1, 2)})).motion.fixed == (0, 2)
+
+
+def test_a_thermostat_on_some_atoms_is_said_to_act_on_all() -> None:
+    text = "fix 1 all nve\nfix 2 edge langevin 300 300 0.1 7\nrun 5"
+    said = outcome(translate(state(text, groups={"edge": (0,)})), "fix 2")
+    assert said.level == "changed"
+    assert "ALL atoms that move, not on the group edge" in said.words
+    held = text.replace("1 all", "1 edge")
+    assert outcome(translate(state(held, groups={"edge": (0,)})), "fix 2").level == "kept"
+
+
+@pytest.mark.parametrize("first", ["all nvt temp 300 300 0.1", "b langevin 600 600 0.1 7"])
+def test_thermostats_that_differ_are_refused(first: str) -> None:
+    text = f"fix 0 all nve\nfix 1 {first}\nfix 2 a langevin 300 300 0.1 7\nrun 5"
+    text = text.removeprefix("fix 0 all nve\n") if "nvt" in first else text
+    with pytest.raises(ConfigError, match=r"several thermostats: 1 .*, 2 .*leave one"):
+        translate(state(text, groups={"a": (0,), "b": (1, 2)}))
+
+
 def test_only_the_first_run_counts() -> None:
     found = translate(
         state("fix 1 all nve\nrun 0\nrun 7\nunfix 1\nfix 2 all nvt temp 1 1 1\nrun 9")
