@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -264,15 +265,33 @@ def test_compiled_functions_are_kept_where_that_is_possible(
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("MIXSERVER_CACHE", str(tmp_path / "mine"))
     choice.choose_cache()
-    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "mine" / "numba")
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).parent == tmp_path / "mine" / "numba"
     choice.choose_cache()  # which the user may have chosen
-    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "mine" / "numba")
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).parent == tmp_path / "mine" / "numba"
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("MIXSERVER_CACHE", "/proc/nowhere")
     with caplog.at_level(logging.INFO):
         choice.choose_cache()
     assert Path(os.environ["NUMBA_CACHE_DIR"]).is_dir()
     assert "cannot be kept in /proc/nowhere" in caplog.text
+
+
+def test_code_that_was_compiled_before_a_change_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numba looks at the file of a function alone, not at those of the functions that it calls."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")  # restored at the end
+    monkeypatch.setenv("MIXSERVER_CACHE", str(tmp_path / "cache"))
+    copied = Path(shutil.copytree(Path(choice.__file__).parent, tmp_path / "compiled"))
+    monkeypatch.setattr(choice, "__file__", str(copied / "choice.py"))
+    folders = []
+    for text in ("", "", "\n# changed\n"):
+        with (copied / "wigner.py").open("a") as file:
+            file.write(text)
+        monkeypatch.delenv("NUMBA_CACHE_DIR")
+        choice.choose_cache()
+        folders.append(os.environ["NUMBA_CACHE_DIR"])
+    assert folders[0] == folders[1] != folders[2]
 
 
 def test_clebsch_gordan_coefficients_are_orthonormal() -> None:

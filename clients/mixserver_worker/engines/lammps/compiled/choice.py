@@ -6,6 +6,7 @@ This module imports numba only where it is needed.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import os
 import shutil
@@ -105,11 +106,13 @@ def _compiled(
 def choose_cache() -> None:
     """Keep compiled functions where that is possible: compiling takes up to half a minute.
 
-    numba reads the variable when it is imported, and cannot be imported without a folder.
+    numba reads the variable when it is imported, and cannot be imported without a folder. Each
+    state of the code has a folder of its own: numba compiles a function again when its own file has
+    changed, but not when that of a function that it calls has.
     """
     if "NUMBA_CACHE_DIR" in os.environ:
         return
-    folder = cache_folder() / "numba"
+    folder = cache_folder() / "numba" / _digest(Path(__file__).parent)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -125,6 +128,12 @@ def choose_cache() -> None:
             VARIABLE,
         )
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+def _digest(folder: Path) -> str:
+    """A digest of the Python files in a folder."""
+    texts = (file.read_bytes() for file in sorted(folder.glob("*.py")))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
 
 
 def _compare(potential: CompiledPotential, scheme: WeightingScheme) -> None:
