@@ -24,7 +24,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST: Final = 4096
 """Bytes of a key file that are read."""
 _LINE: Final = re.compile(r'^\s*(public|secret)-key\s*=\s*"(\S{40})"\s*$', re.MULTILINE)
-_ROLE_LINE: Final = re.compile(r'^\s*role\s*=\s*"([^"\n]*)"\s*$', re.MULTILINE)
+_ROLE_LINE: Final = re.compile(r"^[ \t]*role[ \t]*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 ROLES: Final = ("cheap", "expensive")
 """The roles that a key can be bound to."""
 _PAIR_HEAD: Final = "# CURVE key pair with its SECRET key: keep this file private\n"
@@ -139,12 +139,13 @@ def read_listed_key(file: Path) -> PublicKey:
     found = dict(_LINE.findall(text))
     if "public" not in found:
         raise ConfigError(f"{file} holds no public key, as mixserver keys new NAME writes it")
-    role = next(iter(_ROLE_LINE.findall(text)), "")
-    if role and role not in ROLES:
+    roles = [said.strip("\"'") for said in _ROLE_LINE.findall(text)]
+    if len(roles) > 1 or not {*roles} <= {*ROLES}:
         raise ConfigError(
-            f"{file} binds its key to the role {role!r}; roles are {' and '.join(ROLES)}"
+            f"{file} binds its key to the role {', '.join(map(repr, roles))}; roles are "
+            f"{' and '.join(ROLES)}, and a key has one or, without a line of roles, all"
         )
-    return PublicKey(checked_public(found["public"].encode(), file), role)
+    return PublicKey(checked_public(found["public"].encode(), file), *roles)
 
 
 def checked_public(key: bytes, source: Path) -> bytes:

@@ -162,6 +162,17 @@ def test_a_key_can_be_bound_to_a_role(keys: KeyFolder) -> None:
         read_listed_key(listed)
 
 
+@pytest.mark.parametrize("line", ["role = dear", 'role = ""', 'role = "cheap"  x', "role="])
+def test_a_role_that_is_not_understood_never_means_any(keys: KeyFolder, line: str) -> None:
+    keys.new("gpu-2", role="cheap")
+    listed = keys.workers / "gpu-2.pub"
+    listed.write_text(listed.read_text().replace('role = "cheap"', line))
+    with pytest.raises(ConfigError, match="binds its key to the role"):
+        read_listed_key(listed)
+    listed.write_text(listed.read_text().replace(line, "role = cheap"))
+    assert read_listed_key(listed).role == "cheap"  # ZPL needs no quotes
+
+
 def test_a_folder_without_keys_tells_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mixserver keys new NAME"):
         KeyFolder(tmp_path).server_pair()
