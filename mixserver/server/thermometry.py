@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Final
-
-import numpy as np
-from ase.data import atomic_masses
 
 from mixserver.config import Case
 from mixserver.core.arrays import Scalars
 from mixserver.core.errors import ConfigError
-from mixserver.core.labels import ISOTOPES
 from mixserver.ipi.dynamics import Dynamics
+from mixserver.ipi.start import read_initial_state
 from mixserver.server.records.thermometer import RegionThermometer
-from mixserver.server.reference.structure import find_ipi_input, find_reference
-
-_ELECTRON: Final = 1822.888486
-"""Electron masses per amu."""
+from mixserver.server.reference.structure import read_reference
 
 
 def region_thermometer(case: Case, source: Path, dynamics: Dynamics) -> RegionThermometer | None:
     """A thermometer for a run; None where steps, time or masses are not known.
 
-    Each evaluation must be one step of one bead. Isotopes and masses of one's own are known from a
-    RESTART only.
+    Each evaluation must be one step of one bead.
 
     Args:
         case: the case.
@@ -41,18 +32,10 @@ def region_thermometer(case: Case, source: Path, dynamics: Dynamics) -> RegionTh
 
 
 def _masses(case: Case, source: Path) -> Scalars | None:
-    """The masses (N,) amu of a run's atoms; None if they are not those of the elements."""
-    root = ET.parse(source).getroot()  # noqa: S314 - the user's own file
-    beads = root.find("system/beads/m")
-    if beads is not None:
-        words = (beads.text or "").replace("[", " ").replace("]", " ").replace(",", " ").split()
-        return np.array(words, dtype=np.float64) / _ELECTRON
+    """The masses (N,) amu of the atoms that i-PI sends, as i-PI has them; None if unknown."""
     try:
-        reference = find_reference(case, find_ipi_input(case))
+        masses = read_initial_state(source, 0).masses
+        sent = len(read_reference(case)[0])
     except ConfigError:
         return None
-    own = root.find(".//initialize/masses") is not None
-    if own or any(label in ISOTOPES for label in reference.labels):
-        return None
-    found: Scalars = atomic_masses[reference.topology.numbers]
-    return found
+    return masses if len(masses) == sent else None  # i-PI may send some of its atoms only
