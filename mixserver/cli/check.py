@@ -23,7 +23,11 @@ _NARROW: Final = 99
 
 @click.command()
 @click.argument("case", type=click.Path(exists=True, path_type=Path))
-@click.option("--quick", is_flag=True, help="Only checks that need no model: files, atoms, shells.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Only what needs no evaluation: files, atoms, options, i-PI's input.",
+)
 @click.option(
     "--figure",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -33,9 +37,10 @@ _NARROW: Final = 99
 def check(case: Path, quick: bool, figure: Path | None, as_json: bool) -> None:
     """Check all of CASE that can be known before a long run.
 
-    Files and atoms, shells and cutoffs, models and forces, and the cost of a step. For energy
-    mixing also the energy offsets, the gradient of the mixed energy, and ghost forces at the
-    interface.
+    What i-PI will do and how long that takes; files, atoms, units and options; shells and cutoffs,
+    models and forces; the cost of a step, and whether mixing is faster than the expensive model
+    alone. For energy mixing also the energy offsets, the gradient of the mixed energy, and ghost
+    forces at the interface.
 
     Exit status 1 if there are errors, 0 if there are only warnings.
     """

@@ -14,6 +14,7 @@ from mixserver_worker.cli.nequip import nequip
 from mixserver_worker.cli.setup import describe, setup
 from mixserver_worker.cli.toy import toy
 from mixserver_worker.cli.untrained import untrained
+from mixserver_worker.cli.validate import validate
 
 
 @click.group(cls=CommandGroup)
@@ -39,6 +40,7 @@ for command in (
     untrained,
     setup,
     describe,
+    validate,
 ):
     main.add_command(command)
 

@@ -12,6 +12,7 @@ from mixserver.analysis.checks.model_files import model_file_findings
 from mixserver.analysis.checks.motions import motion_findings
 from mixserver.analysis.checks.planned_run import plan_findings
 from mixserver.analysis.checks.quantities import quantity_findings
+from mixserver.analysis.checks.worker_commands import worker_command_findings
 from mixserver.config import Case, Channel, stock_client_warning
 from mixserver.core.cell import plane_spacings
 from mixserver.core.errors import ConfigError, MixserverError
@@ -70,6 +71,7 @@ def check_files(case: Case) -> tuple[list[Finding], Topology | None, Frame | Non
         except MixserverError as error:
             found.append(Finding("error", "seeds", str(error)))
     found += model_file_findings(case, topology)
+    found += worker_command_findings(case, topology)
     found += about_input
     if ipi is not None:
         found += _agreement(case, ipi, topology, start)
