@@ -12,6 +12,8 @@ from mixserver.cli.tables import text_table
 
 _BAR: Final = 40
 """Characters of the longest bar."""
+_CLEARLY: Final = 1.2
+"""Ratio of two times that noise does not explain."""
 _MEANING: Final = {
     "seeds": "",
     "core": "lambda = 1: expensive",
@@ -114,27 +116,31 @@ def scan_text(scan: Scan) -> str:
             if point.problem
         ),
     ]
-    if scan.judged_by == "outer" and scan.measured:
+    if scan.kind == "force":
         lines.append(
-            "errors of the inner atoms are negligible, or there are none; the radii decide how far "
-            "from the seeds forces are expensive"
+            "under force mixing core atoms have the expensive model's forces, but for the removal "
+            "of the net force; the radii decide how far from the seeds forces are expensive"
         )
     return "\n".join([*lines, *_verdict(scan)])
 
 
 def _verdict(scan: Scan) -> list[str]:
-    """Whether any point is faster than the expensive model alone."""
+    """Whether mixing pays at all, and if not, what to change."""
     times = [ms for _, ms, _ in scan.measured]
     if not times:
-        return ["no point could be measured"]
+        return ["WARNING: no point could be measured"]
     fastest = min(times)
-    if fastest < scan.expensive_ms:
+    if scan.expensive_ms > _CLEARLY * fastest:
         return []
-    slow = "cheap" if scan.cheap_ms > 0.7 * fastest else "expensive"
-    remedy = "a faster cheap model, or more threads for it" if slow == "cheap" else "a larger cell"
+    if scan.cheap_ms > 0.7 * fastest:
+        remedy = "a faster cheap model, or more threads for it"
+    elif scan.kind == "force":
+        remedy = "a larger cell, energy mixing (which needs no buffer), or a thinner buffer"
+    else:
+        remedy = "a larger cell"
     return [
-        f"WARNING: no point is faster than all {scan.atoms} atoms with the expensive model alone; "
-        f"mixing pays with {remedy}"
+        "WARNING: no point is clearly faster than the expensive model alone for all "
+        f"{scan.atoms} atoms; mixing pays with {remedy}"
     ]
 
 

@@ -65,7 +65,7 @@ def test_of_every_point_left_out_one_that_is_named_is_faster_and_no_worse(
         ScanPoint(at, 2.0, 1, 1, 1, 1.0, ms, ms, Errors(None, error, error, error))
         for at, (ms, error) in enumerate(measured)
     )
-    scan = Scan(10, 0.05, (0, 2.0), 9.0, 1.0, Errors(None, 1.0, 1.0, 1.0), points)
+    scan = Scan(10, "energy", 0.05, (0, 2.0), 9.0, 1.0, Errors(None, 1.0, 1.0, 1.0), points)
     best = [measured[int(point.core_radius)] for point in scan.best()]
     assert best == sorted(best)
     assert [error for _, error in best] == sorted((error for _, error in best), reverse=True)
@@ -133,13 +133,20 @@ async def test_radii_that_cannot_be_mixed_are_named_and_the_others_measured(
 ) -> None:
     bad = ScanPoint(1.0, 2.0, 3, 4, 0, problem="the loads are too large")
     good = ScanPoint(2.0, 2.0, 3, 4, 9, 1.0, 2.0, 2.0, Errors(None, None, 0.1, 0.1))
-    scan = Scan(10, 0.05, (2.0, 2.0), 1.5, 1.0, Errors(None, None, 0.3, 0.3), (bad, good))
+    scan = Scan(10, "energy", 0.05, (2.0, 2.0), 1.5, 1.0, Errors(None, None, 0.3, 0.3), (bad, good))
     said = scan_text(scan)
     assert "core 1, blend 2: the loads are too large" in said
-    assert "WARNING: no point is faster than all 10 atoms with the expensive model" in said
+    assert (
+        "WARNING: no point is clearly faster than the expensive model alone for all 10 atoms"
+        in said
+    )
     draw_scan(scan, tmp_path / "scan.png", "a case")
     with pytest.raises(ConfigError, match="no point of the scan"):
-        draw_scan(Scan(10, 0.05, (2.0, 2.0), 1.5, 1.0, bad_errors(), (bad,)), tmp_path / "b", "c")
+        draw_scan(
+            Scan(10, "energy", 0.05, (2.0, 2.0), 1.5, 1.0, bad_errors(), (bad,)),
+            tmp_path / "b",
+            "c",
+        )
 
 
 def bad_errors() -> Errors:

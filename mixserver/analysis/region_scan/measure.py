@@ -107,6 +107,7 @@ async def measure_scan(
         on_progress(done)
     return Scan(
         atoms=len(start),
+        kind=config.mixing.kind,
         displacement=displacement,
         case=(setup.table.core_radius, setup.table.blend_width),
         expensive_ms=1e3 * expensive_s,

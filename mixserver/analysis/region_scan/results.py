@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Literal
 
 import msgspec
-
-_NEGLIGIBLE: Final = 1e-3
-"""eV/Å; below, the inner error decides nothing: force mixing has none."""
 
 
 class Errors(msgspec.Struct, frozen=True):
@@ -49,6 +46,8 @@ class Scan(msgspec.Struct, frozen=True):
     """Cost and force error for many radii, at one frame."""
 
     atoms: int
+    kind: Literal["energy", "force"]
+    """Of the mixing."""
     displacement: float
     """Å, standard deviation of the random displacements from the structure, per coordinate."""
     case: tuple[float, float]
@@ -72,15 +71,13 @@ class Scan(msgspec.Struct, frozen=True):
 
     @property
     def judged_by(self) -> str:
-        """Which of the errors tells the points apart: "inner", or "outer" where there is none.
+        """Which of the errors tells the points apart: "inner", or "outer" where it does not.
 
-        Forces in the core are exact under force mixing, so that only those around it differ.
+        Under force mixing forces in the core are those of the expensive model, but for the removal
+        of the net force, so that only the forces around it differ.
         """
-        inner = [errors.inner for _, _, errors in self.measured]
-        known = [error for error in inner if error is not None]
-        if len(known) < len(inner) or max(known, default=0.0) < _NEGLIGIBLE:
-            return "outer"
-        return "inner"
+        known = all(errors.inner is not None for _, _, errors in self.measured)
+        return "inner" if self.kind == "energy" and known else "outer"
 
     def error(self, errors: Errors) -> float | None:
         """The error that `judged_by` names."""
