@@ -65,18 +65,23 @@ def draw_histogram(axes: Axes, criterion: CriterionValues) -> Axes:
     axes.bar(middle, seeds, width, color=RED, label=f"within the bounds: {seeds.sum()}")
     axes.bar(middle, others, width, seeds, color=BLUE, label=f"all others: {others.sum()}")
     bounds = criterion.bounds
-    margin = 0.06 * (edges[-1] - edges[0])
-    left = min([edges[0], *bounds.values()]) - margin
-    right = max([edges[-1], *bounds.values()]) + margin
-    axes.axvspan(bounds.get("low", left), bounds.get("high", right), color=_INSIDE, lw=0, zorder=0)
+    span = edges[-1] - edges[0]
+    shown = {b for b in bounds.values() if edges[0] - span < b < edges[-1] + span}
+    left = min([edges[0], *shown]) - 0.06 * span
+    right = max([edges[-1], *shown]) + 0.06 * span
+    low, high = bounds.get("low", left), bounds.get("high", right)
+    axes.axvspan(max(low, left), min(high, right), color=_INSIDE, lw=0, zorder=0)
     for name, bound in bounds.items():
-        axes.axvline(bound, color=BLACK, lw=1.0, ls="--")
-        axes.annotate(
-            f"{name} = {bound:g}",
-            (bound, 0.97),
+        if bound in shown:
+            axes.axvline(bound, color=BLACK, lw=1.0, ls="--")
+        far_right = bound > right
+        axes.annotate(  # a bound that is far away stands at the edge
+            f"{name} = {bound:g}{'' if bound in shown else ' (right)' if far_right else ' (left)'}",
+            (min(max(bound, left), right), 0.78),
             xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
+            xytext=(-4 if far_right else 4, 0),
             textcoords="offset points",
+            ha="right" if far_right else "left",
             va="top",
             fontsize=8,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from mixserver.analysis.criterion_values import Bin, CriterionValues
@@ -61,7 +62,7 @@ def criterion_text(seen: RegionPreview) -> str:
 
 def _bars(criterion: CriterionValues) -> list[str]:
     """A line a bin, with a line wherever a bound lies; bars are logarithmic."""
-    bins = criterion.histogram()
+    bins = _joined(criterion.histogram(), set(criterion.bounds.values()))
     if not bins:
         return ["  no atom has a value"]
     most = math.log1p(max(one.atoms for one in bins))
@@ -75,6 +76,19 @@ def _bars(criterion: CriterionValues) -> list[str]:
         mark = f"  seeds: {one.seeds}" if one.seeds else ""
         lines.append(f"  {_value(one):>{width}}  {bar:<{_BAR}} {one.atoms}{mark}")
     return [*lines, *(_bound(*item) for item in waiting)]
+
+
+def _joined(bins: Iterable[Bin], bounds: Collection[float]) -> list[Bin]:
+    """The bins with neighbouring empty ones joined, unless a bound lies in or between them."""
+    found: list[Bin] = []
+    for one in bins:
+        last = found[-1] if found else one
+        free = not any(last.low <= bound <= one.high for bound in bounds)
+        if found and not last.atoms and not one.atoms and free:
+            found[-1] = Bin(last.low, one.high, 0, 0)
+        else:
+            found.append(one)
+    return found
 
 
 def _within(one: Bin, bound: tuple[str, float]) -> bool:

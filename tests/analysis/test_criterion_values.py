@@ -11,9 +11,10 @@ from cells import silicon
 from hypothesis import given
 from hypothesis import strategies as st
 from in_process import prepared_case
+from matplotlib.figure import Figure
 
 from mixserver.analysis.criterion_values import CriterionValues
-from mixserver.analysis.region_figure import draw_preview
+from mixserver.analysis.region_figure import draw_histogram, draw_preview
 from mixserver.analysis.region_preview import RegionPreview, carve_preview
 from mixserver.cli.region_text import criterion_text, preview_text
 from mixserver.region.region import Region
@@ -94,3 +95,14 @@ async def test_a_region_of_most_atoms_is_warned_of() -> None:
     rows = [line.split() for line in preview_text(seen).splitlines()]
     assert ["core", str(counts["core"])] in [row[:2] for row in rows]
     assert criterion_text(seen) == ""
+
+
+def test_a_bound_far_from_all_values_leaves_them_visible() -> None:
+    seeds = CriterionSeeds("centro/atom 4", low=-500.0, high=90.0)
+    found = CriterionValues(seeds, np.linspace(13.0, 15.0, 40))
+    axes = draw_histogram(Figure().subplots(), found)
+    left, right = axes.get_xlim()
+    assert 12.0 < left < 13.0
+    assert 15.0 < right < 16.0
+    written = [text.get_text() for text in axes.texts]
+    assert written == ["low = -500 (left)", "high = 90 (right)"]
