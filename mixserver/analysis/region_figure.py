@@ -84,6 +84,7 @@ def draw_histogram(axes: Axes, criterion: CriterionValues) -> Axes:
             ha="right" if far_right else "left",
             va="top",
             fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1.0},
         )
     axes.set_yscale("symlog", linthresh=1.0)
     axes.set_xlim(left, right)

@@ -97,8 +97,9 @@ def region(
             written.update(_report(seen, loaded, output, quiet=as_json))
 
         measured = _scanned(loaded, grid, displacement, show, quiet=as_json)
-        written["scan"] = measured
-        _report_scan(measured, loaded, output, quiet=as_json)
+        picture = _report_scan(measured, loaded, output, quiet=as_json)
+        best = [(point.core_radius, point.blend_width) for point in measured.best()]
+        written |= {"scan": measured, "best": best, "picture": str(picture)}
     else:
         seen = asyncio.run(preview_region(loaded, receptive_field=receptive_field))
         written.update(_report(seen, loaded, output, quiet=as_json))
@@ -165,7 +166,7 @@ def _scanned(
         )
 
 
-def _report_scan(scan: Scan, case: Case, output: Path, *, quiet: bool) -> None:
+def _report_scan(scan: Scan, case: Case, output: Path, *, quiet: bool) -> Path:
     """Print a scan and draw it."""
     from mixserver.analysis.region_scan.figure import draw_scan
     from mixserver.cli.region_text import scan_text
@@ -176,3 +177,4 @@ def _report_scan(scan: Scan, case: Case, output: Path, *, quiet: bool) -> None:
     draw_scan(scan, figure, case.folder.name)
     if not quiet:
         click.echo(f"written: {figure}")
+    return figure

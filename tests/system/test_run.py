@@ -569,6 +569,9 @@ def test_region_scans_radii(case: Path, tmp_path: Path) -> None:
     found = json.loads(mixserver("region", case, *words, "--json").stdout)
     assert len(found["scan"]["points"]) == 4
     assert found["scan"]["expensive_ms"] > 0.0
+    assert [3.0, 2.0] in [[p["core_radius"], p["blend_width"]] for p in found["scan"]["points"]]
+    assert found["best"]
+    assert Path(found["picture"]) == tmp_path / "scan_scan.png"
 
 
 def test_plot_draws_a_run(whole: Whole, tmp_path: Path) -> None:
