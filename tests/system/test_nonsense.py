@@ -53,7 +53,8 @@ def test_what_ends_in_nonsense_is_not_done(case: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "not physical" in done.stderr
     assert "limits.temperature" in done.stderr
-    assert len(_rows(case / "runs/0001/simulation.out")) == 5  # i-PI was content
+    # i-PI was content; the run ends at its next row or two, as soon as one is seen
+    assert 2 <= len(_rows(case / "runs/0001/simulation.out")) <= 5
 
 
 def test_a_model_that_nobody_can_evaluate_ends_a_run_before_it_begins(case: Path) -> None:
