@@ -42,7 +42,7 @@ Unknown keys are errors.
 [`inputs/full/distill.toml`](../../inputs/full/distill.toml) shows all keys in one file.
 """
 COMMANDS = """
-The same texts as `--help` prints. `mixserver` is the server's side. `mixserver-worker` evaluates
+The same texts as `-h` or `--help` prints. `mixserver` is the server's side. `mixserver-worker` evaluates
 forces and runs where the hardware is.
 """
 
@@ -157,9 +157,14 @@ def commands() -> str:
     """A page with the help of every command."""
     parts = ["# Commands\n", GENERATED + COMMANDS.rstrip("\n")]
     for program, group in (("mixserver", server), ("mixserver-worker", worker)):
-        for name, command in walk(program, group, click.Context(group, info_name=program)):
+        for name, command in walk(program, group, context_of(program, group)):
             parts.append(f"\n## `{name}`\n\n```text\n{command}\n```")
     return "\n".join(parts) + "\n"
+
+
+def context_of(program: str, group: click.Group) -> click.Context:
+    """The context that the program itself has; its commands inherit the settings."""
+    return click.Context(group, info_name=program, **group.context_settings)
 
 
 def walk(name: str, command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:

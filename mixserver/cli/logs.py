@@ -1,4 +1,8 @@
-"""Logging: all events as JSON lines to a file, warnings and errors to the terminal too."""
+"""Logging: all events as JSON lines to a file, warnings and errors to the terminal too.
+
+An event with ``raised=True`` reports an error that its function raises as well; the command prints
+that at its end, so the terminal does not show the event.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,9 @@ def configure(file: Path | None, *, verbose: bool = False, as_json: bool = False
     # 0: no padding of events; the argument's name depends on structlog's version. Tracebacks are
     # text already, of which older versions warn unless the formatter is the plain one
     as_text = structlog.dev.ConsoleRenderer(
-        0, colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        0,
+        colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+        exception_formatter=structlog.dev.plain_traceback,
     )
     terminal = _UnbreakableStream(sys.stderr)
     complained = torn = False
@@ -53,8 +59,12 @@ def configure(file: Path | None, *, verbose: bool = False, as_json: bool = False
         return event
 
     def to_terminal(logger: WrappedLogger, name: str, event: EventDict) -> Any:
-        if logging.getLevelNamesMapping().get(name.upper(), 0) < shown:
+        # what is raised as well is printed at the end, once
+        if logging.getLevelNamesMapping().get(name.upper(), 0) < shown or (
+            event.get("raised") and not as_json
+        ):
             raise structlog.DropEvent
+        event = {key: value for key, value in event.items() if key != "raised"}
         return (json_line if as_json else as_text)(logger, name, event)
 
     structlog.configure(

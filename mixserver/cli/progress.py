@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 
 import structlog
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from mixserver.cli.status_text import duration
 from mixserver.ipi.output import PropertiesTail
 from mixserver.server.launch import Run
 from mixserver.server.records.report import Report
@@ -18,6 +20,54 @@ from mixserver.server.records.report import Report
 log = structlog.get_logger(__name__)
 
 _LINE_EVERY_S = 10.0
+_MOST_S = 600.0
+"""Longest time between two lines; it grows with the run, so that a log of days stays short."""
+_PACE_S = 30.0
+"""The pace is that of the last so many seconds, or of one step where that takes longer."""
+
+
+class Pace:
+    """Steps per second and the time left, from when which step was seen.
+
+    Args:
+        total: number of the last step.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._start: float | None = None
+        self._seen: deque[tuple[float, float]] = deque()
+
+    def see(self, now: float, step: float) -> None:
+        """Note the step at a time in seconds."""
+        if self._start is None:
+            self._start = step
+        if step == (self._seen[-1][1] if self._seen else self._start):
+            return
+        self._seen.append((now, step))
+        while len(self._seen) > 2 and self._seen[1][0] < now - _PACE_S:
+            self._seen.popleft()
+
+    @property
+    def per_s(self) -> float | None:
+        """Steps per second; None before two were seen to begin."""
+        if len(self._seen) < 2:
+            return None
+        (began, first), (now, step) = self._seen[0], self._seen[-1]
+        return (step - first) / (now - began) if now > began and step > first else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the last step; None while unknown."""
+        per_s = self.per_s
+        return None if per_s is None else max(0.0, self._total - self._seen[-1][1]) / per_s
+
+    def __str__(self) -> str:
+        per_s, left_s = self.per_s, self.left_s
+        if per_s is None or left_s is None:
+            return ""
+        rate = f"{per_s:.3g} steps/s" if per_s >= 0.1 else f"{1.0 / per_s:.3g} s/step"
+        return f"{rate}  ETA {duration(left_s)}" if left_s > 0.0 else rate
 
 
 class _Console(Console):
@@ -49,15 +99,16 @@ async def _bar(run: Run, tail: PropertiesTail, console: Console) -> None:
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         TaskProgressColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[pace]}"),
         console=console,
     )
-    task = bar.add_task(run.stage, total=run.ipi.total_steps)
+    task = bar.add_task(run.stage, total=run.ipi.total_steps, pace="")
+    pace = Pace(run.ipi.total_steps)
 
     def shown() -> Group:
         step, words = _state(run, tail)
-        bar.update(task, description=run.stage, completed=step)
+        pace.see(time.monotonic(), step)
+        bar.update(task, description=run.stage, completed=step, pace=str(pace))
         return Group(bar, *(Text(word, style="dim", no_wrap=True) for word in words))
 
     with Live(shown(), console=console, auto_refresh=False) as live:
@@ -73,12 +124,13 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
     printed = ("", -1.0)
     last = -_LINE_EVERY_S
     began = time.monotonic()
+    pace = Pace(run.ipi.total_steps)
 
     def print_line() -> None:
         step, words = _state(run, tail)
+        parts = [f"step {step:.0f}/{run.ipi.total_steps}", str(pace), *words]
         console.print(
-            f"{time.monotonic() - began:7.1f} s  {run.stage}  step {step:.0f}/{run.ipi.total_steps}"
-            f"  {'  '.join(words)}",
+            f"{time.monotonic() - began:7.1f} s  {run.stage}  {'  '.join(filter(None, parts))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -87,7 +139,10 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
         while True:
             step, _ = _state(run, tail)
             now = time.monotonic()
-            if (run.stage != printed[0]) or (now - last > _LINE_EVERY_S and step != printed[1]):
+            pace.see(now, step)
+            if run.stage != printed[0] or (
+                now - last > _between(now - began) and step != printed[1]
+            ):
                 print_line()
                 printed, last = (run.stage, step), now
             await asyncio.sleep(0.5)
@@ -96,9 +151,16 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
             print_line()
 
 
+def _between(age_s: float) -> float:
+    """Seconds between two lines of a run that is so old."""
+    return min(max(_LINE_EVERY_S, 0.02 * age_s), _MOST_S)
+
+
 async def _events(run: Run, tail: PropertiesTail) -> None:
+    pace = Pace(run.ipi.total_steps)
     while True:
         step, _ = _state(run, tail)
+        pace.see(time.monotonic(), step)
         evaluations = sum(run.service.parts.recorder.counts.values())
         log.info(
             "progress",
@@ -106,6 +168,8 @@ async def _events(run: Run, tail: PropertiesTail) -> None:
             step=int(step),
             total_steps=run.ipi.total_steps,
             evaluations=evaluations,
+            steps_per_s=None if pace.per_s is None else float(f"{pace.per_s:.3g}"),
+            eta_s=None if pace.left_s is None else round(pace.left_s),
         )
         await asyncio.sleep(_LINE_EVERY_S)
 

@@ -124,7 +124,7 @@ def run(
 
     again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
     if supervised:
-        again = "the supervised run continues from it"
+        again = ""
     try:
         _run(loaded, continued, steps, until, quiet=quiet, log_json=log_json, again=again)
     except (ConfigError, Unphysical) as error:
@@ -192,10 +192,26 @@ def _run(
             stopped = asyncio.run(job())
         except MixserverError as error:
             note_end(folder, f"failed: {error}")
+            for note in _steps_made(folder, again) if again else ():
+                error.add_note(note)
             raise
         up = stopped and timer is not None and not timer.cancelled()
         note_end(folder, "the time is up" if up else "stopped" if stopped else "done")
     _tell_end(folder, stopped=stopped, up=up, quiet=quiet, again=again)
+
+
+def _steps_made(folder: Path, again: str) -> list[str]:
+    """How far a run came that failed, and how it goes on; nothing if it made no step."""
+    from mixserver.ipi.input import read_step
+    from mixserver.server.restart import latest_state
+
+    state = latest_state(folder)
+    if state is None:
+        return []
+    return [
+        f"The run ended after step {read_step(state)}; i-PI's {state.name} is in {folder}. When "
+        f"the cause is mended: {again}"
+    ]
 
 
 def _tell_end(folder: Path, *, stopped: bool, up: bool, quiet: bool, again: str) -> None:
@@ -213,8 +229,9 @@ def _tell_end(folder: Path, *, stopped: bool, up: bool, quiet: bool, again: str)
     if latest_state(folder) is None:
         echo_line("stopped before i-PI had made a step, so there is nothing to continue")
     else:
+        goes_on = "the supervised run continues from it"
         why = "the time is up" if up else "stopped"
-        echo_line(f"{why}; i-PI's RESTART is in {folder}: {again}")
+        echo_line(f"{why}; i-PI's RESTART is in {folder}: {again or goes_on}")
     raise SystemExit(TIME_IS_UP if up else 130)
 
 

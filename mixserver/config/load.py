@@ -111,6 +111,10 @@ def read_settings(path: Path, name: str) -> tuple[Path, str]:
     file = path / name if path.is_dir() else path
     try:
         return file, file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        what = f"{path} has no {name}" if path.is_dir() else f"there is no file {path}"
+        more = "; `mixserver new` makes a case" if name == "mix.toml" else ""
+        raise ConfigError(f"{what}; give a folder with a {name}, or that file{more}") from error
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be read ({error.strerror}); give a {name} or its folder"

@@ -18,6 +18,11 @@ class CommandGroup(click.Group):
     group shows where it arose.
     """
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # its commands inherit it
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -40,7 +45,8 @@ class CommandGroup(click.Group):
 def _in_one_line(ctx: click.Context, error: BaseException, text: str) -> click.ClickException:
     if ctx.params.get("traceback"):
         traceback.print_exception(error)
-    return click.ClickException(text)
+    notes: list[str] = getattr(error, "__notes__", [])
+    return click.ClickException("\n".join([text, *notes]))
 
 
 def _first(error: BaseException) -> BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ _LEAVE_S: Final = 2.0
 """Time for the remaining processes of a session: i-PI's helpers clean up after it."""
 _DIE_S: Final = 30.0
 """The same after SIGKILL, on a busy machine or a slow disk."""
+_ROUTINE: Final = re.compile(r"^\d{4}-\d\d-\d\d \S+ \S+ (\(\S+\) is looking for|joined) \S+$")
+"""Lines of every worker's log, which tell nothing of its end."""
 _LINES_OF_REMOVED_LOG: Final = 8
 """Lines quoted of a log that is removed, enough to do without the file."""
 
@@ -88,13 +91,16 @@ class ManagedProcess:
         """Send SIGTERM to it and to the processes that it started."""
         self._signal(signal.SIGTERM)
 
-    async def end(self, grace_s: float, *, again_s: float | None = None) -> int:
+    async def end(
+        self, grace_s: float, *, again_s: float | None = None, harmless: bool = False
+    ) -> int:
         """Send SIGTERM, and kill the whole session if it has not ended within `grace_s`.
 
         Args:
             grace_s: seconds from the first signal.
             again_s: seconds after which SIGTERM is sent once more, to a program that finishes its
                 work at the first; None for only one.
+            harmless: True if nothing is lost when it is killed, and no one needs to be warned.
         """
         if self.returncode is None:
             self.terminate()
@@ -105,7 +111,7 @@ class ManagedProcess:
                         self.terminate()
                     await self.wait()
             except TimeoutError:
-                log.warning(
+                (log.info if harmless else log.warning)(
                     "process did not end after SIGTERM and was killed",
                     process=self.name,
                     after_s=grace_s,
@@ -122,13 +128,14 @@ class ManagedProcess:
             text = self.log_file.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-        return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+        told = [line for line in text.splitlines() if line.strip() and not _ROUTINE.search(line)]
+        return "\n".join(told[-lines:])
 
     def quoted_log(self, lines: int = 3) -> str:
         """The end of its log for a message, after its file's name if the file is kept."""
-        if self._log_stays:
-            return f"the end of its log ({self.log_file}):\n{self.log_tail(lines)}"
-        return f"the end of its log:\n{self.log_tail(max(lines, _LINES_OF_REMOVED_LOG))}"
+        where = f" ({self.log_file})" if self._log_stays else ""
+        tail = self.log_tail(lines if self._log_stays else max(lines, _LINES_OF_REMOVED_LOG))
+        return f"the end of its log{where}:\n{tail}" if tail else f"its log{where} says no more"
 
     def _signal(self, number: signal.Signals) -> None:
         with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
@@ -168,6 +175,22 @@ def _others(group: int) -> list[int]:
             if int(its_group) == group and int(entry.name) != group and state != "Z":
                 found.append(int(entry.name))
     return found
+
+
+def how_ended(status: int) -> str:
+    """An exit status in words: "ended with status 1", or the signal that killed it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    why = {
+        "SIGKILL": "; the system does so when memory is short, see dmesg",
+        "SIGSEGV": ", a fault of its program",
+        "SIGABRT": ", a fault of its program",
+    }.get(name, "")
+    return f"was killed by {name} (status {status}{why})"
 
 
 def read_proc_stat(process: Path) -> list[str]:

@@ -198,7 +198,10 @@ def _parse(file: Path) -> ET.Element:
     except OSError as error:
         raise ConfigError(f"i-PI's input {file} cannot be read: {error.strerror}") from error
     except ET.ParseError as error:
-        raise ConfigError(f"i-PI's input {file} is not valid XML: {error}") from error
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = lines[error.position[0] - 1 :][:1]
+        line = f"\n  {said[0].strip()}\nEvery <tag> needs its </tag>, in order" if said else ""
+        raise ConfigError(f"i-PI's input {file} is not valid XML: {error}{line}") from error
 
 
 def _expanded(node: ET.Element, file: Path) -> list[ET.Element]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mixserver.core.disk import disk_problem
 from mixserver.core.errors import UpstreamError
-from mixserver.core.processes import ManagedProcess, start_process
+from mixserver.core.processes import ManagedProcess, how_ended, start_process
 from mixserver.core.scratch import scratch_directory
 from mixserver.ipi.session import Session
 from mixserver.wire.ipi import Reply, Request
@@ -116,7 +116,7 @@ async def serve_until_done(
         disk = "" if process.log_file is None else disk_problem(process.log_file.parent)
         reason = _left(error)
         raise UpstreamError(
-            f"i-PI ended with status {code}{f', because {disk}' if disk else ''}; "
+            f"i-PI {how_ended(code)}{f', because {disk}' if disk else ''}; "
             f"{reason or process.quoted_log(_LOG_LINES)}"
         )
 

@@ -107,7 +107,7 @@ class Service:
     def stop(self, failure: MixserverError | None = None) -> None:
         """End `serve` soon; with a failure, `serve` raises it."""
         if failure is not None and self.failure is None:
-            log.error("the run ends", error=str(failure), kind=type(failure).__name__)
+            log.error("the run ends", error=str(failure), kind=type(failure).__name__, raised=True)
             self.failure = failure
         self._stop.set()
 

@@ -20,7 +20,7 @@ import structlog
 
 from mixserver.config import Local
 from mixserver.core.errors import InternalError, MixserverError, NoWorkerError, WorkerFault
-from mixserver.core.processes import ManagedProcess, read_proc_stat
+from mixserver.core.processes import ManagedProcess, how_ended, read_proc_stat
 from mixserver.dispatch.dispatcher import Dispatcher
 from mixserver.wire.worker import Role
 
@@ -81,7 +81,7 @@ class LocalWorker:
     async def end(self) -> None:
         """End its process, if it runs: its job is of no use any more."""
         if self.started is not None:
-            await self.started.end(WORKER_GRACE_S, again_s=_AGAIN_S)
+            await self.started.end(WORKER_GRACE_S, again_s=_AGAIN_S, harmless=True)
 
     def why_not_joined(self) -> str:
         """What a worker that runs but has not joined seems to be doing, with the end of its log."""
@@ -138,7 +138,7 @@ class WorkerSupervisor:
                 )
                 for process in [ends[task] for task in ends if task in done]:
                     raise WorkerFault(
-                        f"{_EARLY}: {process.name} ended with status {process.returncode}; "
+                        f"{_EARLY}: {process.name} {how_ended(process.returncode or 0)}; "
                         f"{process.quoted_log()}"
                     )
                 for card in [task for task in cards if task in done]:
@@ -165,11 +165,12 @@ class WorkerSupervisor:
         except Exception as error:
             log.exception("supervision of a worker failed", worker=worker.name)
             why = f"is no longer supervised: {InternalError.of(error)}"
-        log.warning("worker is gone for good", worker=worker.name, why=why)
         role = worker.local.role
         self.left[role] -= 1
-        if self.on_role_lost is not None and self.left[role] == 0:
-            self.on_role_lost(
+        lost = self.on_role_lost if self.left[role] == 0 else None
+        log.warning("worker is gone for good", worker=worker.name, why=why, raised=bool(lost))
+        if lost is not None:
+            lost(
                 NoWorkerError(
                     f"the last {role} worker, {worker.name}, is gone and no other can join: "
                     f"this run's worker address is private. It {why}"
@@ -191,10 +192,7 @@ class WorkerSupervisor:
         code = await self._end_of(worker)
         if worker.not_joined:
             return f"was ended for good, after all its restarts: {worker.not_joined}"
-        return (
-            f"ended with status {code} for good, after all its restarts; "
-            f"{worker.process.quoted_log()}"
-        )
+        return f"{how_ended(code)} for good, after all its restarts; {worker.process.quoted_log()}"
 
     def terminate_hung(self, name: str, process: str) -> None:
         """End a worker that no longer answers; `supervise` starts it again."""

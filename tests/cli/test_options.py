@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -43,3 +47,32 @@ def test_the_list_of_commands_cuts_no_sentence(group: click.Group) -> None:
     listed = said[said.index("Commands:") :].splitlines()[1:]
     assert [line.split()[0] for line in listed] == sorted(group.commands)
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+def every_command(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from every_command(inner, *words, name)
+
+
+@pytest.mark.parametrize("group", [main, mixserver_worker.cli.main])
+def test_every_command_has_the_short_option_for_help(group: click.Group) -> None:
+    wanted = list(every_command(group))
+    assert len(wanted) > 5
+    for words in wanted:
+        short, long = (CliRunner().invoke(group, [*words, option]) for option in ("-h", "--help"))
+        assert short.exit_code == 0, words
+        assert short.output == long.output
+        assert "-h, --help" in short.output
+
+
+@pytest.mark.parametrize("program", ["mixserver", "mixserver-worker"])
+def test_the_lines_of_the_docs_switch_completion_on(program: str) -> None:
+    name = f"_{program.upper().replace('-', '_')}_COMPLETE"
+    page = (Path(__file__).parents[2] / "docs/howto/install.md").read_text()
+    assert all(f"{name}={shell}_source {program}" in page for shell in ("bash", "zsh", "fish"))
+    binary = Path(sys.executable).with_name(program)
+    ask = {name: "bash_complete", "COMP_WORDS": f"{program} --v", "COMP_CWORD": "1"}
+    said = subprocess.check_output([binary], env={**os.environ, **ask}, text=True)
+    assert "--version" in said

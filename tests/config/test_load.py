@@ -168,8 +168,10 @@ def test_two_models_without_a_region_are_refused() -> None:
 
 
 def test_a_missing_file_names_itself(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mix\.toml cannot be read"):
+    with pytest.raises(ConfigError, match=r"has no mix\.toml"):
         load_case(tmp_path)
+    with pytest.raises(ConfigError, match=r"there is no file .*mix2\.toml"):
+        load_case(tmp_path / "mix2.toml")
 
 
 def test_a_case_is_a_folder_or_its_file(tmp_path: Path) -> None:

@@ -47,6 +47,15 @@ def test_an_explained_error_is_one_line_and_status_1(kind: str) -> None:
     assert (result.exit_code, result.stderr) == (1, "Error: no such file\n")
 
 
+def test_notes_of_an_error_follow_it() -> None:
+    WRONG.add_note("what to do")
+    try:
+        result = CliRunner().invoke(main, ["fail", "nested"])
+    finally:
+        WRONG.__notes__.clear()
+    assert result.stderr == "Error: no such file\nwhat to do\n"
+
+
 def test_traceback_shows_where_it_arose() -> None:
     result = CliRunner().invoke(main, ["--traceback", "fail", "nested"])
     assert result.exit_code == 1

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from limits import HANG_S
 
 from mixserver.core.errors import ConfigError
-from mixserver.core.processes import ManagedProcess, start_process
+from mixserver.core.processes import ManagedProcess, how_ended, start_process
 
 
 async def python(code: str, folder: Path, **environment: str) -> ManagedProcess:
@@ -167,3 +168,33 @@ async def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
         await start_process(
             "child", ["no-such-program"], folder=tmp_path, log_file=tmp_path / "log", environment={}
         )
+
+
+async def test_a_quoted_log_leaves_out_what_every_worker_writes(tmp_path: Path) -> None:
+    usual = "2026-11-29 08:20:26,281 cheap-0-0 joined ipc:///tmp/mixserver-x/door"
+    child = await python(f"print({usual!r})", tmp_path)
+    await child.wait()
+    assert child.quoted_log() == f"its log ({tmp_path / 'child.log'}) says no more"
+    other = await python("print('out of memory'); raise SystemExit(4)", tmp_path)
+    await other.wait()
+    assert other.quoted_log().endswith("child.log):\nout of memory")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(3, "ended with status 3"), (-9, "killed by SIGKILL"), (-11, "SIGSEGV"), (-200, "signal 200")],
+)
+def test_an_exit_status_in_words(status: int, said: str) -> None:
+    assert said in how_ended(status)
+    assert str(status) in how_ended(status)
+
+
+@pytest.mark.parametrize("harmless", [False, True])
+async def test_a_kill_that_loses_nothing_is_no_warning(tmp_path: Path, harmless: bool) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True)"
+    child = await python(f"{deaf}; time.sleep(600)", tmp_path)
+    await until(tmp_path / "child.log")
+    with structlog.testing.capture_logs() as events:
+        assert await child.end(0.1, harmless=harmless) == -signal.SIGKILL
+    levels = [e["log_level"] for e in events if "was killed" in e["event"]]
+    assert levels == ["info" if harmless else "warning"]

@@ -163,7 +163,8 @@ class IpiConnection:
                 log.warning("connection to i-PI dropped", address=address, reason=str(problem))
                 return False
             except MixserverError as problem:
-                log.warning("request failed", address=address, reason=str(problem))
+                # the session reports it, or raises it
+                log.info("request failed", address=address, reason=str(problem))
                 return False
             finally:
                 self.connected = False

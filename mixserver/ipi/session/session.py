@@ -224,12 +224,17 @@ class Session:
             return
         handler.connection.fail(serial, outcome)
         self.failures += 1
-        log.error(  # without a traceback: the message explains it
-            "evaluation failed", kind=type(outcome).__name__, error=str(outcome), slots=slots
-        )
         # slow beads time out together, so each connection counts its own timeouts
         handler.timeouts_in_a_row += 1
-        if not isinstance(outcome, NoAnswer) or handler.timeouts_in_a_row >= _MOST_TIMEOUTS:
+        last = not isinstance(outcome, NoAnswer) or handler.timeouts_in_a_row >= _MOST_TIMEOUTS
+        log.error(  # without a traceback: the message explains it
+            "evaluation failed",
+            kind=type(outcome).__name__,
+            error=str(outcome),
+            slots=slots,
+            raised=last,
+        )
+        if last:
             handler.fail(outcome)
 
     async def _checked(self, request: Request) -> Reply:

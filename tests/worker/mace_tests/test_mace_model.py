@@ -112,7 +112,7 @@ def test_published_names_are_taken_from_mace_torchs_cache(
 def test_files_that_are_not_pickles_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "text.model"
     file.write_text("this is no model")
-    with pytest.raises(ConfigError, match="cannot be read as a MACE model"):
+    with pytest.raises(ConfigError, match="is no MACE model that"):
         read_model(str(file))
 
 

@@ -110,6 +110,10 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def _here(path: Path) -> str:
+    return "" if path.is_absolute() else f" in {Path.cwd()}"
+
+
 def _find(model: str) -> Path:
     loader, colon, name = model.partition(":")
     if colon and loader in _LOADERS:
@@ -117,7 +121,7 @@ def _find(model: str) -> Path:
     path = Path(model).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"there is no model file {path.absolute()}. Give the path of a .model file, or the "
+            f"there is no model file {model}{_here(path)}. Give the path of a .model file, or the "
             "name of a published model as mace_mp:NAME or mace_off:NAME (downloaded once by "
             "mace-torch, e.g. mace_mp:medium-mpa-0)."
         )
@@ -185,8 +189,9 @@ def _unpickle(data: bytes, path: Path) -> Any:
         TypeError,
     ) as error:
         raise ConfigError(
-            f"{path} cannot be read as a MACE model of mace-torch 0.3: "
-            f"{type(error).__name__}: {error}"
+            f"{path} is no MACE model that mace-torch 0.3 can read ({type(error).__name__}: "
+            f"{error}). Expected is the file that mace_run_train writes, NAME.model: is this "
+            "another file, an incomplete copy, or a pointer of git-lfs?"
         ) from error
 
 
