@@ -42,8 +42,8 @@ Unknown keys are errors.
 [`inputs/full/distill.toml`](../../inputs/full/distill.toml) shows all keys in one file.
 """
 COMMANDS = """
-The same texts as `-h` or `--help` prints. `mixserver` is the server's side. `mixserver-worker` evaluates
-forces and runs where the hardware is.
+The same texts as `-h` or `--help` prints. `mixserver` is the server's side. `mixserver-worker`
+evaluates forces and runs where the hardware is.
 """
 
 

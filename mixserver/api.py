@@ -11,10 +11,13 @@ records = read_run("inputs/silicon_vacancy/runs/latest")
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ase import Atoms
 
+from mixserver.analysis.checks import Finding, check_case
 from mixserver.analysis.records import RunRecords, read_run
 from mixserver.ase import MixedCalculator, frame_of, log_errors_only
 from mixserver.config import Case, CriterionSeeds
@@ -29,10 +32,12 @@ from mixserver.server.regions import build_region_model, uses
 __all__ = [
     "Case",
     "ConfigError",
+    "Finding",
     "MixedCalculator",
     "MixserverError",
     "Region",
     "RunRecords",
+    "check",
     "load_case",
     "read_run",
     "read_structure",
@@ -47,6 +52,23 @@ def load_case(path: str | Path) -> Case:
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     return _load_case(Path(path))
+
+
+def check(case: Case, *, quick: bool = False) -> list[Finding]:
+    """What `mixserver check` finds about a case.
+
+    Args:
+        case: the case; its local workers start, unless `quick`, and end.
+        quick: only the checks that evaluate no model.
+
+    Returns:
+        Findings in the order of the checks: `what` was looked at, `level` ("ok", "warning" or
+        "error"), `message`, and `figure`, the number behind it in the unit that the message
+        says, or None. Problems with the case are findings, too.
+    """
+    log_errors_only()
+    with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has a running event loop
+        return thread.submit(asyncio.run, check_case(case, quick=quick)).result()
 
 
 def read_structure(case: Case) -> Atoms:
