@@ -20,13 +20,17 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal in place of stderr; from within a test, as pytest sets stderr before each."""
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    yield shown
-    structlog.reset_defaults()
+    return shown
 
 
 def test_the_pace_leaves_out_the_start_and_follows_the_newest_steps() -> None:
@@ -55,14 +59,15 @@ def test_a_slow_step_and_the_last_one() -> None:
 
 
 def test_an_error_that_is_raised_too_is_only_in_the_file(
-    terminal: Terminal, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    shown = terminal(monkeypatch)
     configure(tmp_path / "server.log")
     structlog.get_logger().error("the run ends", error="why", raised=True)
     structlog.get_logger().error("evaluation failed", error="late", raised=False)
-    assert "the run ends" not in terminal.getvalue()
-    assert terminal.getvalue().count("evaluation failed") == 1
-    assert "raised" not in terminal.getvalue()
+    assert "the run ends" not in shown.getvalue()
+    assert shown.getvalue().count("evaluation failed") == 1
+    assert "raised" not in shown.getvalue()
     events = [json.loads(line) for line in (tmp_path / "server.log").read_text().splitlines()]
     assert [(event["event"], event["raised"]) for event in events] == [
         ("the run ends", True),
@@ -72,9 +77,10 @@ def test_an_error_that_is_raised_too_is_only_in_the_file(
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_colours_are_for_terminals_that_want_them(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, no_color: str
+    monkeypatch: pytest.MonkeyPatch, no_color: str
 ) -> None:
+    shown = terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", no_color)
     configure(None)
     structlog.get_logger().error("something")
-    assert ("\x1b[" in terminal.getvalue()) == (not no_color)
+    assert ("\x1b[" in shown.getvalue()) == (not no_color)
