@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from scipy.ndimage import median_filter
 
 from mixserver.core.arrays import Scalars
 
@@ -17,6 +18,8 @@ _MOST_POINTS: Final = 300
 """Longer series are drawn as running medians, with all values pale behind them."""
 _GAP: Final = 3.5
 """Times the usual distance of two values: farther apart, no line joins them."""
+_AROUND: Final = 9
+"""Neighbouring distances of which the usual one is the median."""
 _ROOM: Final = 1.28
 """Times the largest value, so that the legend has room."""
 
@@ -49,10 +52,17 @@ def draw_line(
 
 
 def with_gaps(x: Scalars, values: Scalars) -> tuple[Scalars, Scalars]:
-    """The same with a NaN wherever x leaps farther than it usually does."""
+    """The same with a NaN wherever x leaps farther than it usually does around there.
+
+    Around there, since a continued run may record more seldom than the one before.
+    """
     steps = np.diff(x)
-    usual = float(np.median(steps[steps > 0.0])) if (steps > 0.0).any() else 0.0
-    leaps = np.flatnonzero(steps > _GAP * usual) + 1 if usual > 0.0 else np.empty(0, np.intp)
+    positive = steps[steps > 0.0]
+    if not len(positive):
+        return x, values
+    around = median_filter(steps, _AROUND, mode="nearest")
+    usual = np.where(around > 0.0, around, np.median(positive))
+    leaps = np.flatnonzero(steps > _GAP * usual) + 1
     return (
         np.insert(x, leaps, 0.5 * (x[leaps - 1] + x[leaps])),
         np.insert(values, leaps, np.nan),

@@ -107,6 +107,14 @@ def test_no_line_leads_over_a_part_without_records(before: int, after: int, miss
     assert values[np.isfinite(values)].tolist() == [1.0] * len(x)
 
 
+@given(st.integers(8, 99), st.integers(8, 99), st.integers(1, 50), st.integers(1, 50))
+def test_another_interval_of_recording_is_no_gap(
+    before: int, after: int, often: int, seldom: int
+) -> None:
+    x = np.cumsum(np.repeat([often, seldom], [before, after])).astype(float)
+    assert np.isfinite(with_gaps(x, np.ones(len(x)))[1]).all()
+
+
 @given(st.integers(1, 50), st.integers(1, 9))
 def test_medians_of_blocks_pass_over_gaps(count: int, width: int) -> None:
     values = np.arange(count, dtype=float)
