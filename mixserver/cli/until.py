@@ -34,7 +34,7 @@ class Until(click.ParamType[float]):
         if isinstance(value, float):
             return value
         try:
-            return end_time(str(value), datetime.now().astimezone(), os.environ)
+            return end_time(str(value), datetime.now(), os.environ)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -44,7 +44,7 @@ def end_time(words: str, now: datetime, environment: Mapping[str, str]) -> float
 
     Args:
         words: what was given.
-        now: with a time zone, in which times of day and dates are meant.
+        now: in the system's time zone, without naming it: in a few hours summer time may begin.
         environment: SLURM_JOB_END_TIME is looked up here.
 
     Raises:
@@ -72,7 +72,6 @@ def end_time(words: str, now: datetime, environment: Mapping[str, str]) -> float
         date = datetime.fromisoformat(words.strip())
     except ValueError:
         raise ValueError(f"{words!r} is no time; {_EXPECTED}") from None
-    date = date if date.tzinfo is not None else date.replace(tzinfo=now.tzinfo)
     return _ahead(date.timestamp(), words, now)
 
 

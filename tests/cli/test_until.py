@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,18 @@ from hypothesis import strategies as st
 from mixserver.cli.until import end_time
 from mixserver.server.launch import stop_at
 
-NOW = datetime(2026, 3, 5, 17, 0, tzinfo=timezone(timedelta(hours=2)))
+NOW = datetime(2026, 3, 28, 17, 0)
+EASTERN = "EET-2EEST,M3.5.0/3,M10.5.0/4"
+"""Two hours east of Greenwich; summer time begins on 29 March 2026."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _zone() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", EASTERN)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -25,9 +37,10 @@ NOW = datetime(2026, 3, 5, 17, 0, tzinfo=timezone(timedelta(hours=2)))
         ("0.5h", 1800.0),
         ("45s", 45.0),
         ("18:30", 5400.0),
-        ("16:59", 86340.0),  # tomorrow
-        ("2026-03-05T18:00", 3600.0),
-        ("2026-03-05T17:00+00:00", 7200.0),
+        ("16:59", 82740.0),  # tomorrow, which has 23 hours
+        ("2026-03-29T18:00", 86400.0),
+        ("2026-03-28T18:00", 3600.0),
+        ("2026-03-28T17:00+00:00", 7200.0),
         ("slurm", 3480.0),
     ],
 )
