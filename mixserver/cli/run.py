@@ -244,6 +244,7 @@ def _supervise(
     from mixserver.cli.echo import echo_line
     from mixserver.cli.logs import configure
     from mixserver.server.launch import on_stop_signals, stop_at
+    from mixserver.server.runs import note_end, read_run_info, run_folders
     from mixserver.server.supervise import supervise
 
     configure(None, as_json=bool(given["--log-json"]))
@@ -267,6 +268,9 @@ def _supervise(
             await asyncio.gather(timer, return_exceptions=True)
 
     if not asyncio.run(job()):
+        last = run_folders(case.runs)[-1:]
+        if up and last and (about := read_run_info(last[0])) and about.ended == "stopped":
+            note_end(last[0], "the time is up")  # the run itself was only told to stop
         echo_line(f"{'the time is up' if up else 'stopped'}; the same command continues")
         raise SystemExit(TIME_IS_UP if up else 130)
     if not given["--quiet"]:
