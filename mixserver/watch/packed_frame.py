@@ -34,8 +34,8 @@ class Packer:
     def pack(self, shown: ShownFrame, most: int = MOST_ATOMS) -> bytes:
         """The bytes of a frame."""
         frame, region = shown.frame, shown.region
-        places = self._centred(shown)
-        kept = _kept(places, region.active if region is not None else None, most)
+        places, focus = self._centred(shown)
+        kept = _kept(places - focus, region.active if region is not None else None, most)
         seeds = np.zeros(len(frame), dtype=np.uint8)
         lambda_ = np.zeros(len(frame), dtype=np.uint8)
         if region is not None:
@@ -63,21 +63,26 @@ class Packer:
             )
         )
 
-    def _centred(self, shown: ShownFrame) -> Vectors:
-        """Positions (N, 3) Å from the middle of the picture, wrapped into the cell around it."""
+    def _centred(self, shown: ShownFrame) -> tuple[Vectors, Scalars]:
+        """Positions (N, 3) Å from the middle of the picture, and that of the region (3,).
+
+        They are wrapped into the cell around the middle of the picture.
+        """
         frame = shown.frame
         fractional = frame.fractional
         middle = None if shown.region is None else region_middle(frame, shown.region)
+        focus = np.zeros(3)
         if middle is not None:
-            moved = middle - self._middle
-            if np.abs(moved - np.round(moved)).max() > _MOVED:
-                self._middle = middle
+            focus = middle - self._middle
+            focus -= np.round(focus)
+            if np.abs(focus).max() > _MOVED:
+                self._middle, focus = middle, np.zeros(3)
         periodic = np.array(frame.topology.pbc)
         centre = np.where(periodic, self._middle, _halfway(frame))
         away = fractional - centre
         away -= np.where(periodic, np.round(away), 0.0)
         places: Vectors = away @ frame.cell
-        return places
+        return places, focus @ frame.cell
 
 
 def _halfway(frame: Frame) -> Scalars:
@@ -87,10 +92,10 @@ def _halfway(frame: Frame) -> Scalars:
 
 
 def _kept(places: Vectors, active: Indices | None, most: int) -> Indices:
-    """The atoms that are drawn, ascending: those with lambda > 0, then the nearest to the middle.
+    """The atoms that are drawn, ascending: those with lambda > 0, then the nearest to the region.
 
     Args:
-        places: (N, 3) Å from the middle.
+        places: (N, 3) Å from the region's middle, or the picture's if there is none.
         active: those with lambda > 0, if that is known.
         most: how many.
     """

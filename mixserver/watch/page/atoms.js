@@ -4,6 +4,7 @@
 
 const BULK_COLOUR = 0xb9bfc8;
 const SEED_COLOUR = 0x17191f;
+const FAR = 1e4;  // Å
 const STOPS = [[0xd9, 0xbf, 0xe3], [0x7a, 0x51, 0x95], [0xc2, 0x36, 0x2f]];
 /* Radii of spheres for lambda = 0, up to 1/4, 1/2, 3/4 and 1, as shares of half the distance of
    neighbours: the core is seen through what is around it. */
@@ -57,7 +58,7 @@ class AtomsView {
   }
 
   /** Draw a frame; with other atoms than before the picture is turned to show all of them. */
-  show(frame) {
+  show(frame, cut) {
     if (!this._start()) return;
     const same = this.model && this.frame && this.frame.count === frame.count &&
       this.frame.number.every((number, i) => number === frame.number[i]);
@@ -80,9 +81,9 @@ class AtomsView {
       this.viewer.zoomTo();
       this.viewer.rotate(-78, "x");
       this.viewer.rotate(20, "z");
-      this.viewer.zoom(1.7);
+      this.viewer.zoom(frame.about.drawn < frame.about.atoms ? 2.6 : 1.7);
     }
-    this.viewer.render();
+    this.cutOpen(cut);
     this.element.dataset.drawn = frame.about.label;
   }
 
@@ -97,8 +98,7 @@ class AtomsView {
   /** Leave out the half in front, or show all. */
   cutOpen(cut) {
     if (!this.viewer) return;
-    const far = 1e4;
-    this.viewer.setSlab(cut ? 0 : -far, far);
+    this.viewer.setSlab(cut ? 0 : -FAR, FAR);
     this.viewer.render();
   }
 

@@ -4,6 +4,8 @@
 const EVERY_MS = 1000;
 const CURVES_EVERY_MS = 2000;
 const PLAY_MS = 150;
+const MANY_ATOMS = 5000;
+const REST = 3;  // times as long as drawing a frame takes, nothing new is drawn by itself
 const $ = (id) => document.getElementById(id);
 
 // the token came in the address and is in a cookie by now
@@ -11,7 +13,7 @@ if (location.search) history.replaceState(null, "", "/");
 
 const page = {
   state: null, run: "", curves: -1, curvesAt: 0, frames: 0, shown: -1, wanted: -1, loading: false,
-  playing: null, frameAt: 0,
+  playing: null, drawnAt: 0, drawMs: 0, first: true,
 };
 const view = new AtomsView($("viewer"), (words) => { $("picked").textContent = words; });
 
@@ -254,7 +256,8 @@ function showFrames(state) {
     $("frame-words").textContent = state.frames_words ?? "";
     return;
   }
-  if ($("follow").checked) want(state.frames - 1);
+  const rested = performance.now() - page.drawnAt > REST * page.drawMs;
+  if ($("follow").checked && rested) want(state.frames - 1);
 }
 
 /** Load and draw a frame, the latest one that was asked for. */
@@ -268,7 +271,14 @@ async function want(at) {
       const next = page.wanted;
       const frame = parseFrame(await (await get(`/api/frames/${next}`)).arrayBuffer());
       page.shown = next;
-      view.show(frame);
+      if (page.first) {
+        page.first = false;
+        $("open").checked = frame.about.drawn > MANY_ATOMS;  // else they hide the region
+      }
+      const begun = performance.now();
+      view.show(frame, $("open").checked);
+      page.drawnAt = performance.now();
+      page.drawMs = page.drawnAt - begun;
       describe(frame.about, next);
     }
   } catch (error) {
