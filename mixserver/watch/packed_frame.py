@@ -17,6 +17,7 @@ import numpy as np
 from mixserver.analysis.region_snapshots import region_middle
 from mixserver.core.arrays import Indices, Scalars, Vectors
 from mixserver.core.frame import Frame
+from mixserver.region.region import Region
 from mixserver.watch.stored_frames import ShownFrame
 
 MOST_ATOMS: Final = 20_000
@@ -71,18 +72,24 @@ class Packer:
         frame = shown.frame
         fractional = frame.fractional
         middle = None if shown.region is None else region_middle(frame, shown.region)
-        focus = np.zeros(3)
         if middle is not None:
-            focus = middle - self._middle
-            focus -= np.round(focus)
-            if np.abs(focus).max() > _MOVED:
-                self._middle, focus = middle, np.zeros(3)
+            moved = middle - self._middle
+            if np.abs(moved - np.round(moved)).max() > _MOVED:
+                self._middle = middle
         periodic = np.array(frame.topology.pbc)
         centre = np.where(periodic, self._middle, _halfway(frame))
         away = fractional - centre
         away -= np.where(periodic, np.round(away), 0.0)
         places: Vectors = away @ frame.cell
-        return places, focus @ frame.cell
+        return places, _mean(places, shown.region)
+
+
+def _mean(places: Vectors, region: Region | None) -> Scalars:
+    """The mean (3,) of the seeds' places, or of the region's; zero without a region."""
+    if region is None or not len(region.active):
+        return np.zeros(3)
+    found: Scalars = places[region.seeds if len(region.seeds) else region.active].mean(axis=0)
+    return found
 
 
 def _halfway(frame: Frame) -> Scalars:

@@ -38,7 +38,7 @@ class ShownFrame:
     """A stored frame."""
 
     label: str
-    """What it is, for people: "step 150", "evaluation 20", "the last frame"."""
+    """What it is, for people: "step 150", "evaluation 20", "last frame"."""
     frame: Frame
     region: Region | None
     why_not: str = ""
@@ -112,11 +112,11 @@ class StoredFrames:
         if name == LAST_REGION:
             found = as_snapshot(file, file)
             if not self._of().mixed:
-                return ShownFrame("the last frame", found.frame, None, self._of().why_not)
-            return ShownFrame("the last frame", found.frame, found.region)
+                return ShownFrame("last frame", found.frame, None, self._of().why_not)
+            return ShownFrame("last frame", found.frame, found.region)
         _, frame = read_structure(file)
         region, why_not = self._of().find(frame)
-        return ShownFrame("the frame that failed", frame, region, why_not)
+        return ShownFrame("failed frame", frame, region, why_not)
 
     def _of_trajectory(self, text: str, atoms: int, file: Path) -> ShownFrame:
         step, positions, cell = next(parse_frames(text, atoms, file))

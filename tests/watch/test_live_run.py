@@ -46,7 +46,7 @@ async def test_a_run_that_failed_shows_the_frame_that_did(tmp_path: Path) -> Non
     state = await answer(app, "/api/state")
     assert state["ended"] == "failed: the energy is not finite"
     about, _ = unpacked((await ask(app, f"/api/frames/{state['frames'] - 1}")).content)
-    assert about["label"] == "the frame that failed"
+    assert about["label"] == "failed frame"
     assert about["lambda"] is False
     assert "λ is not known" in about["words"]
 

@@ -64,6 +64,7 @@ class Chart {
     pen.strokeStyle = pen.fillStyle = colour;
     pen.lineWidth = 1.3;
     pen.beginPath();
+    const alone = values.filter((value) => value !== null).length === 1;
     let open = false;
     values.forEach((value, i) => {
       if (value === null) {
@@ -73,7 +74,7 @@ class Chart {
       } else {
         pen.moveTo(px(x[i]), py(value));
         open = true;
-        if (!this.seldom && (i + 1 >= values.length || values[i + 1] === null)) {
+        if (alone || (!this.seldom && (i + 1 >= values.length || values[i + 1] === null))) {
           pen.fillRect(px(x[i]) - 1, py(value) - 1, 2, 2);
         }
       }
