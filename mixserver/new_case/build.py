@@ -19,6 +19,7 @@ from mixserver.new_case.lammps import (
     read_input,
     start_from_lammps,
 )
+from mixserver.new_case.motion import Motion
 from mixserver.new_case.potential import (
     Potential,
     describe,
@@ -85,7 +86,7 @@ def make_case(wishes: Wishes) -> NewCase:
             why_kind=why,
             velocities=start.velocities is not None and motion.ensemble != "minimize",
         )
-        moving = _of_velocities(start, motion.ensemble)
+        moving = _of_velocities(start, motion)
         if motion.ensemble == "minimize":
             start = replace(start, velocities=None)
         facts = (
@@ -177,11 +178,15 @@ def _of_structure(start: Start) -> str:
     )
 
 
-def _of_velocities(start: Start, ensemble: str) -> tuple[str, ...]:
+def _of_velocities(start: Start, motion: Motion) -> tuple[str, ...]:
+    if motion.ensemble == "minimize":
+        left = "its velocities are left out: a geometry optimisation has none"
+        return () if start.velocities is None else (left,)
     if start.velocities is None:
-        return ()
-    if ensemble == "minimize":
-        return ("its velocities are left out: a geometry optimisation has none",)
+        return (
+            f"velocities: {start.source} has none, so those of {2 * motion.temperature:g} K, twice "
+            "the temperature, are drawn (<velocities> in input.xml)",
+        )
     return (
         f"velocities: those of {start.source} ({kinetic_temperature(start):.3g} K), in "
         "velocities.xyz",

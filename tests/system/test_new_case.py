@@ -82,6 +82,7 @@ def test_a_poscar_and_a_potential_by_name(tmp_path: Path) -> None:
                      "--expensive", str(W_MACE), "--length", "2steps", "--files", "link",
                      folder=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "POSCAR has none, so those of 600 K, twice the temperature, are drawn" in done.stdout
     case = tmp_path / "sia"
     assert (case / "model/w_he_mace.model").is_symlink()
     start = read(case / "init.extxyz")
