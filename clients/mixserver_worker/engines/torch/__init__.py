@@ -10,5 +10,5 @@ The base does the rest:
    `engine` connects it with steps 1 and 2
 4. `setup` chooses device, precision and threads
 
-Only `engine`, the modules of graphs and `setup` can be imported before torch.
+Only `engine`, `graph_engine` and `setup` can be imported before torch.
 """

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mixserver.core.arrays import Indices, Mask, Scalars
 from mixserver.wire.worker import Evaluate, ModelCard
-from mixserver_worker.engines.torch.graph_cache import GraphCache
 from mixserver_worker.engines.torch.graph_engine import GraphEngine, WeightedEnergy, structures_of
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ class TorchEngine(GraphEngine):
         distance: float | None = None,
     ) -> None:
         import torch
+
+        from mixserver_worker.engines.torch.graph_cache import GraphCache
 
         super().__init__(card, GraphCache(model.cutoff, model.layers, skin, distance=distance))
         self.sites = model

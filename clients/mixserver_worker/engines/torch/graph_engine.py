@@ -1,10 +1,13 @@
-"""A job's way to its result, for engines that evaluate weighted sites on a graph of atoms."""
+"""A job's way to its result, for engines that evaluate weighted sites on a graph of atoms.
+
+Imports nothing heavy, as `engine`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import numpy as np
 
@@ -13,9 +16,11 @@ from mixserver.core.errors import BadInput, WorkerFault
 from mixserver.wire.replicas import separate
 from mixserver.wire.worker import Evaluate, ModelCard
 from mixserver_worker.engine import EngineResult
-from mixserver_worker.engines.torch.graph_cache import GraphCache, Structure
 from mixserver_worker.engines.validate_job import validate_job
 from mixserver_worker.memory import HostMemory, Meter, OutOfMemory
+
+if TYPE_CHECKING:
+    from mixserver_worker.engines.torch.graph_cache import GraphCache, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,8 @@ class GraphEngine(ABC):
 
 def structures_of(job: Evaluate) -> list[Structure]:
     """The structures of a job, one for each replica."""
+    from mixserver_worker.engines.torch.graph_cache import Structure
+
     return [
         Structure(one.stream, one.positions, one.numbers, one.cell, one.pbc)
         for one in separate(job)
