@@ -6,9 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    _FloatType = click.ParamType[float]
+else:  # it takes no type before click 8.4
+    _FloatType = click.ParamType
 
 TIME_IS_UP: Final = 75
 """Exit status of a run that ended because its time was up (EX_TEMPFAIL: try again later)."""
@@ -22,7 +27,7 @@ _EXPECTED: Final = (
 )
 
 
-class Until(click.ParamType[float]):
+class Until(_FloatType):
     """Turns the words into seconds since 1970."""
 
     name = "when"
