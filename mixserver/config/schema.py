@@ -233,8 +233,8 @@ class Warnings(Table, frozen=True):
     region: Positive = 0.5
     """Fraction of all atoms that core and blend may have."""
     mismatch_growth: Positive = 2.0
-    """Factor by which the difference of the models in the blend (rms, median of 100 evaluations)
-    may exceed that of the evaluations 100 to 300."""
+    """Factor by which the difference of the models in the blend (rms, median of 100 recorded
+    evaluations) may exceed that of the recorded evaluations 100 to 300."""
     slow_worker: Positive = 3.0
     """Factor by which a worker's jobs may take longer than its first ones."""
 

@@ -180,6 +180,15 @@ def _thermostat(
     found.said[name] = (level, said)
 
 
+def _settings(line: InputLine) -> tuple[str | float, ...]:
+    """Style, temperatures and damping of a thermostat, so that 300 and 300.0 are the same."""
+    style, *numbers = line.words[3:7]
+    try:
+        return style, *(float(word) for word in numbers)
+    except ValueError:
+        return style, *numbers
+
+
 def _check_thermostats(
     found: Integration,
     integrators: Sequence[InputLine],
@@ -193,7 +202,7 @@ def _check_thermostats(
     """
     both = [line for line in integrators if line.words[3] != "nve" and "temp" in line.words]
     every = [*both, *thermostats]
-    if thermostats and len({line.words[3:7] for line in every}) > 1:
+    if thermostats and len({_settings(line) for line in every}) > 1:
         names = ", ".join(f"{line.words[1]} ({line.text})" for line in every)
         raise ConfigError(
             f"several thermostats: {names}. i-PI has one for all atoms that move; leave one, or "

@@ -154,6 +154,12 @@ def test_thermostats_that_differ_are_refused(first: str) -> None:
         translate(state(text, groups={"a": (0,), "b": (1, 2)}))
 
 
+def test_equal_thermostats_are_one_however_their_numbers_are_written() -> None:
+    text = "fix 0 all nve\nfix 1 a langevin 300 300 0.1 7\nfix 2 b langevin 300.0 3e2 .1 8\nrun 5"
+    found = translate(state(text, groups={"a": (0,), "b": (1, 2)}))
+    assert found.motion.temperature == 300.0
+
+
 def test_only_the_first_run_counts() -> None:
     found = translate(
         state("fix 1 all nve\nrun 0\nrun 7\nunfix 1\nfix 2 all nvt temp 1 1 1\nrun 9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import ase.io
 import numpy as np
@@ -121,6 +122,14 @@ def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
     for number in range(3):
         recorder.record(Report(evaluation=number), _frame(number), _region())
     recorder.close()
+    assert len(read_reports(tmp_path)) == 1
+
+
+def test_no_error_ends_the_thread_that_writes(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, regions_every=1)
+    for number in range(3):
+        recorder.record(Report(evaluation=number), _frame(number), cast(Any, "no region"))
+    recorder.close()  # which waits for all that was recorded
     assert len(read_reports(tmp_path)) == 1
 
 

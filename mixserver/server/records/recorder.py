@@ -143,7 +143,7 @@ class Recorder:
                 if self._jobs.empty():
                     for file in self._files:
                         file.flush()
-            except OSError as error:
+            except Exception as error:
                 self._report_error(error)
 
     def _write_last(self) -> None:
