@@ -123,7 +123,7 @@ def test_a_slab_is_not_bulk(tmp_path: Path) -> None:
 
 
 def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"distill\.toml cannot be read"):
+    with pytest.raises(ConfigError, match=r"has no distill\.toml"):
         load_project(tmp_path)
 
 

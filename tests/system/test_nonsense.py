@@ -30,7 +30,7 @@ def test_a_time_step_that_is_too_long_is_stopped_and_named(case: Path) -> None:
     _too_long(case)
     done = mixserver("run", case, "--quiet")
     assert done.returncode == 1, done.stderr
-    words = done.stderr.strip().splitlines()[-1]
+    words = done.stderr
     for said in (
         "limits.energy_change",
         "closest atoms: Ar",
@@ -51,8 +51,9 @@ def test_what_ends_in_nonsense_is_not_done(case: Path) -> None:
         file.write(f"\n{OFF}shortest_pair = 0\n")
     done = mixserver("run", case, "--quiet")
     assert done.returncode == 1, done.stderr
-    assert "not physical" in done.stderr
-    assert "limits.temperature" in done.stderr
+    # who is first: the look at i-PI's properties, or an evaluation of what they lead to
+    hot = "not physical" in done.stderr and "limits.temperature" in done.stderr
+    assert hot or "positions have exploded" in done.stderr
     # i-PI was content; the run ends at its next row or two, as soon as one is seen
     assert 2 <= len(_rows(case / "runs/0001/simulation.out")) <= 5
 

@@ -208,7 +208,9 @@ def test_a_restart_goes_on_with_what_regions_remember(long_case: Path) -> None:
     assert second.end()[0] == 130
     reports = read_reports(long_case / "runs/0002")
     assert reports[0].seeds == reports[0].core == 0  # not the initial seeds again
-    assert abs(reports[0].blend - last.blend) < 6
+    # RESTART is of the last step, or of one before where i-PI had no time to write it
+    fading = [one.blend for one in read_reports(long_case / "runs/0001") if one.seeds == 0]
+    assert min(fading) - 6 < reports[0].blend < max(fading) + 6
 
 
 def test_a_killed_ipi_ends_the_run_with_its_status(long_case: Path) -> None:
