@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from mixserver.cli.status_text import duration
+from mixserver.ipi.final_state import final_step
 from mixserver.ipi.output import PropertiesTail
 from mixserver.server.launch import Run
 from mixserver.server.records.report import Report
@@ -24,6 +25,9 @@ _MOST_S = 600.0
 """Longest time between two lines; it grows with the run, so that a log of days stays short."""
 _PACE_S = 30.0
 """The pace is that of the last so many seconds, or of one step where that takes longer."""
+
+_ENDED = frozenset({"done", "stopped"})
+"""Stages in which i-PI has written its last RESTART."""
 
 
 class Pace:
@@ -140,9 +144,7 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
             step, _ = _state(run, tail)
             now = time.monotonic()
             pace.see(now, step)
-            if run.stage != printed[0] or (
-                now - last > _between(now - began) and step != printed[1]
-            ):
+            if run.stage != printed[0] or now - last > _between(now - began):
                 print_line()
                 printed, last = (run.stage, step), now
             await asyncio.sleep(0.5)
@@ -178,8 +180,7 @@ def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:
     """The step, and one or two lines about the state."""
     properties = tail.last()
     report = run.service.parts.recorder.latest
-    evaluations = float(report.evaluation) if report else 0.0
-    step = properties.get("step", run.ipi.step + evaluations)
+    step = _step(run, properties.get("step"), report)
     words = []
     kelvin = f"T {properties['temperature']:.0f} K  " if "temperature" in properties else ""
     if report is not None:
@@ -188,6 +189,16 @@ def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:
     elif run.stage == "running":
         words.append("waiting for i-PI's first request")
     return step, words
+
+
+def _step(run: Run, printed: float | None, report: Report | None) -> float:
+    """Steps made: i-PI may print few of them, and not the last."""
+    if run.stage in _ENDED and (final := final_step(run.folder)) is not None:
+        return float(final)
+    evaluation = None if report is None else report.evaluation
+    steps = run.snapshots.steps
+    made = printed if steps is None else steps.made(printed, evaluation)
+    return float(run.ipi.step + (evaluation or 0) if made is None else made)
 
 
 def _words(kelvin: str, report: Report, *, mixed: bool) -> list[str]:

@@ -43,6 +43,22 @@ def check_final_state(folder: Path, ipi: IpiInput, hottest: float) -> None:
         )
 
 
+def final_step(folder: Path) -> int | None:
+    """The step at which a run ended, of its RESTART; None if there is none that can be read."""
+    restart, depth = folder / "RESTART", 0
+    if restart.is_symlink():
+        return None
+    try:
+        with restart.open("rb") as file:  # <step> is near its beginning; the rest may be long
+            for event, node in ET.iterparse(file, ("start", "end")):  # noqa: S314 - i-PI's own
+                depth += 1 if event == "start" else -1
+                if event == "end" and depth == 1 and node.tag == "step":
+                    return int(node.text or "")
+    except (OSError, ValueError, ET.ParseError):
+        pass
+    return None
+
+
 def final_state_error(restart: Path, properties: Mapping[str, float], hottest: float) -> str:
     """The error in the state in which i-PI ended; "" if there is none.
 

@@ -18,6 +18,8 @@ FEMTOSECONDS: Final = {"metal": 1e3, "real": 1.0}
 """fs per unit of time, of the unit styles that are converted."""
 _TIMESTEP: Final = {"metal": 0.001, "real": 1.0}
 """LAMMPS's defaults."""
+_MOST_EVERY: Final = 10
+"""Steps between two lines of properties, however rare LAMMPS's are."""
 _KCAL: Final = 0.0433641153
 """eV per kcal/mol."""
 _OUTPUT: Final = frozenset(
@@ -236,7 +238,11 @@ class _Translator:
         self._say(line, level, f"<optimizer mode='{self._optimiser}'>, of a geometry optimisation")
 
     def _thermo(self, line: InputLine, words: Sequence[str]) -> None:
-        self._stride(line, words, "every", "<properties stride='{}'>")
+        if not words or not words[0].isdigit() or int(words[0]) <= _MOST_EVERY:
+            self._stride(line, words, "every", "<properties stride='{}'>")
+            return
+        form = f"<properties stride='{{}}'>, not {words[0]}: temperature and drift are read from it"
+        self._stride(line, [str(_MOST_EVERY)], "every", form)
 
     def _dump(self, line: InputLine, words: Sequence[str]) -> None:
         self._stride(line, words[3:], "frames_every", "<trajectory stride='{}'> of positions, in Å")

@@ -122,7 +122,11 @@ async def run_case(
             folder, case, ipi, dynamics, service, Snapshots(service, case, folder, stage="starting")
         )
         run.snapshots.steps = Steps(
-            run.properties_tail(), ipi.step, ipi.total_steps, "step" in ipi.property_names
+            run.properties_tail(),
+            ipi.step,
+            ipi.total_steps,
+            "step" in ipi.property_names,
+            dynamics.steps_evaluated_once,
         )
         if shown is not None:
             shown.put_nowait(run)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,17 @@ import pytest
 import structlog
 
 from mixserver.cli.logs import configure
-from mixserver.cli.progress import Pace
+from mixserver.cli.progress import Pace, show
+from mixserver.config import load_case
+from mixserver.ipi.dynamics import read_dynamics
+from mixserver.ipi.input import read_input
+from mixserver.server.launch import Run
+from mixserver.server.local_workers import build_for_local_workers
+from mixserver.server.records.report import Report
+from mixserver.server.service import Service
+from mixserver.server.status.snapshot import Snapshots, Steps
+
+INPUTS = Path(__file__).parents[2] / "inputs"
 
 
 class Terminal(io.StringIO):
@@ -56,6 +68,49 @@ def test_a_slow_step_and_the_last_one() -> None:
         pace.see(now, step)
     assert pace.per_s == pytest.approx(1.0 / 300.0)
     assert str(pace) == "300 s/step"
+
+
+def _step_line(monkeypatch: pytest.MonkeyPatch, run: Run) -> str:
+    """The line of a log that says where a run is."""
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+
+    async def briefly() -> None:
+        runs: asyncio.Queue[Run] = asyncio.Queue()
+        runs.put_nowait(run)
+        showing = asyncio.ensure_future(show(runs))
+        await asyncio.sleep(0.1)
+        showing.cancel()
+        await asyncio.wait({showing})
+
+    asyncio.run(briefly())
+    return shown.getvalue()
+
+
+def test_steps_are_counted_and_the_last_is_shown_where_properties_are_rare(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(INPUTS / "minimal", tmp_path, dirs_exist_ok=True)
+    case = load_case(tmp_path)
+    file = tmp_path / case.config.ipi.input
+    ipi, dynamics = read_input(file), read_dynamics(file)
+    service = Service(build_for_local_workers(case, tmp_path, str(tmp_path)))
+    run = Run(tmp_path, case, ipi, dynamics, service, Snapshots(service, case, tmp_path))
+    tail = run.properties_tail()
+    run.snapshots.steps = Steps(tail, 0, ipi.total_steps, True, dynamics.steps_evaluated_once)
+    (tmp_path / f"{ipi.prefix}.{ipi.properties}").write_text("# column 1 --> step : steps\n0\n")
+    try:
+        service.parts.recorder.latest = Report(evaluation=2)
+        run.stage = "running"
+        assert f"running  step 2/{ipi.total_steps}" in _step_line(monkeypatch, run)
+        (tmp_path / "RESTART").write_text(
+            f"<simulation><step>{ipi.total_steps}</step></simulation>"
+        )
+        run.stage = "done"
+        total = ipi.total_steps
+        assert f"done  step {total}/{total}" in _step_line(monkeypatch, run)
+    finally:
+        service.parts.recorder.close()
 
 
 def test_an_error_that_is_raised_too_is_only_in_the_file(

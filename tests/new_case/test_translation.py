@@ -185,8 +185,16 @@ def test_a_minimisation_alone_is_a_geometry_optimisation() -> None:
 
 
 def test_intervals_of_output() -> None:
-    motion = translate(state("thermo 20\ndump 1 all custom 40 f id x\nrestart 60 r\nrun 5")).motion
-    assert (motion.every, motion.frames_every, motion.checkpoint_every) == (20, 40, 60)
+    motion = translate(state("thermo 5\ndump 1 all custom 40 f id x\nrestart 60 r\nrun 5")).motion
+    assert (motion.every, motion.frames_every, motion.checkpoint_every) == (5, 40, 60)
+
+
+def test_rare_lines_of_properties_become_more_frequent_and_that_is_said() -> None:
+    found = translate(state("thermo 100\nrun 50"))
+    assert found.motion.every == 10
+    said = [one.words for one in found.outcomes if one.text.startswith("thermo")]
+    assert len(said) == 1
+    assert said[0].startswith("<properties stride='10'>, not 100")
 
 
 def test_an_input_that_integrates_nothing_is_completed_in_words() -> None:

@@ -24,6 +24,7 @@ from mixserver.core.key_folder import KeyFolder
 from mixserver.core.keys import KeyPair, read_secret_key
 from mixserver.dispatch.zmq_workers.connections import MOST_VISITORS
 from mixserver.dispatch.zmq_workers.lock import ZmqLock
+from mixserver.ipi.output import PropertiesTail
 from mixserver.server.local_workers import build_for_local_workers
 from mixserver.server.records.report import Report
 from mixserver.server.records.statistics import BOUNDS_S, EvaluationStatistics
@@ -34,7 +35,7 @@ from mixserver.server.status.health import problems, too_old
 from mixserver.server.status.listener import StatusListener
 from mixserver.server.status.metrics import metrics, serving_metrics
 from mixserver.server.status.place import NOTE, SOCKET, find, noted, own_socket
-from mixserver.server.status.snapshot import Snapshots
+from mixserver.server.status.snapshot import Snapshots, Steps
 from mixserver.wire.status import (
     MOST_WORKERS,
     STATUS_VERSION,
@@ -227,6 +228,25 @@ def test_the_dashboard_and_the_page_name_metrics_that_exist() -> None:
         named = set(re.findall(r"\bmixserver_\w+\b", (root / file).read_text()))
         assert len(named) > 15
         assert named <= exist
+
+
+@pytest.mark.parametrize(
+    ("once", "printed", "evaluation", "made"),
+    [
+        (True, None, None, None),
+        (True, None, 0, 100),  # the start of a run that continues step 100
+        (True, 100.0, 7, 107),  # printed rarely
+        (True, 109.0, 7, 109),
+        (True, 100.0, 60, 150),  # requests were repeated
+        (False, 100.0, 60, 100),
+        (False, None, 60, None),
+    ],
+)
+def test_evaluations_count_steps_that_are_not_printed(
+    once: bool, printed: float | None, evaluation: int | None, made: int | None, tmp_path: Path
+) -> None:
+    steps = Steps(PropertiesTail(tmp_path / "out"), 100, 150, True, once)
+    assert steps.made(printed, evaluation) == made
 
 
 class TestMetricsAreRefused:

@@ -23,6 +23,7 @@ from mixserver.analysis.run_series import RunSeries
 from mixserver.config import Local
 from mixserver.core.arrays import Scalars
 from mixserver.core.errors import ConfigError
+from mixserver.ipi.final_state import final_step
 from mixserver.ipi.input import read_input
 from mixserver.server.runs import RESTART_INPUT, is_running, read_run_info, was_killed
 from mixserver.server.warnings.warning_log import read_warnings
@@ -237,9 +238,10 @@ def _warnings(runs: Sequence[Path]) -> list[Row]:
 
 
 def _last_step(series: RunSeries) -> int:
-    if series.properties is not None:
-        return int(series.properties.step[-1])
-    return steps_before(series.folder)
+    """The last step that i-PI printed, or that its RESTART has: it may print few."""
+    begun = steps_before(series.folder)
+    printed = begun if series.properties is None else int(series.properties.step[-1])
+    return max(printed, final_step(series.folder) or 0)
 
 
 def _total_steps(series: RunSeries) -> int | None:

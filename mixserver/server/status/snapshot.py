@@ -48,6 +48,21 @@ class Steps:
     total: int
     listed: bool
     """Whether the output lists them at all."""
+    evaluated_once: bool = False
+    """Whether each step needs one evaluation, so that evaluations count the steps too."""
+
+    def made(self, printed: float | None, evaluation: int | None) -> int | None:
+        """Steps made so far; None if unknown.
+
+        Args:
+            printed: the newest step in i-PI's output, which may list few of them.
+            evaluation: number of this run's newest evaluation; the first, 0, is of its start.
+        """
+        if self.evaluated_once and evaluation is not None:
+            # i-PI may repeat a request, so there can be more evaluations than steps
+            counted = min(self.first + evaluation, self.total)
+            return counted if printed is None else max(int(printed), counted)
+        return None if printed is None else int(printed)
 
 
 @dataclass(slots=True)
@@ -66,10 +81,12 @@ class Snapshots:
         """i-PI's newest step, from its output file; may take long, so not on the event loop."""
         if self.steps is None:
             return None
-        step = self.steps.tail.last().get("step")
+        latest = self.service.parts.recorder.latest
+        evaluation = None if latest is None else latest.evaluation
+        step = self.steps.made(self.steps.tail.last().get("step"), evaluation)
         if step is None:
             return self.steps.first if self.steps.listed else None
-        return int(step)
+        return step
 
     def take(self, step: int | None = None) -> Status:
         """The status now; on the event loop.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -96,6 +97,23 @@ def test_the_verdict_tells_how_it_ended(tmp_path: Path, ended: str, grade: str, 
     assert content.grade == grade
     assert content.verdict.startswith(said)
     assert content.verdict.endswith("without warnings.")
+
+
+def test_the_last_step_is_that_of_the_restart_where_properties_are_rare(tmp_path: Path) -> None:
+    run = _run(tmp_path / "0001")
+    (run / "simulation.out").write_text(
+        "# column   1     --> step : steps\n# column   2     --> time{picosecond} : time\n"
+        "0 0.0\n20 0.02\n40 0.04\n"
+    )
+    (run / "input.xml").write_text(
+        "<simulation><output prefix='simulation'><properties stride='20' filename='out'> "
+        "[ step, time{picosecond} ] </properties></output><total_steps>50</total_steps>"
+        "<ffsocket name='x'><address>x</address></ffsocket></simulation>"
+    )
+    shutil.copy(INPUTS / "minimal/mix.toml", run)
+    assert report_content(read_series([run])).verdict.startswith("All steps are made: 40 of 50")
+    (run / "RESTART").write_text("<simulation><step>50</step></simulation>")
+    assert report_content(read_series([run])).verdict.startswith("All steps are made: 50 of 50")
 
 
 def test_a_run_that_noted_no_end_is_looked_at(tmp_path: Path) -> None:
