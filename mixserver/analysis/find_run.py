@@ -7,11 +7,11 @@ from pathlib import Path
 from mixserver.config import load_case
 from mixserver.core.errors import ConfigError
 from mixserver.server.records.recorder import REPORTS
-from mixserver.server.runs import RUN_INFO, run_folders
+from mixserver.server.runs import RUN_INFO, is_run_folder, run_folders
 
 
 def find_run(path: Path) -> Path:
-    """The folder of a run: the given one, or the newest run with records of a case.
+    """The folder of a run with records: the given one, or the newest run with records of a case.
 
     Args:
         path: a run's folder, a case's folder or its mix.toml, or a folder of runs.
@@ -19,15 +19,16 @@ def find_run(path: Path) -> Path:
     Raises:
         ConfigError: it is none of these, or has no run with records.
     """
-    if path.is_dir() and any((path / name).is_file() for name in (REPORTS, RUN_INFO)):
+    if _has_records(path):
         return path
+    if is_run_folder(path) or any((path / name).is_file() for name in (REPORTS, RUN_INFO)):
+        raise ConfigError(_without_records(path.resolve()))
     case = path.is_file() or (path / "mix.toml").is_file()
     parent = load_case(path).runs if case else path
     runs = run_folders(parent)
-    for run in reversed(runs):
-        file = run / REPORTS
-        if file.is_file() and file.stat().st_size:
-            return run
+    newest = _newest_with_records(parent)
+    if newest is not None:
+        return newest
     if runs:
         raise ConfigError(f"no run in {parent} has any records yet; is one running?")
     if case or path.name == "runs":
@@ -35,6 +36,27 @@ def find_run(path: Path) -> Path:
     raise ConfigError(
         f"{path} is neither a run, such as CASE/runs/0001, nor a case with a mix.toml; give one of "
         "these"
+    )
+
+
+def _newest_with_records(parent: Path) -> Path | None:
+    for run in reversed(run_folders(parent)):
+        if _has_records(run):
+            return run
+    return None
+
+
+def _has_records(run: Path) -> bool:
+    file = run / REPORTS
+    return file.is_file() and file.stat().st_size > 0
+
+
+def _without_records(run: Path) -> str:
+    newest = _newest_with_records(run.parent)
+    more = "" if newest is None else f". The newest run with records is {newest}"
+    return (
+        f"run {run.name} has no records yet; it is starting, or it ended before its first "
+        f"evaluation{more}"
     )
 
 

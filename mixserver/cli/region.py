@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    default=Path("regions.xyz"),
-    show_default=True,
-    help="The extxyz; pictures are written beside it, as NAME.png and NAME_scan.png.",
+    help="The extxyz; pictures are written beside it, as NAME.png and NAME_scan.png.  "
+    "[default: CASE/regions.xyz]",
 )
 @click.option(
     "--receptive-field",
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 def region(
     case: Path,
     ranges: tuple[str, ...],
-    output: Path,
+    output: Path | None,
     receptive_field: float | None,
     scan: tuple[str, ...],
     displacement: float,
@@ -68,7 +67,7 @@ def region(
 
     \b
     Examples:
-      mixserver region inputs/silicon_vacancy -o regions.xyz
+      mixserver region inputs/silicon_vacancy
       mixserver region inputs/w_he --scan core=3:8 blend=2:8
     """
     import asyncio
@@ -84,11 +83,11 @@ def region(
         raise click.UsageError(f"{' '.join(ranges)}: a range needs --scan before it")
     if scan and receptive_field is not None:
         raise click.UsageError("--scan takes the receptive field from the worker itself")
-    for file in (output, output.with_suffix(".png")):
-        if not file.absolute().parent.is_dir():
-            raise click.BadParameter(f"{file.parent} is not a folder", param_hint="--output")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"{output.parent} is not a folder", param_hint="--output")
     configure(None)
     loaded = load_case(case)
+    output = output or loaded.folder / "regions.xyz"
     written: dict[str, object] = {}
     if scan:
         grid = read_grid(loaded, (*scan, *ranges))

@@ -107,7 +107,9 @@ def run(
             "--restart, --resume and --supervise find the file to continue from, --from names it: "
             "give one (--supervise does all that --resume does)"
         )
-    loaded = load_case(case).with_runs(runs).with_workers_at(door, keys)
+    loaded = load_case(case)
+    _refuse_run_folder(loaded.folder)
+    loaded = loaded.with_runs(runs).with_workers_at(door, keys)
     if no_local:
         loaded = loaded.without_local_workers()
     if supervise:
@@ -133,6 +135,20 @@ def run(
         raise _Refused(str(error)) from error
 
 
+def _refuse_run_folder(folder: Path) -> None:
+    """A run's folder has a copy of mix.toml, but a run of it would not continue that run."""
+    from mixserver.core.errors import ConfigError
+    from mixserver.server.runs import RUN_INFO
+
+    if not (folder / RUN_INFO).is_file():
+        return
+    above = folder.resolve().parent
+    case = above.parent if above.name == "runs" else "CASE"
+    raise ConfigError(
+        f"{folder} is a run of {case}; to continue it: mixserver run {case} --restart"
+    )
+
+
 class _Refused(click.ClickException):
     """Tells the supervisor that starting the run again would not help."""
 
@@ -156,12 +172,14 @@ def _run(
     from mixserver.cli.logs import configure
     from mixserver.cli.progress import show
     from mixserver.core.errors import MixserverError
-    from mixserver.server.launch import Run, on_stop_signals, run_case, stop_at
+    from mixserver.server.launch import Run, check_steps_left, on_stop_signals, run_case, stop_at
     from mixserver.server.restart_changes import changes_since
     from mixserver.server.runs import new_run_folder, note_end, run_lock
 
     configure(None, as_json=log_json)
-    continued(None)  # refused before a folder is made
+    # refused before a folder is made
+    if (earlier := continued(None)) is not None:
+        check_steps_left(earlier, steps)
     folder = new_run_folder(case.runs)
     configure(folder / "server.log", as_json=log_json)
 

@@ -161,13 +161,27 @@ def _checked_input(case: Case, source: Path, steps: int | None, *, restarted: bo
         raise ConfigError(wrong[0])
     if not restarted:
         check_starts(case, ipi, reference)
+    total = _total_steps(ipi, source, steps)
+    return dataclasses.replace(ipi, prefix=local_prefix(ipi.prefix), total_steps=total)
+
+
+def check_steps_left(source: Path, steps: int | None) -> None:
+    """Test that an i-PI input, RESTART or checkpoint has steps left, of `steps` if given.
+
+    Raises:
+        ConfigError: it has none, or cannot be read.
+    """
+    _total_steps(read_input(source), source, steps)
+
+
+def _total_steps(ipi: IpiInput, source: Path, steps: int | None) -> int:
     total = ipi.total_steps if steps is None else steps
     if ipi.step >= total:
         raise ConfigError(
             f"{source} has made {ipi.step} of {total} steps already; to continue, give a larger "
             f"number of total steps: --steps {2 * ipi.step}"
         )
-    return dataclasses.replace(ipi, prefix=local_prefix(ipi.prefix), total_steps=total)
+    return total
 
 
 def _longest_socket_name(case: Case) -> int:

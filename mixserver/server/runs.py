@@ -111,6 +111,15 @@ def run_folders(parent: Path) -> list[Path]:
     return sorted((p for p in found if p.is_dir()), key=lambda p: int(p.name))
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Whether it was made by `new_run_folder`; `folder` may also be the link to the latest.
+
+    A case's folder may have a number as its name, too, but has no link to the latest beside it.
+    """
+    place = folder.resolve()
+    return _numbered(place.name) and place.is_dir() and (place.parent / _LATEST).is_symlink()
+
+
 def run_chain(folder: Path) -> list[Path]:
     """A run and the runs that it continues, oldest first.
 

@@ -41,6 +41,23 @@ def test_a_wrong_option_is_reported(arguments: list[str], said: str) -> None:
     assert said in done.output
 
 
+def test_a_run_is_not_run_as_a_case(tmp_path: Path) -> None:
+    run, copied = tmp_path / "runs/0001", tmp_path / "0001"
+    for folder in (tmp_path, run, copied):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mix.toml").write_bytes((MINIMAL / "mix.toml").read_bytes())
+    for folder, said in (
+        (run, f"is a run of {tmp_path}; to continue it: mixserver run {tmp_path} --restart"),
+        (copied, "is a run of CASE; to continue it: mixserver run CASE --restart"),
+    ):
+        (folder / "run.json").write_text("{}")
+        for case in (folder, folder / "mix.toml"):
+            done = CliRunner().invoke(main, ["run", str(case)])
+            assert done.exit_code == 1
+            assert said in " ".join(done.output.split())
+        assert not (folder / "runs").exists()
+
+
 @pytest.mark.parametrize("group", [main, mixserver_worker.cli.main])
 def test_the_list_of_commands_cuts_no_sentence(group: click.Group) -> None:
     said = CliRunner().invoke(group, ["--help"], terminal_width=80).output

@@ -351,6 +351,8 @@ def test_a_finished_run_goes_on_if_told_how_far(five_steps: Path, tmp_path: Path
     again = mixserver_here("run", case, "--restart")
     assert again.returncode == 1
     assert "has made 5 of 5 steps already" in again.stderr
+    assert (case / "runs/latest").resolve() == (case / "runs/0001").resolve()
+    assert not (case / "runs/0002").exists()
     longer = mixserver("run", case, "--restart", "--steps", "15")
     assert longer.returncode == 0, longer.stderr
     assert re.search(r"step 15/15  \S+ (steps/s|s/step)  T ", longer.stderr)
@@ -547,10 +549,10 @@ def test_check_measures_what_a_thin_buffer_costs(case: Path) -> None:
     assert findings["buffer"]["figure"] > 1e-6
 
 
-def test_region_writes_the_shells(case: Path, tmp_path: Path) -> None:
-    done = mixserver_here("region", case, "-o", tmp_path / "regions.xyz")
+def test_region_writes_the_shells_into_the_case(case: Path) -> None:
+    done = mixserver_here("region", case)
     assert done.returncode == 0, done.stderr
-    atoms = ase.io.read(tmp_path / "regions.xyz")
+    atoms = ase.io.read(case / "regions.xyz")
     assert set(np.unique(atoms.arrays["shell"])) <= {-1, 0, 1, 2, 3}
     assert atoms.arrays["lambda"][132] == 1.0
     assert atoms.arrays["seed"].sum() == 1
@@ -558,7 +560,7 @@ def test_region_writes_the_shells(case: Path, tmp_path: Path) -> None:
     printed = [line.split()[:2] for line in done.stdout.splitlines()]
     for name, count in zip(("core", "blend", "buffer"), counts, strict=True):
         assert [name, str(count)] in printed
-    assert (tmp_path / "regions.png").stat().st_size > 20_000
+    assert (case / "regions.png").stat().st_size > 20_000
 
 
 def test_region_scans_radii(case: Path, tmp_path: Path) -> None:

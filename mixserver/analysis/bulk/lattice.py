@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -20,17 +21,25 @@ _GRID: Final = 0.7
 """Å between the places that are tested."""
 _EQUAL: Final = 1e-3
 """Relative difference of lengths that count as equal when a Bravais lattice is named."""
+_PARAMETERS: Final = ("a", "b", "c", "alpha", "beta", "gamma")
+_SHORT: Final = {"FCC": "fcc", "BCC": "bcc"}
+"""Names for ASE's own; the others have their long names."""
 
 
 def lattice_name(crystal: Frame) -> str:
-    """Bravais lattice of a cell with lengths (Å) and angles, e.g. "FCC(a=5.431)"."""
+    """Bravais lattice of a cell with lengths (Å) and angles, e.g. "fcc lattice, a = 5.431 Å"."""
     cell = Cell(crystal.cell)
     try:
         found = (cell if cell.handedness > 0 else Cell(-cell[:])).get_bravais_lattice(eps=_EQUAL)
     except RuntimeError:  # ASE knows no name for it
-        return "cell(" + ", ".join(f"{value:.6g}" for value in cell.cellpar()) + ")"
-    values = ", ".join(f"{name}={value:.6g}" for name, value in found.vars().items())
-    return f"{found.name}({values})"
+        return "lattice, " + _parameters(dict(zip(_PARAMETERS, cell.cellpar(), strict=True)))
+    name = _SHORT.get(found.name) or found.longname.removeprefix("primitive ")
+    return f"{name} lattice, {_parameters(found.vars())}"
+
+
+def _parameters(values: Mapping[str, float]) -> str:
+    units = {name: " Å" if name in ("a", "b", "c") else "°" for name in values}
+    return ", ".join(f"{name} = {value:.6g}{units[name]}" for name, value in values.items())
 
 
 def check_bulk(crystal: Frame) -> None:

@@ -42,7 +42,7 @@ class RelaxedCrystal:
 
     @property
     def lattice(self) -> str:
-        """Bravais lattice with lengths (Å) and angles, e.g. "FCC(a=5.431)"."""
+        """Bravais lattice with lengths (Å) and angles, e.g. "fcc lattice, a = 5.431 Å"."""
         return lattice_name(self.frame)
 
 

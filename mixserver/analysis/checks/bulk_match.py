@@ -118,7 +118,7 @@ def comparison_findings(
 def _lattice(models: ModelComparison, structure: Frame | None) -> Finding:
     expensive, cheap, misfit = models.expensive, models.cheap, models.misfit
     words = (
-        f"relaxed, expensive {expensive.lattice} and cheap {cheap.lattice}: the cheap crystal is "
+        f"relaxed, expensive: {expensive.lattice}; cheap: {cheap.lattice}. The cheap crystal is "
         f"strained by {_percent(misfit)} against the expensive one"
     )
     level: Level = "ok"

@@ -80,7 +80,7 @@ async def test_a_crystal_of_two_elements_is_compared_too(tmp_path: Path) -> None
     found = await compare_models(CountingEvaluator(engine), CountingEvaluator(engine), start)
     assert abs(found.misfit) < 1e-12
     assert found.force_difference < 1e-12
-    assert found.expensive.lattice.startswith("FCC(a=4.3")
+    assert found.expensive.lattice.startswith("fcc lattice, a = 4.3")
     engine.close()
 
 
@@ -140,14 +140,15 @@ def test_strains_between_cells_are_signed_and_the_largest() -> None:
 
 
 def test_lattices_are_named() -> None:
-    assert lattice_name(START) == "FCC(a=5.3)"
-    assert lattice_name(frame_of(bulk("Mg"))).startswith("HEX(a=3.21, c=5.2")
+    assert lattice_name(START) == "fcc lattice, a = 5.3 Å"
+    assert lattice_name(frame_of(bulk("Mg"))).startswith("hexagonal lattice, a = 3.21 Å, c = 5.2")
     left = START.topology.frame(START.positions, -START.cell)
-    assert lattice_name(left) == "FCC(a=5.3)"
+    assert lattice_name(left) == "fcc lattice, a = 5.3 Å"
 
 
 @given(frame=frames())
 def test_every_cell_has_a_name(frame: Frame) -> None:
-    name, values = lattice_name(frame).rstrip(")").split("(")
-    assert name
-    assert values
+    name, *values = lattice_name(frame).split(", ")
+    assert name.endswith("lattice")
+    assert 1 <= len(values) <= 6
+    assert all(value.endswith((" Å", "°")) for value in values)

@@ -48,7 +48,10 @@ async def test_equal_models_match(tmp_path: Path) -> None:
     found = await _found(tmp_path, fcc(4, LATTICE, rattle=0.05), cheap=EXPENSIVE)
     assert {finding.level for finding in found.values()} == {"ok"}
     assert list(found) == ["bulk", "bulk lattice", "bulk elastic", "bulk forces", "bulk energy"]
-    assert "a primitive cell of 1 atom, FCC(a=5.23), describes 100.0 % of" in found["bulk"].message
+    assert (
+        "a primitive cell of 1 atom, fcc lattice, a = 5.23 Å, describes 100.0"
+        in found["bulk"].message
+    )
     for name in ("lattice", "elastic", "forces", "energy"):
         assert found[f"bulk {name}"].figure == pytest.approx(0.0, abs=1e-8)
     assert "energy offsets remove it" in found["bulk energy"].message
@@ -79,7 +82,7 @@ async def test_differences_are_reported_with_size_and_cure(tmp_path: Path) -> No
 async def test_the_strain_of_the_structure_is_reported(tmp_path: Path) -> None:
     start = fcc(4, LATTICE, rattle=0.0)
     found = await _found(tmp_path, start, cheap=EXPENSIVE)
-    rest = found["bulk lattice"].message.split("FCC(a=")[1].split(")")[0]
+    rest = found["bulk lattice"].message.split("a = ")[1].split(" Å")[0]
     strain = 100.0 * (LATTICE / float(rest) - 1.0)
     told = found["bulk lattice"].message.split("the structure's own by ")[1].split(" %")[0]
     assert float(told) == pytest.approx(strain, abs=0.06)

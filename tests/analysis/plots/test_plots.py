@@ -20,6 +20,7 @@ from mixserver.analysis.plots.structure import mean_square_displacement
 from mixserver.analysis.run_series import RunSeries, read_series
 from mixserver.core.errors import ConfigError
 from mixserver.server.records.report import Report
+from mixserver.server.runs import RunInfo, new_run_folder
 
 
 def _run(folder: Path, reports: list[Report], *, stride: int = 1, begun: int = 0) -> Path:
@@ -197,6 +198,22 @@ def test_a_case_stands_for_its_newest_run_with_records(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ConfigError, match="neither a run"):
         find_run(tmp_path / "elsewhere")
+
+
+def test_a_run_that_has_only_begun_is_told_as_such(tmp_path: Path) -> None:
+    begun = new_run_folder(tmp_path / "runs")
+    (begun / "mix.toml").write_text("")  # the first file of a run is this copy
+    with pytest.raises(ConfigError, match=r"run 0001 has no records yet; .*evaluation$"):
+        find_run(begun)
+    newest = _run(tmp_path / "runs/0002", [Report(evaluation=0)])
+    new_run_folder(tmp_path / "runs")
+    with pytest.raises(ConfigError, match=rf"run 0003 has no records yet; .* is {newest}$"):
+        find_run(tmp_path / "runs/latest")
+    RunInfo().write(tmp_path / "runs/0003")
+    (tmp_path / "runs/0003/mixserver.jsonl").touch()
+    with pytest.raises(ConfigError, match="run 0003 has no records yet"):
+        find_run(tmp_path / "runs/0003")
+    assert find_run(tmp_path / "runs") == newest
 
 
 def test_free_flight_and_rest_have_their_displacements() -> None:
