@@ -149,7 +149,9 @@ async def _lines(run: Run, tail: PropertiesTail, console: Console) -> None:
                 printed, last = (run.stage, step), now
             await asyncio.sleep(0.5)
     finally:
-        if (run.stage, _state(run, tail)[0]) != printed:
+        step = _state(run, tail)[0]
+        pace.see(time.monotonic(), step)
+        if (run.stage, step) != printed:
             print_line()
 
 
