@@ -355,7 +355,8 @@ def test_a_finished_run_goes_on_if_told_how_far(five_steps: Path, tmp_path: Path
     assert not (case / "runs/0002").exists()
     longer = mixserver("run", case, "--restart", "--steps", "15")
     assert longer.returncode == 0, longer.stderr
-    assert re.search(r"step 15/15  \S+ (steps/s|s/step)  T ", longer.stderr)
+    # so short a run may end before two of its steps were seen
+    assert re.search(r"step 15/15  (\S+ (steps/s|s/step)  )?T ", longer.stderr)
     run = case / "runs/latest"
     steps = np.loadtxt(run / "simulation.out")[:, 0]
     assert (steps[0], steps[-1]) == (6, 15)
