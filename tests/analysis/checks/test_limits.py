@@ -101,6 +101,8 @@ def test_distances_are_told_where_they_are_odd() -> None:
         squeezed = silicon.copy()
         squeezed.positions[1] = squeezed.positions[0] + [apart, 0.0, 0.0]
         assert _levels(case, _frame(squeezed)) == {"distances": level}
+        (finding,) = check_limits(case, _frame(squeezed))
+        assert "bohr" not in finding.message  # one pair only
     squeezed.positions[1] = squeezed.positions[0] + [0.5, 0.0, 0.0]
     meant = replace(case, config=parse(TABLES + _local("cheap") + "[limits]\nshortest_pair = 0\n"))
     assert _levels(meant, _frame(squeezed))["distances"] == "warning"
