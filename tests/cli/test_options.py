@@ -73,11 +73,20 @@ def every_command(command: click.Command, *words: str) -> Iterator[tuple[str, ..
             yield from every_command(inner, *words, name)
 
 
+def _forget_help(command: click.Command, words: tuple[str, ...]) -> None:
+    """Click keeps a command's help option as it was first asked for, perhaps without its group."""
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+        vars(command)["_help_option"] = None
+
+
 @pytest.mark.parametrize("group", [main, mixserver_worker.cli.main])
 def test_every_command_has_the_short_option_for_help(group: click.Group) -> None:
     wanted = list(every_command(group))
     assert len(wanted) > 5
     for words in wanted:
+        _forget_help(group, words)
         short, long = (CliRunner().invoke(group, [*words, option]) for option in ("-h", "--help"))
         assert short.exit_code == 0, words
         assert short.output == long.output
