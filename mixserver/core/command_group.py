@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mixserver.core.errors import MixserverError
+from mixserver.core.errors import MixserverError, first_error
 from mixserver.core.limits import ensure_open_files, limit_message
 
 
@@ -28,7 +28,7 @@ class CommandGroup(click.Group):
         try:
             return self._invoke(ctx)
         except Exception as error:
-            message = limit_message(_first(error))
+            message = limit_message(first_error(error))
             if not message:
                 raise
             raise _in_one_line(ctx, error, message) from None
@@ -38,7 +38,7 @@ class CommandGroup(click.Group):
             ensure_open_files()
             return super().invoke(ctx)
         except* MixserverError as group:
-            error = _first(group)
+            error = first_error(group)
             raise _in_one_line(ctx, error, str(error)) from None
 
 
@@ -47,9 +47,3 @@ def _in_one_line(ctx: click.Context, error: BaseException, text: str) -> click.C
         traceback.print_exception(error)
     notes: list[str] = getattr(error, "__notes__", [])
     return click.ClickException("\n".join([text, *notes]))
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

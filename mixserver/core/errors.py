@@ -117,3 +117,10 @@ class InternalError(MixserverError):
             f"a fault of mixserver itself: {type(error).__name__}: {error}. Please report it; the "
             "traceback is in server.log"
         )
+
+
+def first_error(error: BaseException) -> BaseException:
+    """The first error in a group of groups; another one as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -79,7 +79,7 @@ def fill_run_folder(case: Case, folder: Path, source: Path, name: str, steps: in
         text = _with_own_prefix(text, source)
         _link(case, folder, source, name, text)
         shutil.copyfile(case.file, folder / "mix.toml")
-        (folder / name).write_bytes(_relocated(text, source, folder))
+        (folder / name).write_bytes(relocated(text, source, folder))
     except OSError as error:
         raise ConfigError(
             f"the run's folder {folder} cannot be filled: {error.filename}: {error.strerror}"
@@ -146,7 +146,7 @@ def _with_own_prefix(text: bytes, source: Path) -> bytes:
     return apply_edits(text, [(*span, own.encode())])
 
 
-def _relocated(text: bytes, source: Path, folder: Path) -> bytes:
+def relocated(text: bytes, source: Path, folder: Path) -> bytes:
     """The input with absolute paths where a relative one would be another file in `folder`."""
     changes: list[tuple[int, int, bytes]] = []
     for tag, begin, end in text_elements(text, source):
