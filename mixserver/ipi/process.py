@@ -40,11 +40,12 @@ async def start_ipi(
     *,
     environment: Mapping[str, str] | None = None,
     cheap_thermostat: bool = False,
+    shot: Path | None = None,
 ) -> ManagedProcess:
     """Start i-PI in the folder of its input, where it also logs.
 
     `name` is for messages; `cheap_thermostat` lets its Langevin thermostat act outside the core
-    only.
+    only; `shot` is a file, with its whole path, of settings (see `mixserver.ipi.projectile`).
 
     Raises:
         ConfigError: it cannot be started.
@@ -55,6 +56,7 @@ async def start_ipi(
         "--error-file",
         str(error_file(sockets_prefix)),
         *(["--cheap-thermostat"] if cheap_thermostat else []),
+        *(["--shot", str(shot)] if shot is not None else []),
     ]
     return await start_process(
         name,
@@ -130,7 +132,12 @@ def _left(error: Path | None) -> str:
 
 
 async def run_ipi(
-    name: str, source: Path, socket: str, answer: Callable[[Request], Awaitable[Reply]]
+    name: str,
+    source: Path,
+    socket: str,
+    answer: Callable[[Request], Awaitable[Reply]],
+    *,
+    shot: Path | None = None,
 ) -> None:
     """Run an i-PI input from beginning to end with a session of its own.
 
@@ -139,6 +146,7 @@ async def run_ipi(
         source: i-PI's input or RESTART; i-PI runs and logs in its folder.
         socket: the address of its <ffsocket>, which is a unix socket.
         answer: evaluates a request. Its first error ends the run, as in any session.
+        shot: settings of a shot, for `start_ipi`.
 
     Raises:
         MixserverError: what `answer` raised.
@@ -148,7 +156,7 @@ async def run_ipi(
         session = Session(
             f"unix:{socket}", answer, sockets_prefix=f"{scratch}/", first_contact_s=_CONTACT_S
         )
-        process = await start_ipi(name, source, f"{scratch}/")
+        process = await start_ipi(name, source, f"{scratch}/", shot=shot)
         await serve_until_done(
             process, session.run(), session.stop, error=error_file(f"{scratch}/")
         )

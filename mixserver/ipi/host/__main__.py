@@ -23,6 +23,7 @@ from ipi.utils.softexit import softexit
 
 from mixserver.core.errors import ConfigError, MixserverError
 from mixserver.ipi.host.emergency import write_restart
+from mixserver.ipi.host.projectile import install_shot
 from mixserver.ipi.host.signals import delivered_to_main_thread
 from mixserver.ipi.host.sockets import take_resets_for_hang_ups
 from mixserver.ipi.host.temperatures import TemperatureOutput
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str]) -> None:
         action="store_true",
         help="let the Langevin thermostat act outside the core only",
     )
+    parser.add_argument(
+        "--shot", type=Path, help="settings of a shot: the time step follows the fastest atom"
+    )
     parser.add_argument("--error-file", type=Path, help="gets the reason of an error, too")
     options = parser.parse_args(arguments)
     take_resets_for_hang_ups()
@@ -59,6 +63,8 @@ def main(arguments: Sequence[str]) -> None:
             options.verbosity,
             thermostat=options.cheap_thermostat,
         )
+        if options.shot is not None:
+            install_shot(simulation, options.shot.absolute())
     except ConfigError as error:
         sys.exit(f"Error: {error}")
     softexit.hard_exit = True  # as the i-pi command does: end once everything is written
