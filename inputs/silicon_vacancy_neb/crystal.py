@@ -7,11 +7,13 @@ The path is straight here, with ends that are not relaxed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 from ase.build import bulk
+from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
 CONSTANT = 5.457
@@ -19,11 +21,22 @@ CONSTANT = 5.457
 BOND = 2.5
 """Å, more than to a neighbour and less than to any other atom."""
 
+Image = NDArray[np.float64]
+"""(atoms, 3) Å."""
+
 
 @click.command()
 @click.argument("cells", type=click.IntRange(min=3))
 def main(cells: int) -> None:
     """Write init.xyz and path.xyz for CELLS cubic cells along each edge, and print the seeds."""
+    halfway, path, seeds = crystal_with_step(cells)
+    write_images(HERE / "init.xyz", [halfway], cells)
+    write_images(HERE / "path.xyz", path, cells)
+    click.echo(f"{len(halfway)} atoms; in mix.toml: indices = {seeds}")
+
+
+def crystal_with_step(cells: int, images: int = 5) -> tuple[Image, list[Image], list[int]]:
+    """The crystal with its moving atom halfway, the images of a straight path, and the seeds."""
     crystal = bulk("Si", "diamond", CONSTANT, cubic=True) * (cells, cells, cells)
     everyone = range(len(crystal))
     centre = crystal.cell.array.sum(axis=0) / 2
@@ -35,13 +48,12 @@ def main(cells: int) -> None:
 
     others = [atom for atom in everyone if atom not in {mover, vacant}]  # the mover comes first
     before, after = crystal.positions[[mover, *others]], crystal.positions[[vacant, *others]]
-    _write(HERE / "init.xyz", [(before + after) / 2], cells)
-    _write(HERE / "path.xyz", list(np.linspace(before, after, 5)), cells)
     seeds = [0, *(at for at, atom in enumerate(others, start=1) if near[atom])]
-    click.echo(f"{len(before)} atoms; in mix.toml, no_loads.toml and force.toml: indices = {seeds}")
+    return (before + after) / 2, list(np.linspace(before, after, images)), seeds
 
 
-def _write(file: Path, images: list[np.ndarray], cells: int) -> None:
+def write_images(file: Path, images: Sequence[Image], cells: int) -> None:
+    """Write frames in i-PI's xyz format."""
     edge = cells * CONSTANT
     cell = f"{edge:.5f} {edge:.5f} {edge:.5f} 90.0 90.0 90.0"
     with file.open("w", encoding="utf-8") as out:

@@ -59,6 +59,19 @@ def study_command(study: Study) -> click.Group:
 
     @group.command()
     @size
+    def check(size: str) -> None:
+        """Check models, elements, cells and inputs of all arms; runs nothing."""
+        from mixserver.cli.logs import configure
+        from mixserver.studies.runner import check_study
+        from mixserver.studies.study import Results
+
+        configure(None)
+        with scratch_directory() as scratch:
+            count = check_study(Results(study, size), Path(scratch))
+        click.echo(f"{count} arms: nothing that a run would refuse")
+
+    @group.command()
+    @size
     @runs
     def status(size: str, runs: Path | None) -> None:
         """Show what is done, runs, or failed and why."""
@@ -141,13 +154,13 @@ def _run(results: Results, at_once: int | None, names: tuple[str, ...], *, quiet
 
 def _status(results: Results) -> str:
     from mixserver.cli.tables import text_table
-    from mixserver.studies.study import is_running, models_of
+    from mixserver.studies.study import is_running, made_with
 
-    models = models_of(results.study)
+    now = made_with(results.study)
     rows = []
     for task in results.study.tasks(results.size):
         why = results.failure(task)
-        if results.read(task, models) is not None:
+        if results.read(task, now) is not None:
             state, why = "done", ""
         elif is_running(results.task_folder(task)):
             state = f"runs, {100.0 * results.progress(task):.0f} %"
@@ -166,9 +179,9 @@ def _analyse(results: Results, *, quiet: bool = False) -> None:
 
     from mixserver.core.atomic_write import write_atomically
     from mixserver.core.errors import ConfigError
-    from mixserver.studies.study import models_of
+    from mixserver.studies.study import made_with
 
-    found = results.read_all(models_of(results.study))
+    found = results.read_all(made_with(results.study))
     if not found:
         raise ConfigError(
             f"no task of {results.folder} is done, so there is nothing to analyse; see `status`"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from mixserver.core.atomic_write import write_atomically
@@ -29,7 +30,7 @@ from mixserver.studies.study import (
     Task,
     TaskContext,
     is_running,
-    models_of,
+    made_with,
     task_lock,
 )
 
@@ -66,7 +67,7 @@ def missing_tasks(results: Results, names: Sequence[str] = ()) -> list[Task]:
     Raises:
         ConfigError: a result was made with other settings, or a name is not a task's.
     """
-    models = models_of(results.study)
+    now = made_with(results.study)
     tasks = results.study.tasks(results.size)
     known = {task.name for task in tasks}
     if unknown := [name for name in names if name not in known]:
@@ -74,20 +75,29 @@ def missing_tasks(results: Results, names: Sequence[str] = ()) -> list[Task]:
             f"there is no task {unknown[0]!r}; those of this size are {', '.join(sorted(known))}"
         )
     wanted = [task for task in tasks if not names or task.name in names]
-    return [task for task in wanted if results.read(task, models) is None]
+    return [task for task in wanted if results.read(task, now) is None]
 
 
-def check_study(results: Results, folder: Path) -> None:
+def check_study(results: Results, folder: Path) -> int:
     """Check the cases of all arms, written below a folder, before any task runs.
+
+    Returns:
+        How many there are; 0 if the study names none.
 
     Raises:
         ConfigError: a model is missing or lacks an element, a region does not fit into its cell ...
     """
     study = results.study
     if study.cases is None:
-        return
-    for case in study.cases(results.size, study.base(), study.workers(), folder):
-        check_arm(case)
+        return 0
+    seen: set[tuple[str, ...]] = set()
+    cases = study.cases(results.size, study.base(), study.workers(), folder)
+    for case in cases:
+        # a model is loaded once for all arms, which have the same elements
+        new = tuple(one for one in case.config.local if one.command not in seen)
+        seen |= {one.command for one in new}
+        check_arm(replace(case, config=msgspec.structs.replace(case.config, local=new)))
+    return len(cases)
 
 
 async def run_tasks(
@@ -186,8 +196,8 @@ def run_one(results: Results, task: Task) -> int:
         if not mine:
             return ELSEWHERE
         study = results.study
-        models = models_of(study)
-        if results.read(task, models) is not None:
+        now = made_with(study)
+        if results.read(task, now) is not None:
             return 0
         context = TaskContext(task, folder, study.base(), study.workers())
         try:
@@ -199,7 +209,7 @@ def run_one(results: Results, task: Task) -> int:
                 raise
             write_atomically(folder / FAILURE, f"{first}\n".encode())
             return FAILED
-        results.write(task, models, values)
+        results.write(task, now, values)
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mixserver.config import Case, Local, load_case
+from mixserver.config import Case, Local, Record, Status, load_case
 from mixserver.core.atomic_write import write_atomically
 from mixserver.core.errors import ConfigError
 from mixserver.studies.models import fingerprints, study_workers
@@ -164,14 +165,14 @@ class Results:
         """A task's own."""
         return self.folder / task.name
 
-    def key(self, task: Task, models: Mapping[str, str]) -> Values:
+    def key(self, task: Task, made_with: Mapping[str, str]) -> Values:
         """What a result must have been made with."""
         known: Values = msgspec.json.decode(
-            msgspec.json.encode({"parameters": dict(task.parameters), "models": dict(models)})
+            msgspec.json.encode({"parameters": dict(task.parameters), "made_with": dict(made_with)})
         )
         return known
 
-    def read(self, task: Task, models: Mapping[str, str]) -> Values | None:
+    def read(self, task: Task, made_with: Mapping[str, str]) -> Values | None:
         """The result of a task; None if it is not done.
 
         Raises:
@@ -180,7 +181,9 @@ class Results:
         file = self.task_folder(task) / RESULT
         try:
             stored = msgspec.json.decode(file.read_bytes())
-            made = {name: stored[name] for name in ("parameters", "models")}
+            # results of the first version know only their models
+            part = stored["made_with"] if "made_with" in stored else stored["models"]
+            made = {"parameters": stored["parameters"], "made_with": part}
             values: Values = stored["values"]
         except FileNotFoundError:
             return None
@@ -188,30 +191,31 @@ class Results:
             raise ConfigError(
                 f"{file} is not what a task leaves ({error}); delete it to make the task again"
             ) from error
-        if made != (wanted := self.key(task, models)):
+        wanted = self.key(task, {name: made_with[name] for name in made_with if name in part})
+        if made != wanted:
             raise ConfigError(
                 f"{file} was made with other settings: {_differences(made, wanted)}. Delete the "
                 f"folder {file.parent} to make the task again, or use another --runs"
             )
         return values
 
-    def write(self, task: Task, models: Mapping[str, str], values: Values) -> None:
+    def write(self, task: Task, made_with: Mapping[str, str], values: Values) -> None:
         """Keep a task's result.
 
         Raises:
             OSError: it cannot be written.
         """
-        stored = {**self.key(task, models), "values": values}
+        stored = {**self.key(task, made_with), "values": values}
         text = msgspec.json.format(msgspec.json.encode(stored))
         write_atomically(self.task_folder(task) / RESULT, text + b"\n")
 
-    def read_all(self, models: Mapping[str, str]) -> dict[str, Values]:
+    def read_all(self, made_with: Mapping[str, str]) -> dict[str, Values]:
         """The results of the tasks that are done, by name, in the order of the plan.
 
         Raises:
             ConfigError: one of them was made with other settings.
         """
-        read = {task.name: self.read(task, models) for task in self.study.tasks(self.size)}
+        read = {task.name: self.read(task, made_with) for task in self.study.tasks(self.size)}
         return {name: values for name, values in read.items() if values is not None}
 
     def progress(self, task: Task) -> float:
@@ -229,9 +233,28 @@ class Results:
             return ""
 
 
-def models_of(study: Study) -> dict[str, str]:
-    """Fingerprints of the models that a study would use now, by role."""
-    return fingerprints(study.workers())
+def made_with(study: Study) -> dict[str, str]:
+    """Fingerprints of what a study's results depend on besides parameters, as it is now.
+
+    Those are the models by role, and the case's settings, structure and input for i-PI.
+
+    Raises:
+        ConfigError: a file is missing or wrong.
+    """
+    base = study.base()
+    # where workers are and what is recorded changes no result
+    config = msgspec.structs.replace(base.config, local=(), record=Record(), status=Status())
+    parts = {"settings": msgspec.json.encode(config)}
+    for name, file in (
+        ("structure", base.structure),
+        ("input", base.folder / base.config.ipi.input),
+    ):
+        try:
+            parts[name] = file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    digests = {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
+    return {**fingerprints(study.workers()), **digests}
 
 
 @contextlib.contextmanager
@@ -258,7 +281,7 @@ def is_running(folder: Path) -> bool:
 def _differences(made: Values, wanted: Values) -> str:
     return "; ".join(
         f"{table}.{key} {made[table].get(key)!r} then, {wanted[table].get(key)!r} now"
-        for table in ("parameters", "models")
+        for table in ("parameters", "made_with")
         for key in dict.fromkeys((*made[table], *wanted[table]))
         if made[table].get(key) != wanted[table].get(key)
     )

@@ -43,11 +43,11 @@ def test_a_result_of_other_settings_is_refused(tmp_path: Path) -> None:
     results.write(then, MODELS, {"mean": 1.0})
     with pytest.raises(ConfigError, match=r"parameters.radius 4.0 then, 6.0 now\. Delete"):
         results.read(now, MODELS)
-    with pytest.raises(ConfigError, match=r"models.cheap 'a' then, 'c' now"):
+    with pytest.raises(ConfigError, match=r"made_with.cheap 'a' then, 'c' now"):
         results.read(then, {**MODELS, "cheap": "c"})
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"parameters": {}, "models": {}}'])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"parameters": {}, "made_with": {}}'])
 def test_a_damaged_result_is_refused(tmp_path: Path, text: str) -> None:
     task = Task("one", {})
     results = study(tmp_path, task)
