@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from mixserver.cli.bench.options import RunSuite, choices, numbers, suite_options
-
-_DTYPES = ("float32", "float64")
+from mixserver.cli.bench.options import RunSuite, numbers, size_options, suite_options
 
 
 @click.command()
@@ -28,27 +26,13 @@ _DTYPES = ("float32", "float64")
     metavar="FILE ELEMENTS",
     help="LAMMPS commands and the elements of their atom types; may be repeated.",
 )
-@click.option(
-    "--sites",
-    default="250,1000,3000,10000",
-    show_default=True,
-    callback=numbers("sites", "250,1000"),
-    help="Sizes of crystals for MACE.",
-)
+@size_options(sites="250,1000,3000,10000", sites_help="Sizes of crystals for MACE.")
 @click.option(
     "--atoms",
     default="8000,27000,64000",
     show_default=True,
     callback=numbers("atoms", "8000,27000"),
     help="Sizes for LAMMPS and for mixed runs.",
-)
-@click.option(
-    "--dtype",
-    "dtypes",
-    default=",".join(_DTYPES),
-    show_default=True,
-    callback=choices(_DTYPES),
-    help="Precisions of MACE.",
 )
 @click.option("--no-kokkos", is_flag=True, help="Leave the cheap side on the CPU.")
 @suite_options

@@ -10,14 +10,13 @@ import click
 from mixserver.cli.bench.options import (
     RunSuite,
     choices,
-    numbers,
     radii,
+    size_options,
     suite_options,
     untrained_options,
 )
 
 _ENGINES = ("torch", "symmetrix", "compiled", "calculator", "symmetrix-calculator")
-_DTYPES = ("float32", "float64")
 
 
 @click.command()
@@ -29,12 +28,8 @@ _DTYPES = ("float32", "float64")
 @click.option("--element", default="W", show_default=True, help="Of the crystals, such as W or Si.")
 @click.option("--irreps", default="128x0e", show_default=True, help="Of an untrained model.")
 @untrained_options
-@click.option(
-    "--sites",
-    default="50,250,1000,3000",
-    show_default=True,
-    callback=numbers("sites", "50,250"),
-    help="Sizes of crystals whose sites all count, or none.",
+@size_options(
+    sites="50,250,1000,3000", sites_help="Sizes of crystals whose sites all count, or none."
 )
 @click.option(
     "--region",
@@ -43,14 +38,6 @@ _DTYPES = ("float32", "float64")
     show_default=True,
     callback=radii,
     help="Core radius and blend width of weighted regions, Å, or none.",
-)
-@click.option(
-    "--dtype",
-    "dtypes",
-    default=",".join(_DTYPES),
-    show_default=True,
-    callback=choices(_DTYPES),
-    help="Precisions.",
 )
 @click.option(
     "--engines",

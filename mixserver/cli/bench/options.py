@@ -184,6 +184,32 @@ def untrained_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def size_options(*, sites: str, sites_help: str) -> Callable[..., Any]:
+    """The sizes of crystals and the precisions of suites about MACE.
+
+    Args:
+        sites: default of --sites.
+        sites_help: help of --sites.
+    """
+    precisions = ("float32", "float64")
+    of_sites = click.option(
+        "--sites",
+        default=sites,
+        show_default=True,
+        callback=numbers("sites", "50,250"),
+        help=sites_help,
+    )
+    of_dtypes = click.option(
+        "--dtype",
+        "dtypes",
+        default=",".join(precisions),
+        show_default=True,
+        callback=choices(precisions),
+        help="Precisions of MACE.",
+    )
+    return lambda command: of_sites(of_dtypes(command))
+
+
 def numbers(what: str, example: str, *, or_none: bool = True) -> Callable[..., tuple[int, ...]]:
     """A callback that reads "50,250", or "none" if that is allowed."""
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from mixserver.core.arrays import Numbers
 from mixserver_worker.engine import EngineResult
+from mixserver_worker.engines.lammps.compiled.atoms import elements_of, sum_over_ranks
 from mixserver_worker.engines.lammps.compiled.verlet import VerletList, part_of
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables, curve
 from mixserver_worker.engines.lammps.weighting.pair_as_eam import BelowTables
-from mixserver_worker.engines.lammps.weighting.weighted_instance import weights_of
+from mixserver_worker.engines.lammps.weighting.weighted_instance import site_energies_of, weights_of
 
 _IMPOSSIBLE: Final = 1e20
 """eV: only the walls at the inner ends of the tables exceed it."""
@@ -39,10 +40,7 @@ class _Cubics:
             self.of_pair[one, other] = self.of_pair[other, one] = at
             self.knots[at, :, 0] = energies
             self.knots[at, :, 1] = curve(energies, self.step).slopes * self.step
-        place: NDArray[np.int64] = np.full(1 + max(int(atoms.max(initial=0)), *numbers), -1)
-        for at, type_ in enumerate(tables.types):
-            place[numbers[type_ - 1]] = at
-        self.elements = place[atoms]
+        self.elements = elements_of(atoms, [numbers[type_ - 1] for type_ in tables.types])
 
 
 class CompiledPairs:
@@ -97,18 +95,13 @@ class CompiledPairs:
                 forces,
                 virial,
             )
-        every = self._ranks.sum(np.concatenate([forces.ravel(), energies, virial.ravel()]))
-        largest = float(np.abs(every).max(initial=0.0))
+        result = sum_over_ranks(self._ranks, weights, energies, forces, virial)
         # Complete on rank 0 only. The comparison is written so that NaN is impossible too.
-        if self._ranks.any(self._ranks.rank == 0 and not largest < _IMPOSSIBLE):
+        parts = result.forces, site_energies_of(result), result.virial
+        possible = all(np.abs(part).max(initial=0.0) < _IMPOSSIBLE for part in parts)
+        if self._ranks.any(self._ranks.rank == 0 and not possible):
             raise BelowTables
-        energies = every[3 * n : 4 * n]
-        return EngineResult(
-            energy=float(weights @ energies),
-            forces=every[: 3 * n].reshape(n, 3),
-            virial=every[4 * n :].reshape(3, 3),
-            energies=energies,
-        )
+        return result
 
 
 @njit(nogil=True, cache=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
 from mixserver.core.arrays import Numbers
 from mixserver_worker.engine import EngineResult
 from mixserver_worker.engines.lammps.compiled.pairs import CompiledPairs
@@ -22,7 +20,7 @@ from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables
 from mixserver_worker.engines.lammps.weighting.pair_as_eam import BelowTables
 from mixserver_worker.engines.lammps.weighting.pair_term import PAIRWISE_EVALUATIONS, PairTerm
 from mixserver_worker.engines.lammps.weighting.tables import PairCurve
-from mixserver_worker.engines.lammps.weighting.weighted_instance import site_energies_of, weights_of
+from mixserver_worker.engines.lammps.weighting.weighted_instance import sum_of_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +97,7 @@ class CompiledAtoms:
             results.append(self._rest.evaluate(bare))
         elif self._potential.pairwise is not None:
             results += self._weighted_pairs(bare)
-        energies = None
-        if job.energies:
-            energies = np.sum([site_energies_of(one) for one in results], axis=0)
-            energies[weights_of(job) == 0.0] = 0.0
-        return EngineResult(
-            energy=sum(one.energy for one in results),
-            forces=np.sum([one.forces for one in results], axis=0),
-            virial=np.sum([one.virial for one in results], axis=0),
-            energies=energies,
-            values=values,
-        )
+        return sum_of_terms(results, job, values)
 
     def _weighted_pairs(self, job: RankJob) -> list[EngineResult]:
         if self._left:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mixserver.core.arrays import Indices, Numbers, Scalars
 from mixserver_worker.engine import EngineResult
+from mixserver_worker.engines.lammps.compiled.atoms import elements_of, sum_over_ranks
 from mixserver_worker.engines.lammps.compiled.couplings import Couplings, make_couplings
 from mixserver_worker.engines.lammps.compiled.lanes import LANES
 from mixserver_worker.engines.lammps.compiled.snap_files import SnapParameters
@@ -62,12 +63,10 @@ class SnapTerms:
         self._snaps, self._ranks = snaps, ranks
         self._part = ranks.rank, ranks.size
         self._list = VerletList(max(snap.cutoff for snap in snaps), skin, part=self._part)
-        self._elements = []
-        for snap in snaps:
-            place = np.full(1 + max(int(atoms.max(initial=0)), *numbers), -1)
-            for at, type_ in enumerate(snap.parameters.types):
-                place[numbers[type_]] = at
-            self._elements.append(place[atoms])
+        self._elements = [
+            elements_of(atoms, [numbers[type_] for type_ in snap.parameters.types])
+            for snap in snaps
+        ]
 
     @property
     def renewed(self) -> bool:
@@ -127,14 +126,7 @@ class SnapTerms:
                 forces,
                 virial,
             )
-        every = self._ranks.sum(np.concatenate([forces.ravel(), energies, virial.ravel()]))
-        energies = every[3 * n : 4 * n]
-        return EngineResult(
-            energy=float(weights @ energies),
-            forces=every[: 3 * n].reshape(n, 3),
-            virial=every[4 * n :].reshape(3, 3),
-            energies=energies,
-        )
+        return sum_over_ranks(self._ranks, weights, energies, forces, virial)
 
 
 def _blocks(elements: Indices) -> Any:

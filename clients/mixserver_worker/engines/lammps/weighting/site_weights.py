@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
-from mixserver.core.arrays import Numbers, Scalars
+from mixserver.core.arrays import Numbers
 from mixserver_worker.engine import EngineResult
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
 from mixserver_worker.engines.lammps.setup import PotentialSetup
@@ -23,7 +21,7 @@ from mixserver_worker.engines.lammps.weighting.snap import SnapMethod
 from mixserver_worker.engines.lammps.weighting.snap_passes import SnapPasses
 from mixserver_worker.engines.lammps.weighting.split_styles import SplitPotential
 from mixserver_worker.engines.lammps.weighting.tables import PairCurve
-from mixserver_worker.engines.lammps.weighting.weighted_instance import site_energies_of, weights_of
+from mixserver_worker.engines.lammps.weighting.weighted_instance import sum_of_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +102,4 @@ class WeightedPotential:
             results += term.evaluate(bare)
         if self.pairs is not None:
             results += self.pairs.evaluate(bare)
-        energies: Scalars | None = None
-        if job.energies:
-            energies = np.sum([site_energies_of(one) for one in results], axis=0)
-            energies[weights_of(job) == 0.0] = 0.0
-        return EngineResult(
-            energy=sum(one.energy for one in results),
-            forces=np.sum([one.forces for one in results], axis=0),
-            virial=np.sum([one.virial for one in results], axis=0),
-            energies=energies,
-            values=values,
-        )
+        return sum_of_terms(results, job, values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -73,3 +73,29 @@ def site_energies_of(result: EngineResult) -> Scalars:
     if result.energies is None:
         raise NotWeightable("LAMMPS has no site energies for it")
     return result.energies
+
+
+def sum_of_terms(
+    terms: Sequence[EngineResult], job: RankJob, values: Scalars | None
+) -> EngineResult:
+    """The result of a potential from those of its terms.
+
+    Args:
+        terms: at least one.
+        job: says whether site energies are wanted; where its weight is 0 they are 0.
+        values: (n,) of the criterion.
+
+    Raises:
+        NotWeightable: site energies are wanted, and a term has none.
+    """
+    energies: Scalars | None = None
+    if job.energies:
+        energies = np.sum([site_energies_of(one) for one in terms], axis=0)
+        energies[weights_of(job) == 0.0] = 0.0
+    return EngineResult(
+        energy=sum(one.energy for one in terms),
+        forces=np.sum([one.forces for one in terms], axis=0),
+        virial=np.sum([one.virial for one in terms], axis=0),
+        energies=energies,
+        values=values,
+    )
