@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +23,6 @@ from mixserver.core.errors import ConfigError, MixserverError, PeerGone, Protoco
 from mixserver.core.keys import KeyPair, secure_client
 from mixserver.wire.text import SENTENCE, clean
 from mixserver.wire.worker import (
-    Decoder,
     Evaluate,
     Failure,
     Goodbye,
@@ -36,20 +33,19 @@ from mixserver.wire.worker import (
     Result,
     Unknown,
     Welcome,
-    encode,
 )
+from mixserver.wire.worker_frames import Decoder, encode
 from mixserver_worker.handshake import Handshake
 from mixserver_worker.leaving import Leaving
 from mixserver_worker.mailbox import Mailbox
 from mixserver_worker.membership import Membership
+from mixserver_worker.wake_up import WakeUps
 
 log = logging.getLogger(__name__)
 
 _NO_COPY: Final = 1 << 16
 """Bytes from which a frame is not copied."""
 _LINGER_MS: Final = 1000
-_WAKE_UP: Final = b"\0"
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class ServerLink:
@@ -90,10 +86,8 @@ class ServerLink:
         self._mailbox = Mailbox()
         self._decoder = Decoder()
         self._membership = Membership(wait_s, time.monotonic())
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._wake_receiver.setblocking(False)
-        self._wake_sender.setblocking(False)
-        self._handling = self._handling_signals() if signals else contextlib.nullcontext()
+        self._wake_ups = WakeUps()
+        self._handling = self._wake_ups.signals() if signals else contextlib.nullcontext()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._socket: zmq.Socket[bytes] | None = None
         self._closing = False
@@ -114,23 +108,10 @@ class ServerLink:
         trace: TracebackType | None,
     ) -> None:
         self._closing = True
-        self._wake()
+        self._wake_ups.wake()
         self._thread.join()
         self._handling.__exit__(None, None, None)
-        self._wake_receiver.close()
-        self._wake_sender.close()
-
-    @contextlib.contextmanager
-    def _handling_signals(self) -> Iterator[None]:
-        """The interpreter writes signals to the link's thread, whatever the main thread does."""
-        before = {number: signal.signal(number, _do_nothing) for number in _SIGNALS}
-        wakeup = signal.set_wakeup_fd(self._wake_sender.fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._wake_ups.close()
 
     def jobs(self) -> Iterator[Evaluate]:
         """The jobs of this worker as they come, until the server or a signal ends it.
@@ -158,11 +139,7 @@ class ServerLink:
 
     def _post(self, answer: Result | Failure) -> None:
         if self._mailbox.post(answer):
-            self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: the link wakes anyway
-            self._wake_sender.send(_WAKE_UP)
+            self._wake_ups.wake()
 
     # From here on: the link's own thread.
 
@@ -188,7 +165,7 @@ class ServerLink:
         self._connect(context)
         while True:
             self._wait()
-            if signals := self._read_wake_ups():
+            if signals := self._wake_ups.read():
                 self._signalled(signals)
             # Read first, and judge by the time before it: neither unread messages nor a pause of
             # this thread is the server's silence.
@@ -238,7 +215,7 @@ class ServerLink:
         timeout_s = self._membership.poll_s
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wake_receiver.fileno(), zmq.POLLIN)
+        poller.register(self._wake_ups.fileno(), zmq.POLLIN)
         poller.register(self._handshake.monitor, zmq.POLLIN)
         poller.poll(math.ceil(1e3 * timeout_s))
         self._membership.woke(time.monotonic(), timeout_s)
@@ -256,15 +233,6 @@ class ServerLink:
         self._mailbox.drain()
         if (job := self._mailbox.current) is not None and not self._leaving.at_once:
             log.info("%s: leaving after job %d; another signal ends it now", name, job)
-
-    def _read_wake_ups(self) -> str:
-        """Empty the wake-up socket; the name of a signal that came through it, if one did."""
-        name = ""
-        with contextlib.suppress(BlockingIOError):
-            for byte in self._wake_receiver.recv(4096):
-                if byte in _SIGNALS:
-                    name = signal.Signals(byte).name
-        return name
 
     def _read(self) -> None:
         while not self._ended and self._socket is not None:
@@ -321,7 +289,3 @@ class ServerLink:
         self._mailbox.end()
         if self._on_end is not None and not self._closing:
             self._on_end()
-
-
-def _do_nothing(number: int, frame: object) -> None:
-    """Python's half of a signal handler: the link has received the signal already."""

@@ -36,17 +36,16 @@ from mixserver.dispatch.scheduling.actions import (
 )
 from mixserver.dispatch.scheduling.assignment import idle_workers
 from mixserver.dispatch.scheduling.events import (
-    FailureReceived,
     Listener,
     ResultReceived,
     WorkerEvent,
 )
 from mixserver.dispatch.scheduling.scheduler import Scheduler, SchedulerEvent
-from mixserver.dispatch.submitted_jobs import SubmittedJob, SubmittedJobs
+from mixserver.dispatch.submitted_jobs import SubmittedJobs
 from mixserver.dispatch.tally import Tally
 from mixserver.dispatch.transition_log import PER_JOB, Transition, TransitionLog
-from mixserver.dispatch.validation import result_error, strongest_force_error
-from mixserver.dispatch.views import DispatchView, JobView, WorkerView, dispatch_view
+from mixserver.dispatch.validation import validated
+from mixserver.dispatch.views import DispatchView, WorkerView, dispatch_view
 from mixserver.wire.worker import STOCK_CLIENT, Evaluate, ModelCard, Role
 
 log = structlog.get_logger(__name__)
@@ -178,7 +177,7 @@ class Dispatcher:
 
     def view(self) -> DispatchView:
         """All workers and roles, for a display."""
-        return dispatch_view(self._scheduler, self._tally, self._doing, self._now())
+        return dispatch_view(self._scheduler, self._tally, self._jobs, self._now())
 
     def transitions(self, *, worker: str | None = None, job: int | None = None) -> list[Transition]:
         """The latest decisions about a worker or a job, or all, oldest first."""
@@ -187,13 +186,6 @@ class Dispatcher:
     def check_deadlines(self) -> None:
         """Look for silent and overdue workers; happens regularly by itself."""
         self._feed(Tick())
-
-    def _doing(self, worker: str, number: int | None) -> JobView | None:
-        job = None if number is None else self._jobs.get(number)
-        if job is None or worker not in job.assigned:
-            return None
-        busy_s = self._now() - job.assigned[worker]
-        return JobView(len(job.evaluate.positions), job.evaluate.stream, busy_s)
 
     def _submit(self, role: Role, evaluate: Evaluate, batch: Batch) -> int:
         now = self._now()
@@ -244,22 +236,10 @@ class Dispatcher:
         if isinstance(event, ResultReceived):
             job = self._jobs.get(event.result.job)
             if job is not None:
-                event = self._validated(event, job)
+                worker = self._scheduler.workers.get(event.worker)
+                symmetric = worker is not None and worker.card.engine != STOCK_CLIENT
+                event = validated(event, job.evaluate, symmetric=symmetric)
         self._feed(event)
-
-    def _validated(
-        self, event: ResultReceived, job: SubmittedJob
-    ) -> ResultReceived | FailureReceived:
-        """The event, or what is wrong with its result."""
-        worker, result = event.worker, event.result
-        state = self._scheduler.workers.get(worker)
-        symmetric = state is not None and state.card.engine != STOCK_CLIENT
-        if error := result_error(job.evaluate, result, symmetric=symmetric):
-            error = f"worker {worker} {error} for job {result.job}"
-            return FailureReceived(worker, result.job, "worker", error)
-        if error := strongest_force_error(result):
-            return FailureReceived(worker, result.job, "input", f"it {error}", result)
-        return event
 
     def _feed(self, event: SchedulerEvent) -> None:
         """Pass an event to the scheduler. Listeners may report more while it is handled."""

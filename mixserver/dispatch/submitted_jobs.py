@@ -56,9 +56,9 @@ class SubmittedJobs:
     def __getitem__(self, number: int) -> SubmittedJob:
         return self._jobs[number]
 
-    def get(self, number: int) -> SubmittedJob | None:
+    def get(self, number: int | None) -> SubmittedJob | None:
         """A job, if it has no result yet."""
-        return self._jobs.get(number)
+        return None if number is None else self._jobs.get(number)
 
     def submit(self, role: Role, evaluate: Evaluate, batch: Batch, now: float) -> JobSubmitted:
         """Give a job its number."""

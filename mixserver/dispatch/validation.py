@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from mixserver.core.arrays import Block, Matrix, Scalars, Vectors
+from mixserver.dispatch.scheduling.events import FailureReceived, ResultReceived
 from mixserver.wire.worker import Evaluate, Result
 
 _ROUNDING: Final = 1e-5
@@ -21,6 +22,25 @@ STRONGEST: Final = 1e8
 """eV/Å. No structure explains more: bare nuclei of silicon 0.01 Å apart repel with 3e7."""
 _SMALL: Final = 10_000
 """Elements up to which BLAS multiplies without threads."""
+
+
+def validated(
+    event: ResultReceived, job: Evaluate, *, symmetric: bool
+) -> ResultReceived | FailureReceived:
+    """The event, or what is wrong with its result.
+
+    Args:
+        event: a worker has returned a result.
+        job: what was sent to it.
+        symmetric: see `result_error`.
+    """
+    worker, result = event.worker, event.result
+    if error := result_error(job, result, symmetric=symmetric):
+        error = f"worker {worker} {error} for job {result.job}"
+        return FailureReceived(worker, result.job, "worker", error)
+    if error := strongest_force_error(result):
+        return FailureReceived(worker, result.job, "input", f"it {error}", result)
+    return event
 
 
 def result_error(job: Evaluate, result: Result, *, symmetric: bool = True) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from mixserver.dispatch.scheduling.job_history import host
 from mixserver.dispatch.scheduling.scheduler import Scheduler
 from mixserver.dispatch.scheduling.scheduler_state import WorkerState
+from mixserver.dispatch.submitted_jobs import SubmittedJob, SubmittedJobs
 from mixserver.dispatch.tally import Tally, WorkerTally
 from mixserver.wire.worker import Role
 
@@ -101,7 +102,7 @@ def view(
 def dispatch_view(
     scheduler: Scheduler,
     tally: Tally,
-    doing: Callable[[str, int | None], JobView | None],
+    jobs: SubmittedJobs,
     now: float,
 ) -> DispatchView:
     """The view of all workers and roles at a time.
@@ -109,15 +110,21 @@ def dispatch_view(
     Args:
         scheduler: knows them.
         tally: knows what they have done.
-        doing: about a worker and the number of its job.
+        jobs: those that have no result yet.
         now: seconds on the scheduler's clock.
     """
     workers = tuple(
-        view(name, state, now, tally.of(name), doing(name, state.job))
+        view(name, state, now, tally.of(name), _doing(name, jobs.get(state.job), now))
         for name, state in scheduler.workers.items()
     )
     roles = tuple(_role_view(scheduler, role, now) for role in scheduler.queues)
     return DispatchView(workers, roles, dict(tally.counts))
+
+
+def _doing(worker: str, job: SubmittedJob | None, now: float) -> JobView | None:
+    if job is None or worker not in job.assigned:
+        return None
+    return JobView(len(job.evaluate.positions), job.evaluate.stream, now - job.assigned[worker])
 
 
 def _role_view(scheduler: Scheduler, role: Role, now: float) -> RoleView:

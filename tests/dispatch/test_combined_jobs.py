@@ -28,7 +28,8 @@ from mixserver.dispatch.scheduling.events import (
 )
 from mixserver.dispatch.validation import result_error
 from mixserver.wire.replicas import combine, separate, separate_result
-from mixserver.wire.worker import Evaluate, ModelCard, Result, decode, encode
+from mixserver.wire.worker import Evaluate, ModelCard, Result
+from mixserver.wire.worker_frames import decode, encode
 
 CARD = ModelCard(engine="t", name="t", fingerprint="a", weights=True, energies=True, replicas=True)
 POLICY = Policy(roles={"expensive": "", "cheap": ""}, batch_sites=100, failures=1)

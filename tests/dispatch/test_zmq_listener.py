@@ -40,9 +40,8 @@ from mixserver.wire.worker import (
     Result,
     Unknown,
     Welcome,
-    decode,
-    encode,
 )
+from mixserver.wire.worker_frames import decode, encode
 
 POLICY = Policy(roles={"cheap": ""}, patience_s=1.0, heartbeat_s=0.2)
 

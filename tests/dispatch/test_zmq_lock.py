@@ -43,9 +43,8 @@ from mixserver.wire.worker import (
     Refused,
     Result,
     Welcome,
-    decode,
-    encode,
 )
+from mixserver.wire.worker_frames import decode, encode
 
 
 class KeyCaller(Caller):

@@ -22,7 +22,7 @@ from mutations import frames, header
 from targets import worker_corpus
 from valid_messages import hello
 
-from mixserver.wire import status, worker
+from mixserver.wire import status, worker, worker_frames
 
 GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 """Of ZMTP 3.0."""
@@ -183,7 +183,9 @@ async def strangers(attack: Attack, place: str) -> None:
             await attack.send(writer, GREETING + READY)
             told = hello() if attack.rng.random() < 0.5 else worker.Heartbeat(job=3)
             for _ in range(20):
-                await attack.send(writer, message([bytes(part) for part in worker.encode(told)]))
+                await attack.send(
+                    writer, message([bytes(part) for part in worker_frames.encode(told)])
+                )
                 await attack.pause(1 / 40)
 
     await asyncio.gather(*(attack.again(once, 2) for _ in range(4)))
@@ -199,7 +201,7 @@ async def unread(attack: Attack, place: str) -> None:
             packed = (
                 status.encode(asked)
                 if isinstance(asked, status.StatusQuery)
-                else bytes(worker.encode(asked)[0])
+                else bytes(worker_frames.encode(asked)[0])
             )
             while attack.on:
                 await attack.send(writer, message([packed]))

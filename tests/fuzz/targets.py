@@ -16,7 +16,7 @@ from valid_messages import CELL, STATUS_ANSWER, evaluates, hello, result, small_
 from mixserver.core.errors import ConfigError, EvaluationError, ProtocolError
 from mixserver.dispatch.scheduling.admission import invalid_hello, printable_card
 from mixserver.dispatch.validation import result_error, strongest_force_error
-from mixserver.wire import status, worker
+from mixserver.wire import status, worker, worker_frames
 from mixserver.wire.address import Address, check_worker_address, is_local, parse_address
 from mixserver.wire.ipi import READY, Reply
 from mixserver.wire.ipi_reply import check_reply, encode_replies
@@ -44,7 +44,7 @@ _JOBS: Final = evaluates()
 @functools.cache
 def worker_corpus() -> list[list[bytes]]:
     made = [*_JOBS, *map(result, _JOBS), hello(), *small_messages()]
-    return [[bytes(frame) for frame in worker.encode(message)] for message in made]
+    return [[bytes(frame) for frame in worker_frames.encode(message)] for message in made]
 
 
 def _run_worker(given: list[bytes]) -> bool:
@@ -77,7 +77,7 @@ def _run_worker(given: list[bytes]) -> bool:
     return True
 
 
-_DECODER: Final = worker.Decoder()
+_DECODER: Final = worker_frames.Decoder()
 
 # status
 

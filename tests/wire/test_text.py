@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mixserver.core.errors import ProtocolError
 from mixserver.wire.text import clean, is_name, quoted
-from mixserver.wire.worker import decode
+from mixserver.wire.worker_frames import decode
 
 
 @given(st.text(), st.integers(10, 300))

@@ -27,9 +27,8 @@ from mixserver.wire.worker import (
     Result,
     Unknown,
     Welcome,
-    decode,
-    encode,
 )
+from mixserver.wire.worker_frames import decode, encode
 
 CARD = ModelCard(
     engine="mace",

@@ -26,9 +26,8 @@ from mixserver.wire.worker import (
     Result,
     Unknown,
     Welcome,
-    decode,
-    encode,
 )
+from mixserver.wire.worker_frames import decode, encode
 
 HELLO = Hello(
     protocol=VERSION,

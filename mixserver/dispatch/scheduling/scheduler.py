@@ -21,7 +21,6 @@ from mixserver.dispatch.scheduling.actions import (
     Action,
     CompleteJob,
     DisputeResolved,
-    DropWorker,
     FailJob,
     JobCancelled,
     JobDisputed,
@@ -29,9 +28,6 @@ from mixserver.dispatch.scheduling.actions import (
     RejectWorker,
     ServerPaused,
     Tick,
-    WorkerHung,
-    WorkerLost,
-    WorkerOverdue,
     WorkerRecovered,
 )
 from mixserver.dispatch.scheduling.admission import admission_error, name_taken_error
@@ -44,8 +40,8 @@ from mixserver.dispatch.scheduling.events import (
     WorkerJoined,
     WorkerLeft,
 )
-from mixserver.dispatch.scheduling.job_history import LossKind
 from mixserver.dispatch.scheduling.job_table import JobTable
+from mixserver.dispatch.scheduling.losses import WorkerLosses
 from mixserver.dispatch.scheduling.quarantine import Quarantine
 from mixserver.dispatch.scheduling.roles import Roles
 from mixserver.dispatch.scheduling.scheduler_state import (
@@ -53,7 +49,6 @@ from mixserver.dispatch.scheduling.scheduler_state import (
     Workers,
     WorkerState,
     has_second_opinion,
-    other_holder,
     shift,
 )
 from mixserver.wire.worker import Role
@@ -75,6 +70,9 @@ class Scheduler:
         self._jobs = JobTable(policy)
         self._assigner = Assigner(policy, self._jobs, self._workers)
         self._quarantine = Quarantine()
+        self._losses = WorkerLosses(
+            policy, self._roles, self._workers, self._jobs, self._quarantine
+        )
 
     @property
     def workers(self) -> Workers:
@@ -137,8 +135,8 @@ class Scheduler:
                 self._jobs.close(job)
             case Tick():
                 for worker in list(self._workers):
-                    yield from self._check_silence(worker, now)
-                    yield from self._check_deadline(worker, now)
+                    yield from self._losses.check_silence(worker, now)
+                    yield from self._losses.check_deadline(worker, now)
                 yield from self._assigner.copy_late_jobs(now)
             case ServerPaused(seconds):
                 shift(self._workers, self._jobs.open, seconds, now)
@@ -146,7 +144,9 @@ class Scheduler:
             case WorkerJoined():
                 yield from self._join(event, now)
             case WorkerLeft(worker, reason, orderly, unsent):
-                yield from self._lose(worker, reason, None if orderly or unsent else "gone", now)
+                yield from self._losses.lose(
+                    worker, reason, None if orderly or unsent else "gone", now
+                )
             case WorkerAlive(worker):
                 yield from self._seen(worker, now)
             case FailureReceived():
@@ -162,7 +162,9 @@ class Scheduler:
         error = admission_error(event, self._policy, self._roles.pins)
         if error := error or self._quarantine.error(event):
             if reconnects:
-                yield from self._lose(worker, "joined again, but does not fit any more", None, now)
+                yield from self._losses.lose(
+                    worker, "joined again, but does not fit any more", None, now
+                )
             yield RejectWorker(worker, error)
             return
         if before is not None and not reconnects:
@@ -171,9 +173,9 @@ class Scheduler:
                 yield RejectWorker(worker, name_taken_error(event, before.process, silence))
             if not before.silent:
                 return  # it repeats its Hello soon; by then it is known whether the owner lives
-            yield from self._lose(worker, "another worker took its name", "gone", now)
+            yield from self._losses.lose(worker, "another worker took its name", "gone", now)
         elif before is not None and before.job != event.job:
-            yield from self._lose(worker, "joined again", None, now)
+            yield from self._losses.lose(worker, "joined again", None, now)
         for job in self._jobs.open.values():  # it is alive, so none of them has broken it
             job.history.forgive(worker, event.process)
         self._roles.pin(role, event.card.fingerprint)
@@ -221,9 +223,9 @@ class Scheduler:
         if state.job != number and state.job is not None:
             # a busy worker that returns another job than its own will never return its own
             reason = f"answered job {number} but was asked for job {state.job}"
-            yield from self._drop(worker, reason, now)
+            yield from self._losses.drop(worker, reason, now)
         elif isinstance(event, FailureReceived) and event.blame == "worker":
-            yield from self._drop(worker, event.message, now)
+            yield from self._losses.drop(worker, event.message, now)
         elif state.job == number:  # otherwise it is repeated, or the worker was dropped meanwhile
             state.job, state.idle_since, state.overdue, state.hung = None, now, False, False
             job = self._jobs.get(number)
@@ -238,7 +240,7 @@ class Scheduler:
             self._jobs.close(number)
             yield CompleteJob(number, worker, event.result)
             for other in job.history.doubted & self._workers.keys():
-                yield from self._drop(other, job.history.refusals[other], now, kind=None)
+                yield from self._losses.drop(other, job.history.refusals[other], now, kind=None)
 
     def _refused(self, event: FailureReceived, job: Job) -> Iterator[Action]:
         """A worker reports that a job is at fault: two must agree, unless no other is left.
@@ -260,77 +262,3 @@ class Scheduler:
         self._jobs.dispute(number)
         yield JobDisputed(worker, number, reason)
         self._jobs.requeue(number, worker)
-
-    # Losing workers.
-
-    def _drop(
-        self, worker: str, reason: str, now: float, kind: LossKind | None = "failed"
-    ) -> Iterator[Action]:
-        """Drop a worker whose result is wrong, and quarantine its process."""
-        self._quarantine.add(self._workers[worker].process, reason)
-        yield DropWorker(worker, reason)
-        yield from self._lose(worker, reason, kind, now)
-
-    def _lose(
-        self, worker: str, reason: str, kind: LossKind | None, now: float
-    ) -> Iterator[Action]:
-        """Remove a worker and queue its job again; without a kind the job is not suspected."""
-        state = self._workers.pop(worker, None)
-        if state is not None:
-            yield from self._report_loss(worker, state, reason)
-            self._requeue(worker, state, reason, kind, now)
-
-    def _report_loss(self, worker: str, state: WorkerState, reason: str) -> Iterator[Action]:
-        self._roles.record_loss(state.role, worker, reason)
-        yield WorkerLost(worker, reason, state.job if state.job in self._jobs.open else None)
-
-    def _requeue(
-        self, worker: str, state: WorkerState, reason: str, kind: LossKind | None, now: float
-    ) -> None:
-        """Put the job of a worker that is not counted on for it at the head of its queue.
-
-        A worker that evaluates it too is counted on from now on.
-        """
-        number, job = state.job, self._jobs.get(state.job)
-        if number is None or job is None or job.worker != worker:
-            return
-        job.worker = other_holder(number, worker, self._workers) or worker
-        if job.worker == worker:
-            self._jobs.requeue(number, worker)
-        if kind is None:
-            return
-        job.history.add_loss(worker, state.process, kind, reason, now)
-        self._jobs.suspend_if_suspect(number)
-
-    # Time.
-
-    def _check_silence(self, worker: str, now: float) -> Iterator[Action]:
-        state = self._workers[worker]
-        silence = now - state.last_seen
-        if silence > self._policy.patience_s and not state.silent:
-            state.silent = True
-            reason = f"silent for {silence:.1f} s"
-            yield from self._report_loss(worker, state, reason)
-            self._requeue(worker, state, reason, "gone", now)
-
-    def _check_deadline(self, worker: str, now: float) -> Iterator[Action]:
-        state, policy = self._workers[worker], self._policy
-        if state.job is None:
-            return
-        late = now - state.due
-        if late > 0.0 and not state.overdue and not state.silent:
-            state.overdue = True
-            limit = f"{policy.job_timeout_s:g} s, which is workers.job_timeout_s"
-            reason = f"job {state.job} not done within {limit}"
-            self._roles.record_loss(state.role, worker, reason)
-            if state.job in self._jobs.open:
-                yield WorkerOverdue(worker, state.job)
-                self._requeue(worker, state, reason, "late", now)
-        if late > policy.hung_s - policy.job_timeout_s:
-            reason = f"job {state.job} not done within {policy.hung_s:g} s"
-            if not state.hung:
-                state.hung = True
-                yield WorkerHung(worker, state.process, reason)
-            if not state.silent:  # one that receives nothing may come back as it is
-                yield DropWorker(worker, reason)
-                yield from self._lose(worker, reason, "late", now)

@@ -31,7 +31,6 @@ from mixserver.dispatch.zmq_workers.router import ZmqRouter
 from mixserver.wire import Bytes
 from mixserver.wire.text import SENTENCE, clean
 from mixserver.wire.worker import (
-    Decoder,
     Evaluate,
     Failure,
     Goodbye,
@@ -42,8 +41,8 @@ from mixserver.wire.worker import (
     Result,
     Unknown,
     Welcome,
-    encode,
 )
+from mixserver.wire.worker_frames import Decoder, encode
 
 log = structlog.get_logger(__name__)
 

@@ -359,7 +359,7 @@ def test_potentials_are_found_through_the_environment(
 
 
 def test_arrays_of_the_wire_can_be_evaluated(engine: Make) -> None:
-    from mixserver.wire.worker import decode, encode
+    from mixserver.wire.worker_frames import decode, encode
 
     system = crystal()
     job = Evaluate(job=3, stream=0, positions=system.positions, numbers=system.numbers,
