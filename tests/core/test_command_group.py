@@ -37,6 +37,8 @@ def fail(kind: str) -> None:
         "memory": MemoryError(),
         "library": ImportError("x.so: failed to map segment from shared object"),
         "threads": RuntimeError("can't start new thread"),
+        "package": ModuleNotFoundError("No module named 'ase'", name="ase.io"),
+        "module": ModuleNotFoundError("No module named 'mixserver.x'", name="mixserver.x"),
     }
     raise errors[kind]
 
@@ -78,6 +80,17 @@ def test_a_limit_of_the_system_is_one_line_with_its_cure(kind: str, cure: str) -
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert cure in result.stderr
+
+
+def test_a_package_that_pip_has_not_installed_yet_is_one_line_with_its_cure() -> None:
+    result = CliRunner().invoke(main, ["fail", "package"])
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "package ase is not installed" in result.stderr
+    assert "still installing, wait" in result.stderr
+    assert 'pip install -c constraints.txt -e ".[server]"' in result.stderr
+    ours = CliRunner().invoke(main, ["fail", "module"])
+    assert isinstance(ours.exception, ModuleNotFoundError)
 
 
 @pytest.mark.parametrize("program", ["mixserver", "mixserver-worker"])

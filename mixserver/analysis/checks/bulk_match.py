@@ -16,6 +16,7 @@ from mixserver.analysis.bulk.model_comparison import (
 )
 from mixserver.analysis.bulk.primitive_cell import PrimitiveCell, find_primitive_cell
 from mixserver.analysis.checks.findings import Finding, Level
+from mixserver.analysis.checks.pressure import check_pressure
 from mixserver.config import Case
 from mixserver.core.errors import ConfigError, MixserverError
 from mixserver.core.frame import Frame
@@ -40,6 +41,8 @@ _REMEDY: Final = "; distil a cheap potential from the expensive model (mixserver
 async def check_bulk_match(case: Case, parts: Parts, cards: Iterable[ModelCard]) -> list[Finding]:
     """Compare both models in the structure's primitive cell, or in the one in `mixing.bulk`.
 
+    Of the structure's own crystal also the pressure.
+
     Workers of both roles have joined; the cards are of both models.
     """
     named = case.config.mixing.bulk
@@ -59,11 +62,14 @@ async def check_bulk_match(case: Case, parts: Parts, cards: Iterable[ModelCard])
     cheap = model_evaluator(parts.dispatcher, "cheap")
     try:
         models = await compare_models(expensive, cheap, start)
+        findings = comparison_findings(models, start if exact else None, case.config.mixing.kind)
+        if exact:
+            lattice = models.expensive.lattice
+            findings.append(await check_pressure(case, expensive, cheap, start, lattice))
     except MixserverError as error:
         words = f"the models were not compared in this cell: {error}"
         return [found, Finding("warning", "bulk match", words)]
-    kind = case.config.mixing.kind
-    return [found, *comparison_findings(models, start if exact else None, kind)]
+    return [found, *findings]
 
 
 def _read_bulk(file: Path, cards: Iterable[ModelCard]) -> tuple[Frame, Finding]:

@@ -47,12 +47,13 @@ def _levels(found: dict[str, Finding], names: Sequence[str]) -> list[str]:
 async def test_equal_models_match(tmp_path: Path) -> None:
     found = await _found(tmp_path, fcc(4, LATTICE, rattle=0.05), cheap=EXPENSIVE)
     assert {finding.level for finding in found.values()} == {"ok"}
-    assert list(found) == ["bulk", "bulk lattice", "bulk elastic", "bulk forces", "bulk energy"]
+    names = ["lattice", "elastic", "forces", "energy"]
+    assert list(found) == ["bulk", *(f"bulk {name}" for name in names), "pressure"]
     assert (
         "a primitive cell of 1 atom, fcc lattice, a = 5.23 Å, describes 100.0"
         in found["bulk"].message
     )
-    for name in ("lattice", "elastic", "forces", "energy"):
+    for name in names:
         assert found[f"bulk {name}"].figure == pytest.approx(0.0, abs=1e-8)
     assert "energy offsets remove it" in found["bulk energy"].message
 
@@ -111,6 +112,49 @@ async def test_a_strained_structure_is_reported(tmp_path: Path) -> None:
     assert found["bulk lattice"].level == "warning"
     assert "If the structure is not meant to be strained" in found["bulk lattice"].message
     assert found["bulk elastic"].level == found["bulk forces"].level == "ok"
+
+
+def _input(folder: Path, mode: str) -> None:
+    barostat = "<barostat mode='isotropic'/>" if mode == "npt" else ""
+    (folder / "input.xml").write_text(
+        "<simulation><total_steps> 10 </total_steps>"
+        "<ffsocket name='mix' mode='unix'><address> nobody </address></ffsocket><system>"
+        "<initialize nbeads='1'><file mode='xyz'> init.xyz </file></initialize>"
+        "<forces><force forcefield='mix'/></forces>"
+        "<ensemble><temperature units='kelvin'> 300 </temperature></ensemble>"
+        f"<motion mode='dynamics'><dynamics mode='{mode}'>{barostat}"
+        "<timestep units='femtosecond'> 1.0 </timestep><thermostat mode='langevin'/>"
+        "</dynamics></motion></system></simulation>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "strain", "level"),
+    [
+        ("nvt", -0.004, "warning"),
+        ("nvt", 0.012, "warning"),
+        ("nvt", 0.001, "ok"),  # as thermal expansion would have it
+        ("npt", -0.004, "ok"),
+    ],
+)
+async def test_a_start_under_pressure_is_told(
+    tmp_path: Path, mode: str, strain: float, level: str
+) -> None:
+    rest = 5.23882  # Å, of the expensive model
+    _input(tmp_path, mode)
+    found = await _found(tmp_path, fcc(4, rest * (1.0 + strain), rattle=0.0), cheap=EXPENSIVE)
+    pressure = found["pressure"]
+    c11, c12 = _cubic(found)
+    bulk = (c11 + 2.0 * c12) / 3.0
+    assert pressure.figure == pytest.approx(-3.0 * bulk * strain, rel=0.15)
+    assert pressure.level == level
+    assert ("NVT keeps it so" in pressure.message) == (level == "warning")
+
+
+def _cubic(found: dict[str, Finding]) -> list[float]:
+    """C11 and C12 of the expensive model."""
+    message = found["bulk elastic"].message
+    return [float(message.split(f"{name} ")[1].split(" and")[0]) for name in ("C11", "C12")]
 
 
 async def test_of_a_large_named_bulk_the_smallest_cell_is_taken(tmp_path: Path) -> None:
