@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from mixserver.config import load_case
 from mixserver.core.errors import ConfigError
+from mixserver.core.near_files import did_you_mean, folders_with
 from mixserver.server.records.recorder import REPORTS
 from mixserver.server.runs import RUN_INFO, is_run_folder, run_folders
+
+_GIVE: Final = "; give a run, such as CASE/runs/0001, or a case with a mix.toml"
 
 
 def find_run(path: Path) -> Path:
@@ -19,6 +23,9 @@ def find_run(path: Path) -> Path:
     Raises:
         ConfigError: it is none of these, or has no run with records.
     """
+    if not path.exists():
+        near = did_you_mean(path)
+        raise ConfigError(f"there is no run and no case {path}{near or _GIVE}")
     if _has_records(path):
         return path
     if is_run_folder(path) or any((path / name).is_file() for name in (REPORTS, RUN_INFO)):
@@ -33,9 +40,11 @@ def find_run(path: Path) -> Path:
         raise ConfigError(f"no run in {parent} has any records yet; is one running?")
     if case or path.name == "runs":
         raise ConfigError(f"{path} has no runs in {parent}; start one with mixserver run")
+    near = folders_with(path, "mix.toml")
+    more = f": {', '.join(map(str, near))}" if near else ""
     raise ConfigError(
         f"{path} is neither a run, such as CASE/runs/0001, nor a case with a mix.toml; give one of "
-        "these"
+        f"these{more}"
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 def align(case: Path, as_json: bool) -> None:
     """Determine the energy offsets and dead loads of CASE.

@@ -22,7 +22,7 @@ _NARROW: Final = 99
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option(
     "--quick",
     is_flag=True,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(exists=True, path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--sweep", is_flag=True, help="Compare the recipe's resolutions and cutoffs too.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def distill(recipe: Path, sweep: bool, quiet: bool) -> None:

@@ -13,7 +13,7 @@ import click
     nargs=-1,
     required=True,
     metavar="RUN...",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
 )
 @click.option(
     "--skip", type=click.FloatRange(min=0.0), default=0.0, help="Picoseconds to leave out."

@@ -8,9 +8,7 @@ import click
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(exists=True, path_type=Path)
-)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="PNG file; default RUN/mixserver.png"
 )

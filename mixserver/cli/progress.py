@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 
 import structlog
 from rich.console import Console, Group
@@ -184,7 +185,7 @@ def _state(run: Run, tail: PropertiesTail) -> tuple[float, list[str]]:
     report = run.service.parts.recorder.latest
     step = _step(run, properties.get("step"), report)
     words = []
-    kelvin = f"T {properties['temperature']:.0f} K  " if "temperature" in properties else ""
+    kelvin = printed_temperature(properties, step)
     if report is not None:
         mixed = run.case.config.region is not None
         words += _words(kelvin, report, mixed=mixed)
@@ -201,6 +202,17 @@ def _step(run: Run, printed: float | None, report: Report | None) -> float:
     steps = run.snapshots.steps
     made = printed if steps is None else steps.made(printed, evaluation)
     return float(run.ipi.step + (evaluation or 0) if made is None else made)
+
+
+def printed_temperature(properties: Mapping[str, float], step: float) -> str:
+    """The temperature that i-PI printed last, and of which step if that is over."""
+    if "temperature" not in properties:
+        return ""
+    printed = properties.get("step")
+    words = f"T {properties['temperature']:.0f} K"
+    if printed is None:
+        return f"{words} (last printed)  "
+    return f"{words}  " if printed >= step else f"{words} at step {printed:.0f}  "
 
 
 def _words(kelvin: str, report: Report, *, mixed: bool) -> list[str]:

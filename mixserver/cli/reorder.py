@@ -8,7 +8,7 @@ import click
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option("--restart", is_flag=True, help="Continue the newest run that made any step.")
 @click.option(
     "--from",

@@ -10,7 +10,7 @@ from mixserver.cli.listener_options import listener_options
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option(
     "--restart",
     "earlier",

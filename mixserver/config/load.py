@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -13,9 +13,13 @@ from mixserver.config.messages import explain_error
 from mixserver.config.schema import Config
 from mixserver.config.validation import validation_error
 from mixserver.core.errors import ConfigError
+from mixserver.core.near_files import did_you_mean, folders_with
 
 Channel = Literal["mixed", "cheap", "correction"]
 """Which potential an address of i-PI receives: the mixed one, or a part of it."""
+
+_CASE: Final = "mix.toml"
+_RECIPE: Final = "distill.toml"
 
 _Root = TypeVar("_Root", bound=msgspec.Struct)
 
@@ -98,7 +102,7 @@ def load_case(path: Path) -> Case:
         ConfigError: no such file, not TOML, an unknown key, a value of the wrong kind, values that
             contradict each other.
     """
-    file, text = read_settings(path, "mix.toml")
+    file, text = read_settings(path, _CASE)
     return Case(file.parent, file, parse(text, file.name))
 
 
@@ -110,17 +114,47 @@ def read_settings(path: Path, name: str) -> tuple[Path, str]:
     """
     file = path / name if path.is_dir() else path
     try:
-        return file, file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        what = f"{path} has no {name}" if path.is_dir() else f"there is no file {path}"
-        more = "; `mixserver new` makes a case" if name == "mix.toml" else ""
-        raise ConfigError(f"{what}; give a folder with a {name}, or that file{more}") from error
+        raise ConfigError(_not_there(path, name)) from error
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be read ({error.strerror}); give a {name} or its folder"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text: {error}") from error
+        raise ConfigError(f"{file} is not UTF-8 text: {error}{_instead(file, name)}") from error
+    if file.suffix != ".toml" and not _is_toml(text):
+        raise ConfigError(f"{file} is no {name}{_instead(file, name)}")
+    return file, text
+
+
+def _not_there(path: Path, name: str) -> str:
+    """What to tell where there is no such folder or file, or a folder has no file of this name."""
+    more = "; `mixserver new` makes a case" if name == _CASE else ""
+    give = f"give a folder with a {name}, or that file{more}"
+    if not path.is_dir():
+        near = did_you_mean(path, lambda place: place.is_file() or (place / name).is_file())
+        return f"there is no file or folder {path}{near or f'; {give}'}"
+    other = _RECIPE if name == _CASE else _CASE
+    if (path / other).is_file():
+        command = "distill" if other == _RECIPE else "run"
+        return f"{path} has no {name}, but a {other} (mixserver {command} {path}); {give}"
+    if below := folders_with(path, name):
+        return f"{path} has no {name}; folders in it that have one: {', '.join(map(str, below))}"
+    return f"{path} has no {name}; {give}"
+
+
+def _instead(file: Path, name: str) -> str:
+    beside = (file.parent / name).is_file()
+    return f"; give {f'its folder, {file.parent}' if beside else f'a {name} or its folder'}"
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 def parse(text: str, name: str = "mix.toml") -> Config:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import re
 import warnings
@@ -19,6 +18,7 @@ from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame, Topology
 from mixserver.core.ipi_import import import_ipi
 from mixserver.core.labels import atomic_numbers_of
+from mixserver.core.near_files import did_you_mean
 from mixserver.core.units import BOHR
 from mixserver.core.velocities import known_velocities
 
@@ -27,6 +27,10 @@ _IPI_TITLE: Final = re.compile(r"^TITLE.*\b\w+\{\w*\}")
 _SAY_PBC: Final = {"extxyz", "traj", "json", "db", "bundletrajectory", "netcdftrajectory"}
 """Formats that store whether a system repeats."""
 _LAMMPS_DATA: Final = re.compile(r"^\s*\d+\s+atoms\b.*^.*\bxlo\s+xhi", re.MULTILINE | re.DOTALL)
+_LAMMPS_COMMANDS: Final = re.compile(
+    r"^[ \t]*(?:units|atom_style|boundary|read_data|lattice|create_box|pair_style)[ \t]+\S",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ def read_labelled_structure(
     """
     existing_file(file)
     _refuse_lammps_data(file)
+    _refuse_lammps_input(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -130,17 +135,14 @@ def existing_file(file: Path) -> Path:
     if file.is_dir():
         raise ConfigError(f"structure {file} is a folder; name the file in it")
     if not file.is_file():
-        raise ConfigError(f"structure {file} does not exist{_near(file)}")
+        raise ConfigError(f"structure {file} does not exist{_hint(file)}")
     return file
 
 
-def _near(file: Path) -> str:
-    """A hint at files with similar names."""
+def _hint(file: Path) -> str:
     if not file.parent.is_dir():
         return f"; there is no folder {file.parent}"
-    names = sorted(entry.name for entry in file.parent.iterdir() if entry.is_file())
-    near = difflib.get_close_matches(file.name, names, n=2)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    return did_you_mean(file, Path.is_file)
 
 
 def stores_pbc(file: Path) -> bool:
@@ -165,6 +167,22 @@ def _refuse_lammps_data(file: Path) -> None:
         "read. Or write one with your own units and elements: atoms = ase.io.read(FILE, "
         "format='lammps-data', units='metal', Z_of_type={1: 14}); ase.io.write('init.extxyz', "
         "atoms), for <file mode='ase'>"
+    )
+
+
+def _refuse_lammps_input(file: Path) -> None:
+    """Refuse a LAMMPS input: it makes or reads atoms, but holds none.
+
+    Raises:
+        ConfigError: the file is one.
+    """
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        if len(_LAMMPS_COMMANDS.findall(lines.read(4096))) < 2:
+            return
+    raise ConfigError(
+        f"structure {file} looks like a LAMMPS input, whose commands make the atoms or read them "
+        "from a file. `mixserver new FOLDER --from-lammps "
+        f"{file.name} --expensive MODEL` lets LAMMPS do that; or give the file of its read_data"
     )
 
 

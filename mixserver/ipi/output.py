@@ -204,10 +204,20 @@ class PropertiesTail:
         Raises:
             OSError: the file cannot be read.
         """
-        if not self._columns:
-            with self._file.open(encoding="utf-8") as lines:
-                self._columns = header_columns(lines) or self._listed
-            self._factors = {name: to_our_unit(name, c) for name, c in self._columns.items()}
+        if self._columns:
+            return
+        header: list[str] = []
+        with self._file.open(encoding="utf-8") as lines:
+            for line in lines:
+                if not line.endswith("\n"):
+                    return  # i-PI is still writing it
+                if line.strip() and not line.startswith("#"):
+                    break
+                header.append(line)
+            else:
+                return  # the header may not be whole before the first line of numbers
+        self._columns = header_columns(header) or self._listed
+        self._factors = {name: to_our_unit(name, c) for name, c in self._columns.items()}
 
     def _values(self, line: str) -> dict[str, float]:
         fields = line.split()

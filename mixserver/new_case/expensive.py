@@ -11,6 +11,7 @@ from typing import Final
 from mixserver.analysis.model_file import read_model_file
 from mixserver.core.errors import ConfigError
 from mixserver.core.labels import element_symbols
+from mixserver.core.near_files import did_you_mean
 
 _KINDS: Final = ("mace", "nequip", "metatomic", "ase", "toy", "lammps")
 """Workers, by the word that comes first in a command."""
@@ -68,9 +69,10 @@ def read_expensive(text: str, symbols: Sequence[str], head: str | None) -> Expen
     if name.startswith(_PUBLISHED):
         return Expensive(tuple(command), files, words=f"{name}, which mace-torch downloads")
     if not files:
+        near = did_you_mean(Path(name), Path.is_file)
         raise ConfigError(
-            f"--expensive {name!r} is no file here. Give a MACE file, mace_mp:NAME, or the command "
-            f"of another worker, which begins with {', '.join(_KINDS[1:])}"
+            f"--expensive {name!r} is no file here{near or '.'} Give a MACE file, mace_mp:NAME, "
+            f"or the command of another worker, which begins with {', '.join(_KINDS[1:])}"
         )
     return _mace(command, files, symbols)
 

@@ -221,7 +221,15 @@ def _check_thermostats(
 
 def _hold(found: Integration, line: InputLine) -> None:
     name, values = line.words[1], line.words[4:7]
-    if line.atoms is None or any(float(value) != 0.0 for value in values):
+    if "NULL" in values and set(values) <= {"NULL", "0", "0.0"}:
+        axes = ", ".join(f"3i+{at}" if at else "3i" for at in range(3) if values[at] != "NULL")
+        found.said[name] = (
+            "none",
+            f"NULL leaves components free, and <fixatoms> holds all three: write {axes} of each "
+            "atom i, from 0, into <fixatoms_dof> of <motion> by hand",
+        )
+        return
+    if line.atoms is None or not all(_is_zero(value) for value in values):
         found.said[name] = ("none", "i-PI sets no forces; <fixatoms> holds atoms at their places")
         return
     held = set(found.settings.get("fixed", ())) | set(line.atoms)
@@ -230,6 +238,14 @@ def _hold(found: Integration, line: InputLine) -> None:
         "changed",
         f"<fixatoms>: its {len(line.atoms)} atoms do not move (in LAMMPS they keep their velocity)",
     )
+
+
+def _is_zero(word: str) -> bool:
+    """Whether it is 0, and no other number or a variable of LAMMPS."""
+    try:
+        return float(word) == 0.0
+    except ValueError:
+        return False
 
 
 def _drop_drift(found: Integration) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from ase.data import atomic_numbers
 
 from mixserver.core.errors import ConfigError
+from mixserver.core.near_files import did_you_mean
 from mixserver.new_case.lammps import worker
 from mixserver.new_case.potential_files import (
     bundled,
@@ -74,11 +75,12 @@ def read_potential(text: str, symbols: Sequence[str]) -> Potential:
     file = Path(text)
     shipped = bundled(text)
     if not file.is_file() and shipped is None:
+        near = did_you_mean(file, Path.is_file)
         raise ConfigError(
             f"--cheap {text!r} is no file here, none of the potentials that come with LAMMPS"
             f"{'' if folders() else ' (which is not installed here)'}, and no line that begins "
-            "with pair_style. Give a file of LAMMPS commands, a LAMMPS input, a potential file, or "
-            "the lines themselves: 'pair_style sw; pair_coeff * * Si.sw Si'"
+            f"with pair_style{near or '.'} Give a file of LAMMPS commands, a LAMMPS input, a "
+            "potential file, or the lines themselves: 'pair_style sw; pair_coeff * * Si.sw Si'"
         )
     own = file.is_file()
     path = file if own else shipped

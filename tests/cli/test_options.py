@@ -41,6 +41,28 @@ def test_a_wrong_option_is_reported(arguments: list[str], said: str) -> None:
     assert said in done.output
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "check",
+        "serve",
+        "region",
+        "align",
+        "plot",
+        "drift",
+        "report",
+        "status",
+        "bench speedup",
+    ],
+)
+def test_a_misspelt_case_is_told_with_the_one_that_was_meant(command: str) -> None:
+    case = MINIMAL.with_name("minmal")
+    done = CliRunner().invoke(main, [*command.split(), str(case)])
+    assert done.exit_code in (1, 2)
+    assert f"did you mean {MINIMAL}?" in done.output
+
+
 def test_a_run_is_not_run_as_a_case(tmp_path: Path) -> None:
     run, copied = tmp_path / "runs/0001", tmp_path / "0001"
     for folder in (tmp_path, run, copied):

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from mixserver.cli.logs import configure
-from mixserver.cli.progress import Pace, show
+from mixserver.cli.progress import Pace, printed_temperature, show
 from mixserver.config import load_case
 from mixserver.ipi.dynamics import read_dynamics
 from mixserver.ipi.input import read_input
@@ -43,6 +43,14 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
     return shown
+
+
+def test_a_temperature_is_told_with_its_step_if_that_is_over() -> None:
+    printed = {"temperature": 612.3, "step": 40.0}
+    assert printed_temperature(printed, 40.0) == "T 612 K  "
+    assert printed_temperature(printed, 57.0) == "T 612 K at step 40  "
+    assert printed_temperature({"temperature": 612.3}, 57.0) == "T 612 K (last printed)  "
+    assert printed_temperature({"step": 40.0}, 57.0) == ""
 
 
 def test_the_pace_leaves_out_the_start_and_follows_the_newest_steps() -> None:

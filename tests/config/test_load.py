@@ -170,7 +170,7 @@ def test_two_models_without_a_region_are_refused() -> None:
 def test_a_missing_file_names_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no mix\.toml"):
         load_case(tmp_path)
-    with pytest.raises(ConfigError, match=r"there is no file .*mix2\.toml"):
+    with pytest.raises(ConfigError, match=r"there is no file or folder .*mix2\.toml"):
         load_case(tmp_path / "mix2.toml")
 
 
@@ -178,6 +178,32 @@ def test_a_case_is_a_folder_or_its_file(tmp_path: Path) -> None:
     (tmp_path / "mix.toml").write_text(GOOD)
     assert load_case(tmp_path) == load_case(tmp_path / "mix.toml")
     assert load_case(tmp_path).structure == tmp_path / "init.xyz"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("vacancy/init.xyz", "vacancy/init.xyz is no mix.toml; give its folder, {0}/vacancy"),
+        ("vacancy/input.xml", "vacancy/input.xml is no mix.toml; give its folder, {0}/vacancy"),
+        ("vacancy/a.model", "is not UTF-8 text: .*; give its folder, {0}/vacancy"),
+        ("lone.xyz", "lone.xyz is no mix.toml; give a mix.toml or its folder"),
+        ("vacnacy", "no file or folder {0}/vacnacy; did you mean {0}/vacancy"),
+        ("xyz", "no file or folder {0}/xyz; give a folder with a mix.toml"),
+        ("", "{0} has no mix.toml; folders in it that have one: {0}/vacancy$"),
+        ("tin", "tin has no mix.toml, but a distill.toml .mixserver distill {0}/tin"),
+        ("empty", "{0}/empty has no mix.toml; give a folder .* `mixserver new` makes a case"),
+    ],
+)
+def test_what_is_no_case_is_told_with_what_may_be_meant(
+    tmp_path: Path, given: str, said: str
+) -> None:
+    for name in ("vacancy/mix.toml", "vacancy/init.xyz", "lone.xyz", "tin/distill.toml", "empty/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("3\nsilicon\n")
+    (tmp_path / "vacancy/input.xml").write_text("<simulation/>")
+    (tmp_path / "vacancy/a.model").write_bytes(b"PK\xff\xfe")
+    with pytest.raises(ConfigError, match=said.format(tmp_path)):
+        load_case(tmp_path / given)
 
 
 def test_an_address_and_keys_from_outside_are_validated_like_those_of_the_file(

@@ -94,3 +94,17 @@ def test_the_tail_reads_the_newest_complete_line(tmp_path: Path) -> None:
     with file.open("a") as more:
         more.write("0  5.8e+02\n")
     assert tail.last() == {"step": 2.0, "temperature": 580.0}
+
+
+def test_a_header_that_is_half_written_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "simulation.out"
+    first = "# column   1     --> step : The current simulation time step.\n"
+    second = "# column   2     --> temperature{kelvin} : The current temperature.\n"
+    tail = PropertiesTail(file)
+    for written in ("", first, first + second[:40], first + second, first + second + "  0.0e+00"):
+        file.write_text(written)
+        assert tail.last() == {}
+        assert tail.new() == []
+    file.write_text(first + second + "  0.0e+00  6.0e+02\n")
+    assert tail.last() == {"step": 0.0, "temperature": 600.0}
+    assert tail.new() == [{"step": 0.0, "temperature": 600.0}]

@@ -24,6 +24,7 @@ def wishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     atoms = bulk("W", "bcc", a=3.1776, cubic=True) * (5, 5, 5)
     del atoms[100]
     atoms.write(tmp_path / "POSCAR", direct=True)
+    (tmp_path / "in.lmp").write_text("units metal\nread_data w.data\npair_style snap\n")
     monkeypatch.chdir(tmp_path)
     return {
         "folder": tmp_path / "case",
@@ -57,6 +58,12 @@ def refused(wishes: dict[str, Any], said: str) -> None:
         ({"pressure": "1GPa"}, "is for --ensemble npt"),
         ({"seeds": "atoms 5000"}, "counted from 0"),
         ({"structure": Path("POSCAT")}, "did you mean POSCAR"),
+        (
+            {"structure": Path("in.lmp")},
+            "--from-lammps in.lmp .*; or give the file of its read_data",
+        ),
+        ({"expensive": "POSCARR"}, "is no file here; did you mean POSCAR"),
+        ({"cheap": "in.lammps"}, "begins with pair_style; did you mean in.lmp"),
         ({"structure": None}, "either --structure FILE or --from-lammps INPUT"),
         ({"lammps_input": Path("POSCAR")}, "either --structure FILE or --from-lammps INPUT"),
     ],

@@ -127,6 +127,24 @@ def test_atoms_outside_the_group_of_the_integrator_are_held() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("NULL NULL 0", "write 3i+2 of each atom i, from 0, into <fixatoms_dof>"),
+        ("0.0 NULL 0", "write 3i, 3i+2 of each atom"),
+        ("NULL NULL 1.5", "i-PI sets no forces"),
+        ("v_x 0 0", "i-PI sets no forces"),
+    ],
+)
+def test_a_force_that_is_set_on_some_components_is_told(values: str, said: str) -> None:
+    found = translate(
+        state(f"fix 1 all nve\nfix 2 low setforce {values}\nrun 5", groups={"low": (2,)})
+    )
+    assert outcome(found, "fix 2").level == "none"
+    assert said in outcome(found, "fix 2").words
+    assert not found.motion.fixed
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "fix 1 a setforce 0 0 0\nfix 2 b nve\nrun 5",

@@ -35,13 +35,14 @@ def test_atoms_of_a_temperature_have_that_temperature(kelvin: float, step_fs: fl
     assert found == pytest.approx((kelvin, kelvin, 4.0 * kelvin), rel=scatter)
 
 
-def test_atoms_that_do_not_move_do_not_count() -> None:
+def test_components_that_do_not_move_do_not_count() -> None:
+    """i-PI holds atoms with <fixatoms>, and components with <fixatoms_dof>."""
     velocities = np.zeros((4, 3))
     velocities[0, 0] = velocities[3, 1] = 0.01
     region = Region(np.array([1.0, 1.0, 0.5, 0.0]), np.array([0]))
     found = RegionThermometer(np.full(4, 28.0), 1.0).measure(*_frames(velocities, 1.0), region)
     assert found.blend is None
-    assert found.core == found.bulk == pytest.approx(28.0 * EV * 1e-4 / (3.0 * BOLTZMANN))
+    assert found.core == found.bulk == pytest.approx(28.0 * EV * 1e-4 / BOLTZMANN)
 
 
 def test_a_cell_that_a_barostat_moves_heats_nothing() -> None:

@@ -126,7 +126,10 @@ def enlarge(case: Case, atoms: int, folder: Path) -> LargerCase:
         raise ConfigError(f"{case.file} has no [region] with two models, so there is nothing mixed")
     for role in ("cheap", "expensive"):
         if not any(one.role == role for one in config.local):
-            raise ConfigError(f"{case.file} has no [[local]] worker with role = {role!r}")
+            raise ConfigError(
+                f"{case.file} has no [[local]] worker with role = {role!r}, so that model cannot "
+                "be measured here; add one with its command"
+            )
     topology, frame = read_reference(case)
     unit = ase.Atoms(
         numbers=topology.numbers, positions=frame.positions, cell=frame.cell, pbc=topology.pbc

@@ -24,7 +24,7 @@ def _lengths(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option(
     "--vary",
     default=",".join(_VARIED),

@@ -13,7 +13,7 @@ _WAYS = ("mixed", "worker", "torch", "symmetrix", "calculator", "ipi-mace", "che
 
 
 @click.command()
-@click.argument("case", type=click.Path(exists=True, path_type=Path))
+@click.argument("case", type=click.Path(path_type=Path))
 @click.option(
     "--atoms",
     default="1000,8000,27000",

@@ -3,11 +3,12 @@ r"""Kinetic temperatures of core, blend and bulk, from how far atoms move in one
 i-PI sends positions and no velocities. From one step of length :math:`\Delta t` to the next,
 
 .. math::
-    T = \frac{1}{3 n k_B} \sum_i m_i \left|\frac{\Delta r_i}{\Delta t}\right|^2
+    T = \frac{1}{n k_B} \sum_i m_i \left|\frac{\Delta r_i}{\Delta t}\right|^2
 
-over the n atoms that moved. The mean velocity of a step is a little less than that at its ends: a
-vibration of frequency :math:`\omega` counts with :math:`\mathrm{sinc}^2(\omega\Delta t/2)` (0.999
-for 16 THz and 1 fs), and a Langevin thermostat takes :math:`\Delta t/2\tau` off.
+over the n components that moved; i-PI holds others with <fixatoms> and <fixatoms_dof>. The mean
+velocity of a step is a little less than that at its ends: a vibration of frequency :math:`\omega`
+counts with :math:`\mathrm{sinc}^2(\omega\Delta t/2)` (0.999 for 16 THz and 1 fs), and a Langevin
+thermostat takes :math:`\Delta t/2\tau` off.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mixserver.core.arrays import Scalars
+from mixserver.core.arrays import Indices, Scalars
 from mixserver.core.frame import Frame
 from mixserver.core.units import BOLTZMANN
 from mixserver.region.region import Region
 
 _EV: Final = 103.64269652
 """eV per amu Å²/fs²."""
+_STILL: Final = 1e-9
+"""Å; what moves less in a step is held, and the rest is rounding."""
 _SELDOM: Final = 200.0
 """A temperature is measured again after so many times what the last one took."""
 
@@ -50,7 +53,7 @@ class RegionThermometer:
     def __init__(
         self, masses: Scalars, timestep_fs: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._scale = masses * (_EV / (3.0 * BOLTZMANN * timestep_fs**2))
+        self._scale = masses * (_EV / (BOLTZMANN * timestep_fs**2))
         self._clock = clock
         self._due = -math.inf
         self._before: Frame | None = None
@@ -83,18 +86,26 @@ class RegionThermometer:
         jumps = np.rint(moved @ frame.inverse)  # where i-PI's <ffsocket> has pbc='True'
         if jumps.any():
             moved = moved - jumps @ frame.cell
-        kelvin = self._scale * np.einsum("ij,ij->i", moved, moved)
+        heat = self._scale * np.einsum("ij,ij->i", moved, moved)
+        free = np.count_nonzero(np.abs(moved) > _STILL, axis=1)
         active = region.active
-        share = region.lambda_.take(active)
-        inside = kelvin.take(active)
-        bulk = kelvin.copy()
-        bulk[active] = 0.0
+        core = region.lambda_.take(active) == 1.0
+        inside, theirs = heat.take(active), free.take(active)
+        heat[active] = 0.0
+        free[active] = 0
         return RegionTemperatures(
-            _mean(inside[share == 1.0]), _mean(inside[share < 1.0]), _mean(bulk)
+            _per_component(inside[core], theirs[core]),
+            _per_component(inside[~core], theirs[~core]),
+            _per_component(heat, free),
         )
 
 
-def _mean(kelvin: Scalars) -> float | None:
-    """The mean over atoms that moved: those that i-PI fixes have no temperature."""
-    moved = int(np.count_nonzero(kelvin))
-    return float(kelvin.sum()) / moved if moved else None
+def _per_component(heat: Scalars, free: Indices) -> float | None:
+    """The temperature of some atoms, K: those that i-PI fixes have none.
+
+    Args:
+        heat: (n,) m v^2 / k_B, K.
+        free: (n,) components that moved.
+    """
+    components = int(free.sum())
+    return float(heat.sum()) / components if components else None

@@ -19,6 +19,7 @@ import structlog
 from mixserver.config import load_case
 from mixserver.core.atomic_write import write_atomically
 from mixserver.core.errors import ConfigError, Unreachable
+from mixserver.core.near_files import did_you_mean
 from mixserver.server.runs import is_running, run_folders, was_killed
 from mixserver.wire.address import check_worker_address
 
@@ -105,10 +106,10 @@ def run_of(path: Path) -> Path:
         ConfigError: it is none of these, or the case cannot be read.
     """
     if not path.exists():
-        raise ConfigError(
-            f"{path} does not exist; expected a case, a run's folder, or an address such as "
-            "tcp://HOST:PORT"
+        near = did_you_mean(path) or (
+            "; expected a case, a run's folder, or an address such as tcp://HOST:PORT"
         )
+        raise ConfigError(f"{path} does not exist{near}")
     if path.is_dir() and any((path / name).is_file() for name in (NOTE, *_RUN_FILES)):
         return path
     is_case = path.is_file() or (path / "mix.toml").is_file()

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -292,6 +293,12 @@ def test_code_that_was_compiled_before_a_change_is_not_used(
         choice.choose_cache()
         folders.append(os.environ["NUMBA_CACHE_DIR"])
     assert folders[0] == folders[1] != folders[2]
+    old = time.time() - 40 * 86400
+    os.utime(folders[0], (old, old))
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    choice.choose_cache()
+    kept = [Path(folder).exists() for folder in folders]
+    assert kept == [False, False, True]  # what was not used for weeks is removed
 
 
 def test_clebsch_gordan_coefficients_are_orthonormal() -> None:

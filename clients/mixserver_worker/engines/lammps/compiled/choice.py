@@ -6,11 +6,13 @@ This module imports numba only where it is needed.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 Kernels = Literal["auto", "compiled", "lammps"]
 _log = logging.getLogger("mixserver.lammps")
+_KEPT_S: Final = 30 * 86400.0
+"""Seconds for which compiled functions are kept that nothing uses: about 1 MB each time."""
 _SAME: Final = 1e-9
 """Difference allowed, relative to the largest force: far above rounding, far below any mistake."""
 
@@ -117,6 +121,8 @@ def choose_cache() -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        os.utime(folder)
+        _remove_unused(folder.parent)
     except OSError as error:
         folder = Path(tempfile.mkdtemp(prefix="mixserver-numba-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -128,6 +134,15 @@ def choose_cache() -> None:
             VARIABLE,
         )
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the functions of other states of the code that have not been used for long."""
+    oldest = time.time() - _KEPT_S
+    for one in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process does the same
+            if one.stat().st_mtime < oldest:
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def _digest(folder: Path) -> str:
