@@ -40,8 +40,8 @@ def find_run(path: Path) -> Path:
         raise ConfigError(f"no run in {parent} has any records yet; is one running?")
     if case or path.name == "runs":
         raise ConfigError(f"{path} has no runs in {parent}; start one with mixserver run")
-    near = folders_with(path, "mix.toml")
-    more = f": {', '.join(map(str, near))}" if near else ""
+    cases = folders_with(path, "mix.toml")
+    more = f": {', '.join(map(str, cases))}" if cases else ""
     raise ConfigError(
         f"{path} is neither a run, such as CASE/runs/0001, nor a case with a mix.toml; give one of "
         f"these{more}"
