@@ -39,6 +39,11 @@ from mixserver_worker.cli.options import Serve, worker_options
     show_default=True,
     help="What evaluates SNAP: code compiled with numba, several times faster on a CPU, or LAMMPS.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of each rank for compiled code; default OMP_NUM_THREADS, or 1.",
+)
 @worker_options("cheap")
 def lammps(
     serve: Serve,
@@ -48,6 +53,7 @@ def lammps(
     elements: str | None,
     receptive_field: float | None,
     kernels: Literal["auto", "compiled", "lammps"],
+    threads: int | None,
 ) -> None:
     """Evaluate the potential in COMMANDS, a file of LAMMPS commands.
 
@@ -60,6 +66,7 @@ def lammps(
 
     from mixserver_worker.engines.lammps.engine import LammpsEngine
     from mixserver_worker.engines.lammps.mpi import world
+    from mixserver_worker.engines.threads import threads_of_environment
 
     comm = world()
     leads = comm is None or comm.Get_rank() == 0
@@ -77,6 +84,7 @@ def lammps(
             receptive_field=receptive_field,
             comm=comm,
             kernels=kernels,
+            threads=threads or threads_of_environment(),
         )
         if leads:
             serve(engine)

@@ -1,6 +1,6 @@
-"""Sets up threads and memory of a process that is about to import torch.
+"""Threads of an engine, and the memory of a process that is about to import torch.
 
-Both must be set before torch is imported: OpenMP and MKL read their environment once, and
+For torch, both must be set before it is imported: OpenMP and MKL read their environment once, and
 glibc should keep the memory torch frees instead of giving every large tensor back to the kernel
 (hundreds of thousands of page faults an evaluation otherwise). Imports nothing heavy.
 """
@@ -38,6 +38,12 @@ def prepare_torch(threads: int | None = None) -> bool:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(threads)
     return _keep_freed_memory()
+
+
+def threads_of_environment() -> int:
+    """OMP_NUM_THREADS, of whose list the first number counts, or 1 where there is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(1, int(first)) if first.isdigit() else 1
 
 
 def _keep_freed_memory() -> bool:

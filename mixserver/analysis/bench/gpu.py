@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from mixserver.analysis.bench.adaptation import EngineOptions
 from mixserver.analysis.bench.child import run_program
 from mixserver.analysis.bench.lammps_program import lammps_executable, lammps_variables
 from mixserver.analysis.bench.lammps_steps import LammpsSuite, measure_lammps
@@ -138,13 +139,10 @@ async def measure_gpu(suite: GpuSuite, support: GpuSupport, board: Board) -> Non
         )
         await _or_left_out(f"lammps {file.name}", measure_lammps(lammps, board), board)
     for case in suite.cases:
-        speedup = SpeedupSuite(
-            case=case,
-            atoms=suite.atoms,
-            dtype="float32",
-            device=suite.device,
-            cheap_arguments=" ".join(switches),
+        engines = EngineOptions(
+            dtype="float32", device=suite.device, cheap_arguments=" ".join(switches)
         )
+        speedup = SpeedupSuite(case=case, atoms=suite.atoms, engines=engines)
         await _or_left_out(f"speedup {case}", measure_speedup(speedup, board), board)
 
 

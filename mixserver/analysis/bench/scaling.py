@@ -1,4 +1,4 @@
-"""One case with a larger region, more workers, more ranks, or several beads at the same time."""
+"""One case with a larger region, more workers, ranks or threads, or beads at the same time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final, Literal
 
 import msgspec
 
+from mixserver.analysis.bench.adaptation import EngineOptions, adapt, mixed_label, model_label
 from mixserver.analysis.bench.force_clients import ForceClient, running_server
 from mixserver.analysis.bench.pairing import Board, Contestant, Times, make_row, measure_in_turn
 from mixserver.analysis.bench.processor_time import Spent
 from mixserver.analysis.bench.replicate import LargerCase, enlarge
-from mixserver.analysis.bench.speedup import mixed_label, model_label
 from mixserver.config import Config, load_case
 from mixserver.core.errors import ConfigError, MixserverError, UpstreamError
 from mixserver.core.scratch import scratch_directory
 
-Vary = Literal["region", "workers", "ranks", "beads"]
-VARIED: Final[tuple[Vary, ...]] = ("region", "workers", "ranks", "beads")
+Vary = Literal["region", "workers", "ranks", "threads", "beads"]
+VARIED: Final[tuple[Vary, ...]] = ("region", "workers", "ranks", "threads", "beads")
 
 
 class ScalingSuite(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,9 @@ class ScalingSuite(msgspec.Struct, frozen=True, kw_only=True):
     """Of the jobs that a large region is split into for several workers."""
     ranks: int = 2
     """MPI ranks of the cheap worker, beside one."""
+    threads: int = 2
+    """Of the cheap worker, beside one."""
+    engines: EngineOptions = EngineOptions()
     beads: int = 8
     bead_atoms: int = 1000
     batch_sites: int = 2000
@@ -52,11 +55,19 @@ async def measure_scaling(suite: ScalingSuite, board: Board) -> None:
     Raises:
         ConfigError: the case cannot be read, mixes nothing, or cannot be made larger.
     """
-    measures = {"region": _region, "workers": _workers, "ranks": _ranks, "beads": _beads}
+    measures = {
+        "region": _region,
+        "workers": _workers,
+        "ranks": _ranks,
+        "threads": _threads,
+        "beads": _beads,
+    }
     for what in suite.vary:
         with scratch_directory() as scratch:
             atoms = suite.bead_atoms if what == "beads" else suite.atoms
-            larger = enlarge(load_case(suite.case), atoms, Path(scratch))
+            larger = await adapt(
+                enlarge(load_case(suite.case), atoms, Path(scratch)), suite.engines
+            )
             try:
                 await measures[what](suite, larger, board)
             except MixserverError as error:
@@ -71,7 +82,7 @@ async def _region(suite: ScalingSuite, larger: LargerCase, board: Board) -> None
         f"core {radius:g} Å": larger.mixed(core_radius=radius, local=larger.workers())
         for radius in sorted(suite.core_radii)
     }
-    clients, times = await _measured(configs, _mixed_label(larger), larger, board, "region")
+    clients, times = await _measured(configs, _mixed_label(suite, larger), larger, board, "region")
     names = [name for name in clients if name in times]
     for name in names[1:]:
         options = ("--core-radii", f"{_radius(names[0])},{_radius(name)}")
@@ -88,7 +99,7 @@ async def _workers(suite: ScalingSuite, larger: LargerCase, board: Board) -> Non
         config = _with_expensive(config, max_sites=suite.max_sites)
         name = f"{count} expensive worker{'s' if count > 1 else ''}"
         configs[f"{name}, core {suite.large_core:g} Å"] = config
-    clients, times = await _measured(configs, _mixed_label(larger), larger, board, "workers")
+    clients, times = await _measured(configs, _mixed_label(suite, larger), larger, board, "workers")
     options = ("--large-core", f"{suite.large_core:g}", "--max-sites", str(suite.max_sites))
     options_all = (*options, "--workers", str(suite.workers))
     _add_pair(list(clients.values()), times, ("workers", suite, larger, options_all), board)
@@ -96,20 +107,31 @@ async def _workers(suite: ScalingSuite, larger: LargerCase, board: Board) -> Non
 
 async def _ranks(suite: ScalingSuite, larger: LargerCase, board: Board) -> None:
     """The cheap model alone on several MPI ranks beside one."""
+    await _all_cheap("ranks", suite, larger, board)
+
+
+async def _threads(suite: ScalingSuite, larger: LargerCase, board: Board) -> None:
+    """The cheap model alone on several threads of one process beside one."""
+    await _all_cheap("threads", suite, larger, board)
+
+
+async def _all_cheap(
+    what: Literal["ranks", "threads"], suite: ScalingSuite, larger: LargerCase, board: Board
+) -> None:
     (cheap, *_) = larger.workers("cheap")
     if cheap.command[0] != "lammps":
-        board.leave_out("ranks", f"the cheap worker is {cheap.command[0]}, not lammps")
+        board.leave_out(what, f"the cheap worker is {cheap.command[0]}, not lammps")
         return
+    one = msgspec.structs.replace(cheap, mpi=1, threads=1, count=1)
+    key, most = ("mpi", suite.ranks) if what == "ranks" else ("threads", suite.threads)
     configs = {
-        f"all cheap, {ranks} rank{'s' if ranks > 1 else ''}": larger.alone(
-            "cheap", [msgspec.structs.replace(cheap, mpi=ranks, count=1)]
+        f"all cheap, {count} {what if count > 1 else what[:-1]}": larger.alone(
+            "cheap", [msgspec.structs.replace(one, **{key: count})]
         )
-        for ranks in (suite.ranks, 1)
+        for count in (most, 1)
     }
-    label = model_label(msgspec.structs.replace(cheap, mpi=1))
-    clients, times = await _measured(configs, label, larger, board, "ranks")
-    options = ("--ranks", str(suite.ranks))
-    _add_pair(list(clients.values()), times, ("ranks", suite, larger, options), board)
+    clients, times = await _measured(configs, model_label(one), larger, board, what)
+    _add_pair(list(clients.values()), times, (what, suite, larger, (f"--{what}", str(most))), board)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +166,7 @@ async def _beads(suite: ScalingSuite, larger: LargerCase, board: Board) -> None:
     """All beads at the same time, in batches too, beside one by one with the same workers."""
     plain = larger.mixed(connections=suite.beads, local=larger.workers())
     batched = _with_expensive(plain, batch_sites=suite.batch_sites)
-    label = _mixed_label(larger)
+    label = _mixed_label(suite, larger)
     async with (
         running_server("beads in batches", label, batched, larger.workload) as in_batches,
         running_server("beads", label, plain, larger.workload) as client,
@@ -230,7 +252,7 @@ def _add(
     if isinstance(slow, _Measured):
         known |= slow.details
     words = ["mixserver", "bench", "scaling", os.path.relpath(suite.case), "--vary", what]
-    words += [*options, "--pairs", str(board.effort.pairs)]
+    words += [*options, *suite.engines.options(), "--pairs", str(board.effort.pairs)]
     if what != "beads":
         words += ["--atoms", str(suite.atoms)]
     row = make_row(
@@ -247,8 +269,9 @@ def _add(
     board.add(row)
 
 
-def _mixed_label(larger: LargerCase) -> str:
-    return mixed_label(larger.workers("cheap")[0], larger.workers("expensive")[0])
+def _mixed_label(suite: ScalingSuite, larger: LargerCase) -> str:
+    cheap, expensive = (larger.workers(role)[0] for role in ("cheap", "expensive"))
+    return mixed_label(cheap, expensive, suite.engines.untrained)
 
 
 def _radius(name: str) -> str:

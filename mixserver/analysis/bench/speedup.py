@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shlex
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-import ase.data
 import msgspec
 
+from mixserver.analysis.bench.adaptation import (
+    EngineOptions,
+    adapt,
+    mixed_label,
+    model_label,
+    option,
+    with_options,
+)
 from mixserver.analysis.bench.engines import calculator_command, mace_command
 from mixserver.analysis.bench.force_clients import ForceClient, running_program, running_server
 from mixserver.analysis.bench.machine import usable_cores
 from mixserver.analysis.bench.pairing import Board, make_row, measure_in_turn
 from mixserver.analysis.bench.replicate import LargerCase, enlarge, mace_model
-from mixserver.analysis.bench.untrained import UntrainedMace
-from mixserver.config import Limits, Local, load_case
+from mixserver.config import Local, load_case
 from mixserver.core.errors import ConfigError, MixserverError
 from mixserver.core.processes import environment_program
 from mixserver.core.scratch import scratch_directory
@@ -44,15 +48,6 @@ WAYS: Final[dict[Way, str]] = {
 }
 """Ways to get forces on all atoms, and their names in reports."""
 _SERVED: Final = ("mixed", "worker", "torch", "symmetrix", "calculator", "cheap")
-_ENGINES: Final = {"mace": "MACE", "lammps": "LAMMPS"}
-_WITHOUT: Final = Limits(
-    energy_change=math.inf,
-    force=math.inf,
-    pressure=math.inf,
-    dead_load=math.inf,
-    zero_spread=math.inf,
-)
-"""For models that mean nothing."""
 _OF_MACE: Final = ("torch", "symmetrix", "calculator", "ipi-mace")
 
 
@@ -65,19 +60,7 @@ class SpeedupSuite(msgspec.Struct, frozen=True, kw_only=True):
     core_radius: float | None = None
     """Å; None as in the case."""
     blend_width: float | None = None
-    kernels: str = ""
-    """Of the mixed case's MACE worker; empty as in the case."""
-    dtype: str = ""
-    """Of all MACE workers; empty as in the case."""
-    device: str = ""
-    """Of all MACE workers; empty as in the case."""
-    untrained: UntrainedMace | None = None
-    """Takes the place of the case's MACE model, to measure the time of such a model; its elements
-    are those of the structure, and the bounds of [limits] are off."""
-    cheap_arguments: str = ""
-    """Switches for LAMMPS of the cheap workers; empty as in the case."""
-    cheap_kernels: str = ""
-    """Of cheap LAMMPS workers; empty as in the case."""
+    engines: EngineOptions = EngineOptions()
     cores: int | None = None
     """Threads of an expensive worker for all atoms; None: as many as the case's workers have."""
 
@@ -96,15 +79,13 @@ async def measure_speedup(suite: SpeedupSuite, board: Board) -> None:
 
 
 async def _measure_size(suite: SpeedupSuite, atoms: int, folder: Path, board: Board) -> None:
-    larger = enlarge(load_case(suite.case), atoms, folder)
-    if suite.untrained is not None:
-        larger = await _with_untrained(larger, suite.untrained)
+    larger = await adapt(enlarge(load_case(suite.case), atoms, folder), suite.engines)
     count = len(larger.workload.positions)
     async with contextlib.AsyncExitStack() as stack:
         clients: dict[Way, ForceClient] = {}
         ways = _different(suite.ways, larger)
-        expensive = [one for one in adapted_workers(suite, larger) if one.role == "expensive"]
-        if expensive[0].command[0] == "mace" and _option(expensive[0], "--device") != "cpu":
+        expensive = larger.workers("expensive")
+        if expensive[0].command[0] == "mace" and option(expensive[0], "--device") != "cpu":
             board.without_processor_times()
         for number, way in enumerate(ways):
             name = WAYS[way]
@@ -140,24 +121,6 @@ async def _measure_size(suite: SpeedupSuite, atoms: int, folder: Path, board: Bo
                 board.add(row)
 
 
-async def _with_untrained(larger: LargerCase, layout: UntrainedMace) -> LargerCase:
-    """The case with an untrained model in place of its own."""
-    numbers = sorted({int(number) for number in larger.workload.numbers})
-    elements = ",".join(ase.data.chemical_symbols[number] for number in numbers)
-    file = await msgspec.structs.replace(layout, element=elements).file()
-    case, config = larger.case, larger.case.config
-    local = tuple(
-        msgspec.structs.replace(one, command=("mace", str(file), *one.command[2:]))
-        if one.command[0] == "mace"
-        else one
-        for one in config.local
-    )
-    if local == config.local:
-        raise ConfigError(f"{case.file} has no MACE worker whose model could be replaced")
-    config = msgspec.structs.replace(config, local=local, limits=_WITHOUT)
-    return replace(larger, case=replace(case, config=config))
-
-
 def _different(ways: Sequence[Way], larger: LargerCase) -> list[Way]:
     """Ways without the case's own worker where it is MACE, which others stand for."""
     mace = mace_model(larger.workers("expensive"), larger.case.folder) is not None
@@ -168,14 +131,16 @@ def _start(
     way: Way, suite: SpeedupSuite, larger: LargerCase, folder: Path, board: Board
 ) -> AbstractAsyncContextManager[ForceClient] | None:
     """How a way is started; None if the case has no MACE worker, which the board then says."""
-    workers = adapted_workers(suite, larger)
-    cheap = [one for one in workers if one.role == "cheap"]
-    expensive = [one for one in workers if one.role == "expensive"]
+    cheap, expensive, workers = (
+        larger.workers("cheap"),
+        larger.workers("expensive"),
+        larger.workers(),
+    )
     found = mace_model(expensive, larger.case.folder)
     if way in _OF_MACE and found is None:
         board.leave_out(WAYS[way], "the case's expensive worker is no MACE worker")
         return None
-    labels = model_label(cheap[0]), model_label(expensive[0], suite.untrained)
+    labels = model_label(cheap[0]), model_label(expensive[0], suite.engines.untrained)
     cores = suite.cores or min(
         usable_cores(), sum(one.count * one.mpi * one.threads for one in workers)
     )
@@ -184,18 +149,21 @@ def _start(
         config = larger.mixed(
             core_radius=suite.core_radius, blend_width=suite.blend_width, local=workers
         )
-        label = mixed_label(cheap[0], expensive[0], suite.untrained)
+        label = mixed_label(cheap[0], expensive[0], suite.engines.untrained)
         return running_server(WAYS[way], label, config, serve)
     if way == "cheap":
         return running_server(WAYS[way], labels[0], larger.alone("cheap", cheap), serve)
     if way == "worker":
         one = msgspec.structs.replace(
-            expensive[0], count=1, threads=cores, command=_with(expensive[0], threads=str(cores))
+            expensive[0],
+            count=1,
+            threads=cores,
+            command=with_options(expensive[0], threads=str(cores)),
         )
         return running_server(WAYS[way], labels[1], larger.alone("expensive", [one]), serve)
     assert found is not None  # noqa: S101 - see above
     model, dtype = found
-    device = _option(expensive[0], "--device") or "cpu"
+    device = option(expensive[0], "--device") or "cpu"
     if way == "ipi-mace":
         return _ipi_driver(model, dtype, device, cores, larger, labels[1])
     command = (
@@ -238,61 +206,6 @@ async def _ipi_driver(
             yield client
 
 
-def adapted_workers(suite: SpeedupSuite, larger: LargerCase) -> list[Local]:
-    """The case's workers with the suite's kernels, precision, device and switches."""
-    found = []
-    for one in larger.workers():
-        changed: dict[str, str] = {}
-        if one.command[0] == "mace":
-            changed = {"kernels": suite.kernels, "dtype": suite.dtype, "device": suite.device}
-        elif one.command[0] == "lammps":
-            changed = {"lmp-args": suite.cheap_arguments, "kernels": suite.cheap_kernels}
-        command = _with(one, **{name: value for name, value in changed.items() if value})
-        found.append(msgspec.structs.replace(one, command=command))
-    return found
-
-
-def mixed_label(cheap: Local, expensive: Local, untrained: UntrainedMace | None = None) -> str:
-    """The models of a mixed run, and the kernels of its MACE."""
-    kernels = _option(expensive, "--kernels") or ("torch" if expensive.command[0] == "mace" else "")
-    with_kernels = f" ({kernels} kernels)" if kernels else ""
-    return f"{model_label(expensive, untrained)}{with_kernels} in {model_label(cheap)}"
-
-
-def model_label(local: Local, untrained: UntrainedMace | None = None) -> str:
-    """The model of a worker: its file with its folder, or its layout, and precision and ranks."""
-    engine, *words = local.command
-    named = bool(words) and not words[0].startswith("-")
-    file = "/".join(Path(words[0]).parts[-2:]) if named else " ".join(words)
-    label = f"{_ENGINES.get(engine, engine)} {file}".strip()
-    if untrained is not None and engine == "mace":
-        label = untrained.label
-    extra = [_option(local, "--dtype")] if _option(local, "--dtype") else []
-    if engine == "lammps":
-        extra.append(f"{_option(local, '--kernels') or 'auto'} kernels")
-    extra += [f"{local.mpi} ranks"] if local.mpi > 1 else []
-    return ", ".join([label, *extra])
-
-
-def _option(local: Local, name: str) -> str:
-    words = local.command
-    return words[words.index(name) + 1] if name in words[:-1] else ""
-
-
-def _with(local: Local, **options: str) -> tuple[str, ...]:
-    """The command of a worker with other values of options that it has, or with these added."""
-    words = list(local.command)
-    for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
-        if option == "--threads" and words[0] != "mace":
-            continue
-        if option in words[:-1]:
-            words[words.index(option) + 1] = value
-        else:
-            words += [option, value]
-    return tuple(words)
-
-
 def _repeat(suite: SpeedupSuite, way: Way, atoms: int, board: Board) -> str:
     words = ["mixserver", "bench", "speedup", os.path.relpath(suite.case)]
     words += ["--atoms", str(atoms), "--ways", f"mixed,{way}"]
@@ -300,15 +213,7 @@ def _repeat(suite: SpeedupSuite, way: Way, atoms: int, board: Board) -> str:
         words += ["--core-radius", f"{suite.core_radius:g}"]
     if suite.blend_width is not None:
         words += ["--blend-width", f"{suite.blend_width:g}"]
-    for name in ("kernels", "dtype", "device"):
-        if getattr(suite, name):
-            words += [f"--{name}", getattr(suite, name)]
-    if suite.untrained is not None:
-        words += suite.untrained.options()
-    if suite.cheap_arguments:
-        words += ["--lmp-args", suite.cheap_arguments]
-    if suite.cheap_kernels:
-        words += ["--cheap-kernels", suite.cheap_kernels]
+    words += suite.engines.options()
     if suite.cores is not None:
         words += ["--cores", str(suite.cores)]
     return shlex.join([*words, "--pairs", str(board.effort.pairs)])

@@ -259,3 +259,52 @@ def radii(
             )
         found.append(pair)
     return tuple(found)
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Other engines than a case has; the command gets them as `engines`."""
+
+    @click.option("--kernels", default="", help="Of the case's MACE worker: torch, symmetrix.")
+    @click.option("--dtype", default="", help="Of all MACE workers: float32 or float64.")
+    @click.option("--device", default="", help="Of all MACE workers: cpu or cuda.")
+    @click.option("--irreps", help='Takes an untrained model in place of the MACE: "128x0e".')
+    @untrained_options
+    @click.option("--lmp-args", default="", help="Switches for LAMMPS of the cheap workers.")
+    @click.option(
+        "--cheap-kernels",
+        type=click.Choice(["", "auto", "compiled", "lammps"]),
+        default="",
+        show_default=False,
+        help="Of the cheap LAMMPS workers: compiled code for SNAP, or LAMMPS's own.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        kernels: str,
+        dtype: str,
+        device: str,
+        irreps: str | None,
+        l_max: int,
+        layers: int,
+        r_max: float,
+        lmp_args: str,
+        cheap_kernels: str,
+        **options: Any,
+    ) -> None:
+        from mixserver.analysis.bench.adaptation import EngineOptions
+        from mixserver.analysis.bench.untrained import UntrainedMace
+
+        untrained = None
+        if irreps is not None:
+            untrained = UntrainedMace(irreps=irreps, l_max=l_max, layers=layers, r_max=r_max)
+        engines = EngineOptions(
+            kernels=kernels,
+            dtype=dtype,
+            device=device,
+            untrained=untrained,
+            cheap_arguments=lmp_args,
+            cheap_kernels=cheap_kernels,
+        )
+        command(*args, engines=engines, **options)
+
+    return wrapped

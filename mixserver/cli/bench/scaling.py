@@ -1,4 +1,4 @@
-"""`mixserver bench scaling`: one case with other regions, workers, ranks or beads."""
+"""`mixserver bench scaling`: one case with other regions, workers, ranks, threads or beads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from mixserver.cli.bench.options import RunSuite, choices, suite_options
+from mixserver.cli.bench.options import RunSuite, choices, engine_options, suite_options
 
-_VARIED = ("region", "workers", "ranks", "beads")
+_VARIED = ("region", "workers", "ranks", "threads", "beads")
 
 
 def _lengths(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
@@ -62,6 +62,13 @@ def _lengths(context: click.Context, parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="MPI ranks of the cheap worker, compared with one.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=2),
+    default=2,
+    show_default=True,
+    help="Of the cheap worker, compared with one.",
+)
 @click.option("--beads", type=click.IntRange(min=2), default=8, show_default=True)
 @click.option("--bead-atoms", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option(
@@ -71,9 +78,10 @@ def _lengths(context: click.Context, parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="Of models.expensive, for beads in batches.",
 )
+@engine_options
 @suite_options
 def scaling(run: RunSuite, quick: bool, case: Path, **options: Any) -> None:
-    """CASE with larger regions, more workers, more ranks, or beads at the same time.
+    """CASE with larger regions, more workers, ranks or threads, or beads at the same time.
 
     \b
     Example:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mixserver.cli.bench.options import RunSuite, choices, numbers, suite_options, untrained_options
+from mixserver.cli.bench.options import RunSuite, choices, engine_options, numbers, suite_options
 
 _WAYS = ("mixed", "worker", "torch", "symmetrix", "calculator", "ipi-mace", "cheap")
 
@@ -31,30 +31,13 @@ _WAYS = ("mixed", "worker", "torch", "symmetrix", "calculator", "ipi-mace", "che
 )
 @click.option("--core-radius", type=click.FloatRange(min=0.0), help="Å instead of the case's.")
 @click.option("--blend-width", type=click.FloatRange(min=0.0), help="Å instead of the case's.")
-@click.option("--kernels", default="", help="Of the mixed case's MACE worker: torch, symmetrix.")
-@click.option("--dtype", default="", help="Of all MACE workers: float32 or float64.")
-@click.option("--device", default="", help="Of all MACE workers: cpu or cuda.")
-@click.option("--irreps", help='Takes an untrained model in place of the MACE: "128x0e".')
-@untrained_options
-@click.option("--lmp-args", default="", help="Switches for LAMMPS of the cheap workers.")
-@click.option(
-    "--cheap-kernels",
-    type=click.Choice(["", "auto", "compiled", "lammps"]),
-    default="",
-    show_default=False,
-    help="Of the cheap LAMMPS workers: compiled code for SNAP, or LAMMPS's own.",
-)
+@engine_options
 @suite_options
 def speedup(
     run: RunSuite,
     quick: bool,
     cores: int | None,
     atoms: tuple[int, ...],
-    lmp_args: str,
-    irreps: str | None,
-    l_max: int,
-    layers: int,
-    r_max: float,
     **options: Any,
 ) -> None:
     """A mixed CASE beside its expensive and its cheap model for all atoms.
@@ -68,16 +51,6 @@ def speedup(
       mixserver bench speedup my_case --ways mixed,calculator,cheap --cores 1
     """
     from mixserver.analysis.bench.speedup import SpeedupSuite, measure_speedup
-    from mixserver.analysis.bench.untrained import UntrainedMace
 
-    untrained = None
-    if irreps is not None:
-        untrained = UntrainedMace(irreps=irreps, l_max=l_max, layers=layers, r_max=r_max)
-    suite = SpeedupSuite(
-        atoms=atoms[:1] if quick else atoms,
-        cores=cores,
-        cheap_arguments=lmp_args,
-        untrained=untrained,
-        **options,
-    )
+    suite = SpeedupSuite(atoms=atoms[:1] if quick else atoms, cores=cores, **options)
     run("speedup", lambda board: measure_speedup(suite, board))

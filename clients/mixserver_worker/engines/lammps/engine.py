@@ -77,6 +77,7 @@ class LammpsEngine:
         comm: mpi4py communicator; None for this process alone.
         kernels: "lammps", "compiled" (SNAP and weighted pairs in compiled code), or "auto":
             compiled where that is possible and agrees with LAMMPS.
+        threads: of each rank, for compiled code (LAMMPS's own take ranks, or switches).
         instances: number of LAMMPS instances (one per stream) that are kept.
 
     Raises:
@@ -94,10 +95,13 @@ class LammpsEngine:
         receptive_field: float | None = None,
         comm: Any = None,
         kernels: Kernels = "lammps",
+        threads: int = 1,
         instances: int = 8,
     ) -> None:
         if not 0.0 < skin < 10.0:
             raise ConfigError(f"the skin of LAMMPS's neighbour lists is {skin} Å; try 1")
+        if threads < 1:
+            raise ConfigError(f"threads must be 1 or more, got {threads}")
         self._ranks, self._closed = Ranks(comm), False
         self._ascii_paths = AsciiPaths()
         # Rank 0 tries alone: an error while it reads a file would leave the others waiting.
@@ -119,7 +123,7 @@ class LammpsEngine:
             raise problem if problem is not None else ConfigError(message)
         read, found, compiled = tried
         self.pool = InstancePool(
-            found.setup, found.scheme, self._ranks, max(1, instances), compiled
+            found.setup, found.scheme, self._ranks, max(1, instances), compiled, threads
         )
         for curve in found.scheme.curves if found.scheme is not None else ():
             _log.info(

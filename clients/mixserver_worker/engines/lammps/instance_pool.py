@@ -10,6 +10,7 @@ import numpy as np
 
 from mixserver.core.errors import BadInput, MixserverError, WorkerFault
 from mixserver_worker.engine import EngineResult
+from mixserver_worker.engines.lammps.compiled.team import Team
 from mixserver_worker.engines.lammps.instance import LammpsInstance, LostAtoms
 from mixserver_worker.engines.lammps.library import LammpsAbort, LammpsError
 from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
@@ -46,6 +47,7 @@ class InstancePool:
         ranks: all of them make the same calls.
         most: how many instances are kept.
         compiled: the potential for compiled code; None if LAMMPS evaluates all of it.
+        threads: of each rank, for compiled code.
     """
 
     def __init__(
@@ -55,17 +57,19 @@ class InstancePool:
         ranks: Ranks,
         most: int,
         compiled: CompiledPotential | None = None,
+        threads: int = 1,
     ) -> None:
         self.setup, self.scheme, self._ranks = setup, scheme, ranks
-        self._most, self._compiled = most, compiled
+        self._most, self._compiled, self._team = most, compiled, Team(threads)
         self.instances: OrderedDict[_Key, _Instance] = OrderedDict()
         """By stream; those with weights by stream and "weighted"."""
 
     def close(self) -> None:
-        """End all LAMMPS instances."""
+        """End all LAMMPS instances and threads."""
         for instance in self.instances.values():
             instance.close()
         self.instances.clear()
+        self._team.close()
 
     def evaluate(self, job: RankJob) -> EngineResult:
         """Evaluate on all ranks; a second time in a new instance if LAMMPS fails.
@@ -121,7 +125,7 @@ class InstancePool:
             # numba is imported only where it is used
             from mixserver_worker.engines.lammps.compiled.potential import CompiledAtoms
 
-            made = CompiledAtoms(self._compiled, job, self._ranks)
+            made = CompiledAtoms(self._compiled, job, self._ranks, self._team)
         elif job.weight is not None and self.scheme is not None:
             made = WeightedPotential(self.scheme, job, self._ranks)
         else:

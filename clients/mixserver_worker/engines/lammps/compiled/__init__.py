@@ -9,8 +9,9 @@ any number of different weights costs nothing.
 * `snap_files` reads LAMMPS's files and refuses what the code does not know
 * `couplings` makes the tables of the recursion and of the products
 * `wigner`, `products` and `snap_kernel` evaluate blocks of eight atoms
-* `snap` and `pairs` evaluate one set of atoms, on all MPI ranks; `verlet` keeps neighbour lists
-* `potential` adds them up, and what is left to LAMMPS
+* `snap` and `pairs` divide one set of atoms into tasks; `verlet` keeps neighbour lists
+* `team` does the tasks on several threads, `atoms` has what they add up
+* `potential` puts it together, on all MPI ranks, with what is left to LAMMPS
 
 Needs numba. Notation and definitions as in A. P. Thompson et al., J. Comput. Phys. 285, 316 (2015),
 doi:10.1016/j.jcp.2014.12.018, and in LAMMPS's ML-SNAP package.

@@ -1,4 +1,4 @@
-"""What all terms in compiled code share: which atoms they concern, and their sum over MPI ranks."""
+"""What all terms in compiled code share: which atoms they concern, and what they add up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixserver.core.arrays import Block, Indices, Numbers, Scalars
+from mixserver.core.arrays import Indices, Matrix, Numbers, Scalars, Vectors
 from mixserver_worker.engine import EngineResult
 from mixserver_worker.engines.lammps.mpi import Ranks
 
@@ -24,24 +24,46 @@ def elements_of(atoms: Numbers, known: Sequence[int]) -> Indices:
     return place[atoms]
 
 
-def sum_over_ranks(
-    ranks: Ranks, weights: Scalars, energies: Scalars, forces: Block, virial: Block
-) -> EngineResult:
-    """The result of all ranks' parts; complete on rank 0.
+class Tally:
+    """What tasks add up, for all atoms.
 
     Args:
-        ranks: all of them call this together.
-        weights: (n,) site weights.
-        energies: (n,) eV, site energies without weights.
-        forces: (n, 3) eV/Å.
-        virial: (3, 3) eV.
+        atoms: n.
     """
-    n = len(weights)
-    every = ranks.sum(np.concatenate([forces.ravel(), energies, virial.ravel()]))
-    energies = every[3 * n : 4 * n]
-    return EngineResult(
-        energy=float(weights @ energies),
-        forces=every[: 3 * n].reshape(n, 3),
-        virial=every[4 * n :].reshape(3, 3),
-        energies=energies,
-    )
+
+    def __init__(self, atoms: int) -> None:
+        self.energies: Scalars = np.zeros(atoms)
+        """(n,) eV, site energies without weights."""
+        self.forces: Vectors = np.zeros((atoms, 3))
+        """(n, 3) eV/Å."""
+        self.virial: Matrix = np.zeros((3, 3))
+        """(3, 3) eV."""
+
+    def is_below(self, largest: float) -> bool:
+        """Whether no number reaches this one; NaN does."""
+        parts = self.energies, self.forces, self.virial
+        return all(bool((np.abs(part) < largest).all()) for part in parts)
+
+    def add(self, others: Sequence[Tally]) -> None:
+        """Add what others of the same atoms have."""
+        for other in others:
+            self.energies += other.energies
+            self.forces += other.forces
+            self.virial += other.virial
+
+    def over_ranks(self, ranks: Ranks, weights: Scalars) -> EngineResult:
+        """The result of all ranks' parts; complete on rank 0.
+
+        Args:
+            ranks: all of them call this together.
+            weights: (n,) site weights.
+        """
+        n = len(weights)
+        every = ranks.sum(np.concatenate([self.forces.ravel(), self.energies, self.virial.ravel()]))
+        energies = every[3 * n : 4 * n]
+        return EngineResult(
+            energy=float(weights @ energies),
+            forces=every[: 3 * n].reshape(n, 3),
+            virial=every[4 * n :].reshape(3, 3),
+            energies=energies,
+        )

@@ -6,21 +6,22 @@ cubics.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mixserver.core.arrays import Numbers
-from mixserver_worker.engine import EngineResult
-from mixserver_worker.engines.lammps.compiled.atoms import elements_of, sum_over_ranks
-from mixserver_worker.engines.lammps.compiled.verlet import VerletList, part_of
-from mixserver_worker.engines.lammps.mpi import RankJob, Ranks
+from mixserver.core.arrays import Numbers, Scalars
+from mixserver_worker.engines.lammps.compiled.atoms import Tally, elements_of
+from mixserver_worker.engines.lammps.compiled.team import Team, shares
+from mixserver_worker.engines.lammps.compiled.verlet import Candidates, VerletList, part_of
+from mixserver_worker.engines.lammps.mpi import RankJob
 from mixserver_worker.engines.lammps.weighting.eam_tables import EamTables, curve
-from mixserver_worker.engines.lammps.weighting.pair_as_eam import BelowTables
-from mixserver_worker.engines.lammps.weighting.weighted_instance import site_energies_of, weights_of
+from mixserver_worker.engines.lammps.weighting.weighted_instance import weights_of
 
 _IMPOSSIBLE: Final = 1e20
 """eV: only the walls at the inner ends of the tables exceed it."""
@@ -51,7 +52,8 @@ class CompiledPairs:
         numbers: (types,) atomic number of each of the potential's atom types.
         skin: Å, of the neighbour list.
         atoms: (n,) atomic numbers.
-        ranks: all of them call `evaluate` together.
+        part: which of several equal parts of the atoms to evaluate, and how many parts.
+        team: evaluates them.
     """
 
     def __init__(
@@ -60,48 +62,45 @@ class CompiledPairs:
         numbers: Sequence[int],
         skin: float,
         atoms: Numbers,
-        ranks: Ranks,
+        part: tuple[int, int],
+        team: Team,
     ) -> None:
         self._cubics = [_Cubics(one, numbers, atoms) for one in tables]
-        self._part = ranks.rank, ranks.size
+        self._part, self._team = part, team
         reach = max(one.cutoff for one in tables)
-        self._list = VerletList(reach, skin, half=True, part=self._part)
-        self._ranks = ranks
+        self._list = VerletList(reach, skin, half=True, part=part, team=team)
 
-    def evaluate(self, job: RankJob) -> EngineResult:
-        """Evaluate positions and weights of the same atoms; complete on rank 0.
+    def tasks(self, job: RankJob) -> list[Callable[[Tally], bool]]:
+        """What there is to add for these positions and weights of the same atoms.
 
-        Raises:
-            BelowTables: two atoms are closer than the tables begin.
+        Each task returns False where two atoms are closer than the tables begin.
         """
-        points, origin, start, neighbour = self._list.update(job.positions, job.cell, job.pbc)
-        weights = weights_of(job)
-        n = len(weights)
-        energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
+        candidates = self._list.update(job.positions, job.cell, job.pbc)
+        bounds = shares(*part_of(len(self._cubics[0].elements), self._part), self._team.tasks)
+        return [
+            partial(self._evaluate, candidates, low, high, weights_of(job))
+            for low, high in pairwise(bounds.tolist())
+        ]
+
+    def _evaluate(
+        self, candidates: Candidates, low: int, high: int, weights: Scalars, tally: Tally
+    ) -> bool:
         for cubics in self._cubics:
             add_pairs(
-                points,
-                origin,
-                start,
-                neighbour,
-                *part_of(n, self._part),
+                *candidates,
+                low,
+                high,
                 cubics.elements,
                 weights,
                 cubics.of_pair,
                 cubics.cutoff,
                 cubics.step,
                 cubics.knots,
-                energies,
-                forces,
-                virial,
+                tally.energies,
+                tally.forces,
+                tally.virial,
             )
-        result = sum_over_ranks(self._ranks, weights, energies, forces, virial)
-        # Complete on rank 0 only. The comparison is written so that NaN is impossible too.
-        parts = result.forces, site_energies_of(result), result.virial
-        possible = all(np.abs(part).max(initial=0.0) < _IMPOSSIBLE for part in parts)
-        if self._ranks.any(self._ranks.rank == 0 and not possible):
-            raise BelowTables
-        return result
+        return tally.is_below(_IMPOSSIBLE)
 
 
 @njit(nogil=True, cache=True)

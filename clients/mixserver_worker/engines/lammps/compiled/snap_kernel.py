@@ -95,7 +95,7 @@ def evaluate_blocks(
         angle_scale, switched: rfac0, and 1.0 with a switching function.
         recursion, unfolding, products, self_term, derivative, orders: of `couplings.Couplings`.
         linear, quadratic, is_quadratic: coefficients, one row an element.
-        energies: (n,) eV, is written.
+        energies: (n,) eV, is added to.
         forces: (n, 3) eV/Å, is added to.
         virial: (3, 3) eV, is added to.
     """
@@ -162,7 +162,7 @@ def evaluate_blocks(
             slope,
         )
         for lane in range(number):
-            energies[atoms[begin + lane]] = energy[lane]
+            energies[atoms[begin + lane]] += energy[lane]
         for slot in range(slots):
             gradient(
                 at, slot, source_a, real_a, imag_a, source_b, real_b, imag_b, u, slope, back, force

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 
 from mixserver.core.arrays import Indices, Matrix, Vectors
 from mixserver.core.cell import complete_cell, inverse_cell
-from mixserver_worker.engines.neighbours import nearest_images, with_images, wrap
+from mixserver_worker.engines.lammps.compiled.team import Team, shares
+from mixserver_worker.engines.neighbours import with_images, wrap
 
 _FINE: Final = 3.0
 """Bins in one reach."""
@@ -39,15 +42,22 @@ class VerletList:
     Args:
         cutoff: Å.
         skin: Å.
-        half: list each pair once, at its atom with the smaller number.
+        half: list each pair once, at either of its atoms.
         part: which of several equal parts of the atoms to list neighbours of, and how many parts.
+        team: makes the list.
     """
 
     def __init__(
-        self, cutoff: float, skin: float, *, half: bool = False, part: tuple[int, int] = (0, 1)
+        self,
+        cutoff: float,
+        skin: float,
+        *,
+        half: bool = False,
+        part: tuple[int, int] = (0, 1),
+        team: Team | None = None,
     ) -> None:
         self._cutoff, self._reach, self._half = cutoff, cutoff + skin, half
-        self._part = part
+        self._part, self._team = part, team or Team()
         self.renewed = False
         """Whether the last update made a new list."""
         self._made: Candidates | None = None
@@ -67,33 +77,42 @@ class VerletList:
         full = complete_cell(cell, pbc)
         if self._made is not None and len(self._made.start) == len(positions) + 1:
             made = self._made
-            inside = made.points[: len(positions)]
             strain = inverse_cell(self._full) @ full
-            unwrapped = nearest_images(positions, inside @ strain, full, pbc)
-            moved = unwrapped - inside @ strain
-            most = np.sqrt(np.einsum("ij,ij->i", moved, moved).max(initial=0.0))
+            inverse = inverse_cell(full) * np.asarray(pbc)
+            unwrapped = np.empty_like(positions)
+            most = follow(positions, made.points, strain, full, inverse, unwrapped)
             # A pair that is not listed is longer than the reach was. The strain shortens it by the
             # smallest factor at most, and the motion of both atoms beside it by twice the longest.
             shortest = np.linalg.svd(strain, compute_uv=False)[-1]
             if shortest * self._reach - 2.0 * most > self._cutoff:
                 self.renewed = False
-                return made._replace(points=unwrapped[made.origin] + self._images @ full)
+                points = place_images(unwrapped, made.origin, self._images, full)
+                return made._replace(points=points)
         self.renewed = True
         inside = wrap(positions, cell, pbc)
         points, origin = with_images(inside, cell, pbc, self._reach)
         self._images = np.rint((points - inside[origin]) @ inverse_cell(full)) * np.asarray(pbc)
         points = inside[origin] + self._images @ full
-        start, neighbour = near_points(
-            points,
-            origin,
-            *part_of(len(inside), self._part),
-            len(inside),
-            self._reach,
-            _bins(points, self._reach),
-            self._half,
-        )
+        start, neighbour = self._near(points, origin, len(inside))
         self._full, self._made = full, Candidates(points, origin, start, neighbour)
         return self._made
+
+    def _near(
+        self, points: Vectors, origin: Indices, atoms: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        bins = _bins(points, self._reach)
+        bounds = shares(*part_of(atoms, self._part), self._team.tasks)
+        found = self._team.run(
+            [
+                partial(
+                    near_points, points, origin, low, high, atoms, self._reach, bins, self._half
+                )
+                for low, high in pairwise(bounds.tolist())
+            ]
+        )
+        # Each counts the pairs of its own atoms, and stays at that number behind them.
+        start = np.sum([one[0] for one in found], axis=0)
+        return start, np.concatenate([one[1] for one in found])
 
 
 def _bins(points: Vectors, reach: float) -> NDArray[np.float64]:
@@ -111,6 +130,68 @@ def part_of(count: int, part: tuple[int, int]) -> tuple[int, int]:
 
 
 @njit(nogil=True, cache=True)
+def follow(  # type: ignore[no-untyped-def]
+    positions, before, strain, cell, inverse, unwrapped
+):
+    """Unwrap atoms: the image of each that is nearest to where the strained cell would carry it.
+
+    Args:
+        positions: (n, 3) Å.
+        before: (at least n, 3) Å, of the same atoms, unwrapped.
+        strain: (3, 3) from the cell before to this one.
+        cell: (3, 3) Å, complete.
+        inverse: (3, 3) 1/Å, of the cell; columns of open axes are 0.
+        unwrapped: (n, 3) Å is written.
+
+    Returns:
+        Å, the longest displacement beside the strain.
+    """
+    most = 0.0
+    carried, moved = np.empty(3), np.empty(3)
+    for i in range(len(positions)):
+        for axis in range(3):
+            carried[axis] = (
+                before[i, 0] * strain[0, axis]
+                + before[i, 1] * strain[1, axis]
+                + before[i, 2] * strain[2, axis]
+            )
+            moved[axis] = positions[i, axis] - carried[axis]
+        a, b, c = moved
+        for row in range(3):
+            turns = np.rint(a * inverse[0, row] + b * inverse[1, row] + c * inverse[2, row])
+            if turns != 0.0:
+                for axis in range(3):
+                    moved[axis] -= turns * cell[row, axis]
+        square = 0.0
+        for axis in range(3):
+            square += moved[axis] * moved[axis]
+            unwrapped[i, axis] = carried[axis] + moved[axis]
+        most = max(most, square)
+    return np.sqrt(most)
+
+
+@njit(nogil=True, cache=True)
+def place_images(unwrapped, origin, images, cell):  # type: ignore[no-untyped-def]
+    """(m, 3) Å: atoms of a list and their images, at the atoms' new positions.
+
+    Args:
+        unwrapped: (n, 3) Å.
+        origin: (m,) atom of each.
+        images: (m, 3) lattice vectors from the atom, in units of the cell.
+        cell: (3, 3) Å.
+    """
+    points = np.empty((len(origin), 3))
+    for k in range(len(origin)):
+        for axis in range(3):
+            points[k, axis] = unwrapped[origin[k], axis] + (
+                images[k, 0] * cell[0, axis]
+                + images[k, 1] * cell[1, axis]
+                + images[k, 2] * cell[2, axis]
+            )
+    return points
+
+
+@njit(nogil=True, cache=True)
 def near_points(  # type: ignore[no-untyped-def]
     points, origin, low, high, atoms, reach, bins, half
 ):
@@ -123,7 +204,7 @@ def near_points(  # type: ignore[no-untyped-def]
         atoms: number of all atoms, the first points.
         reach: Å.
         bins: (3, 3) lowest corner, width and number along each axis.
-        half: leave out points of atoms with smaller numbers.
+        half: list a pair at one of its atoms, an image of an atom at that atom twice.
 
     Returns:
         start (atoms + 1,) and neighbour, as of `Candidates`.
@@ -170,7 +251,10 @@ def near_points(  # type: ignore[no-untyped-def]
                     dx, dy, dz = there[0, at] - x, there[1, at] - y, there[2, at] - z
                     j = index[at]
                     found[total] = j
-                    wanted = j != i and (not half or origin[j] >= i)
+                    # half of an atom's pairs, in whatever order the atoms come
+                    other = origin[j]
+                    mine = other == i or (other > i) == ((other + i) & 1 == 1)
+                    wanted = j != i and (not half or mine)
                     total += wanted and dx * dx + dy * dy + dz * dz < square
         start[i + 1] = total
     start[high + 1 :] = total
