@@ -125,8 +125,8 @@ def joined_reports(runs: Sequence[Path]) -> list[Report]:
     return [report for part in joined_parts(runs) for report in part.reports]
 
 
-def joined_parts(runs: Sequence[Path]) -> list[JoinedPart]:
-    """The same as `joined_reports`, one part for each run.
+def joined_parts(runs: Sequence[Path], *, earlier: bool = False) -> list[JoinedPart]:
+    """The same as `joined_reports`, one part for each run; `earlier`: for each but the last.
 
     Raises:
         ConfigError: as `joined_reports`.
@@ -136,6 +136,8 @@ def joined_parts(runs: Sequence[Path]) -> list[JoinedPart]:
     begun = [steps_before(run) for run in runs]
     for at, run in enumerate(runs):
         last = at + 1 == len(runs)
+        if last and earlier:
+            break
         reports = read_reports(run) if last or (run / REPORTS).exists() else []
         made = 1 + max((report.evaluation for report in reports), default=-1)
         once = _one_per_step(run, begun[at], made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,8 +113,8 @@ def run(
     loaded = loaded.with_runs(runs).with_workers_at(door, keys)
     if no_local:
         loaded = loaded.without_local_workers()
+    where = {"--runs": runs, "--door": door, "--keys": keys, "--no-local": no_local}
     if supervise:
-        where = {"--runs": runs, "--door": door, "--keys": keys, "--no-local": no_local}
         _supervise(loaded, steps, until, {**where, "--quiet": quiet, "--log-json": log_json})
         return
 
@@ -124,11 +125,20 @@ def run(
             return restart_file(loaded.runs, before)
         return unfinished_file(loaded.runs, steps, before) if resume else source
 
-    again = f"mixserver run {case} --restart" + (f" --runs {runs}" if runs else "")
+    again = shlex.join(["mixserver", "run", str(case), "--restart", *_options(where)])
+    longer = again
+    if source is not None:
+        longer = shlex.join(
+            ["mixserver", "run", str(case), "--from", str(source), *_options(where)]
+        )
     if supervised:
         again = ""
     try:
-        _run(loaded, continued, steps, until, quiet=quiet, log_json=log_json, again=again)
+        _refuse_same_addresses(loaded)
+        _run(
+            loaded, continued, steps, until, quiet=quiet, log_json=log_json, again=again,
+            longer=longer,
+        )  # fmt: skip
     except (ConfigError, Unphysical) as error:
         if not supervised:
             raise
@@ -149,6 +159,37 @@ def _refuse_run_folder(folder: Path) -> None:
     )
 
 
+def _refuse_same_addresses(case: Case) -> None:
+    """Tell of runs of this case that go on; refuse one that would use the same addresses.
+
+    Raises:
+        ConfigError: an address is not private to a run.
+    """
+    from mixserver.cli.echo import echo_line
+    from mixserver.core.errors import ConfigError
+    from mixserver.server.runs import is_running, run_folders
+
+    going = [str(run) for run in run_folders(case.runs) if is_running(run)]
+    if not going:
+        return
+    runs = f"{', '.join(going)} of this case {'is' if len(going) == 1 else 'are'} running"
+    if shared := case.shared_addresses:
+        raise ConfigError(
+            f"{runs}, and a second run would use the same {' and '.join(shared)}: end it first, or "
+            "copy the case and give the copy other addresses, here and in i-PI's input"
+        )
+    echo_line(f"{runs}, too: both share this machine; each has a folder and sockets of its own")
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    """Options as they are typed; those that are not set are left out."""
+    words: list[str] = []
+    for name, value in given.items():
+        if value:
+            words += [name] if value is True else [name, str(value)]
+    return words
+
+
 class _Refused(click.ClickException):
     """Tells the supervisor that starting the run again would not help."""
 
@@ -164,8 +205,13 @@ def _run(
     quiet: bool,
     log_json: bool,
     again: str,
+    longer: str,
 ) -> None:
-    """Run a case once; `continued` finds what it continues from, before the folder given."""
+    """Run a case once; `continued` finds what it continues from, before the folder given.
+
+    `again` is the command that continues it, `longer` the one that does what was asked if --steps
+    is added.
+    """
     import asyncio
 
     from mixserver.cli.echo import echo_line
@@ -179,7 +225,7 @@ def _run(
     configure(None, as_json=log_json)
     # refused before a folder is made
     if (earlier := continued(None)) is not None:
-        check_steps_left(earlier, steps)
+        check_steps_left(earlier, steps, longer)
     folder = new_run_folder(case.runs)
     configure(folder / "server.log", as_json=log_json)
 
@@ -266,11 +312,7 @@ def _supervise(
     from mixserver.server.supervise import supervise
 
     configure(None, as_json=bool(given["--log-json"]))
-    options = []
-    for name, value in given.items():
-        if value:
-            options += [name] if value is True else [name, str(value)]
-
+    options = _options(given)
     up = False
 
     async def job() -> bool:

@@ -94,6 +94,19 @@ class Case:
         """The addresses where i-PI listens, one or several."""
         return tuple(address for _, address in self.channels)
 
+    @property
+    def shared_addresses(self) -> tuple[str, ...]:
+        """Those that two runs cannot use at once; sockets with a name only are private to a run."""
+        door = self.config.workers.door
+        fixed = [address for address in self.addresses if not _is_private(address)]
+        if door.startswith("ipc://") or (door.startswith("tcp://") and not door.endswith(":0")):
+            fixed.append(door)
+        return tuple(fixed)
+
+
+def _is_private(address: str) -> bool:
+    return address.startswith("unix:") and not address.startswith("unix:/")
+
 
 def load_case(path: Path) -> Case:
     """Read a case: a folder that holds a mix.toml, or the file itself.

@@ -190,7 +190,7 @@ def _coordination(frame: Frame) -> SeedChoice:
         ),
         "criterion",
         f"atoms with {side} neighbours within {shell.cutoff:g} Å, {len(shell.others)} at the "
-        "start; chosen again every 10 evaluations",
+        "start; chosen again every 10 evaluations, from counts of each one",
     )
 
 

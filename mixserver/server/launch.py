@@ -165,21 +165,23 @@ def _checked_input(case: Case, source: Path, steps: int | None, *, restarted: bo
     return dataclasses.replace(ipi, prefix=local_prefix(ipi.prefix), total_steps=total)
 
 
-def check_steps_left(source: Path, steps: int | None) -> None:
+def check_steps_left(source: Path, steps: int | None, command: str = "") -> None:
     """Test that an i-PI input, RESTART or checkpoint has steps left, of `steps` if given.
+
+    `command` continues the run once --steps is added to it.
 
     Raises:
         ConfigError: it has none, or cannot be read.
     """
-    _total_steps(read_input(source), source, steps)
+    _total_steps(read_input(source), source, steps, command)
 
 
-def _total_steps(ipi: IpiInput, source: Path, steps: int | None) -> int:
+def _total_steps(ipi: IpiInput, source: Path, steps: int | None, command: str = "") -> int:
     total = ipi.total_steps if steps is None else steps
     if ipi.step >= total:
         raise ConfigError(
             f"{source} has made {ipi.step} of {total} steps already; to continue, give a larger "
-            f"number of total steps: --steps {2 * ipi.step}"
+            f"number of total steps: {f'{command} --steps'.lstrip()} {2 * ipi.step}"
         )
     return total
 

@@ -5,17 +5,20 @@ A curve never has more than `MOST` points: of a longer run every second, every f
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from mixserver.analysis.records import joined_parts
+from mixserver.analysis.run_properties import read_properties, steps_before
 from mixserver.core.errors import ConfigError
 from mixserver.ipi.input import read_property_files
 from mixserver.ipi.output import PropertiesTail
 from mixserver.server.records.recorder import REPORTS
-from mixserver.server.runs import RESTART_INPUT
+from mixserver.server.runs import RESTART_INPUT, run_chain
 
 MOST: Final = 2000
 """Points of a curve."""
@@ -78,7 +81,7 @@ class Thinned:
 
 
 class Curves:
-    """The curves of one run's folder."""
+    """The curves of one run, after those of the runs that it continues."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / REPORTS
@@ -88,6 +91,10 @@ class Curves:
         self.unreadable = 0
         """Lines of the records that are none."""
         self._decoder = msgspec.json.Decoder(Evaluated)
+        self._first = 0
+        """Evaluations of the runs that this one continues."""
+        with contextlib.suppress(ConfigError, OSError):  # they may be gone
+            self._join(run_chain(folder))
         self._tail = _properties_tail(folder)
 
     @property
@@ -119,6 +126,25 @@ class Curves:
             "properties": self.properties.columns(),
         }
 
+    def _join(self, chain: list[Path]) -> None:
+        """Begin with the runs that the last one of a chain continues, as `mixserver plot` does.
+
+        Raises:
+            ConfigError: one of them cannot be read.
+        """
+        for part in joined_parts(chain, earlier=True):
+            self._first = part.first + part.made
+            for report in part.reports:
+                if report.channel != "cheap":
+                    self.evaluations.add(tuple(getattr(report, name) for name in _COLUMNS))
+        if len(chain) > 1:
+            columns = read_properties(chain[:-1], ("step",)).columns
+            begun = steps_before(chain[-1])
+            for row in zip(*columns.values(), strict=True):
+                values = dict(zip(columns, map(float, row), strict=True))
+                if values["step"] <= begun:
+                    self.properties.add(tuple(values.get(name) for name in _PROPERTIES))
+
     def _read_records(self) -> bool:
         """Read a block; False at the end of what is complete."""
         try:
@@ -136,7 +162,8 @@ class Curves:
                 self.unreadable += 1
                 continue
             if found.channel != "cheap":
-                self.evaluations.add(tuple(getattr(found, name) for name in _COLUMNS))
+                row = msgspec.structs.replace(found, evaluation=self._first + found.evaluation)
+                self.evaluations.add(tuple(getattr(row, name) for name in _COLUMNS))
         return end > 0
 
 

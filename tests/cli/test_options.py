@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from mixserver.cli import main
+from mixserver.server.runs import new_run_folder, run_lock
 
 MINIMAL = Path(__file__).parents[2] / "inputs/minimal"
 
@@ -78,6 +80,22 @@ def test_a_run_is_not_run_as_a_case(tmp_path: Path) -> None:
             assert done.exit_code == 1
             assert said in " ".join(done.output.split())
         assert not (folder / "runs").exists()
+
+
+def test_a_second_run_at_the_same_address_is_refused(tmp_path: Path) -> None:
+    case = shutil.copytree(MINIMAL, tmp_path / "case", ignore=shutil.ignore_patterns("runs"))
+    for name, old, new in (
+        ("mix.toml", "unix:minimal", "127.0.0.1:31415"),
+        ("input.xml", "<address> minimal", "<port> 31415 </port><address> 127.0.0.1"),
+        ("input.xml", "mode='unix'", "mode='inet'"),
+    ):
+        (case / name).write_text((case / name).read_text().replace(old, new))
+    with run_lock(new_run_folder(case / "runs")):
+        done = CliRunner().invoke(main, ["run", str(case)])
+    assert done.exit_code == 1
+    assert f"{case}/runs/0001 of this case is running" in done.output
+    assert "the same 127.0.0.1:31415: end it first" in done.output
+    assert not (case / "runs/0002").exists()
 
 
 @pytest.mark.parametrize("group", [main, mixserver_worker.cli.main])

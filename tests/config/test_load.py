@@ -29,6 +29,9 @@ command = ["toy"]
 """
 
 
+MINIMAL = Path(__file__).parents[2] / "inputs/minimal/mix.toml"
+
+
 def test_a_good_file_becomes_typed_values() -> None:
     config = parse(GOOD)
     assert config.region is not None
@@ -204,6 +207,25 @@ def test_what_is_no_case_is_told_with_what_may_be_meant(
     (tmp_path / "vacancy/a.model").write_bytes(b"PK\xff\xfe")
     with pytest.raises(ConfigError, match=said.format(tmp_path)):
         load_case(tmp_path / given)
+
+
+@pytest.mark.parametrize(
+    ("address", "door", "shared"),
+    [
+        ("unix:minimal", None, ()),
+        ("unix:/tmp/minimal", None, ("unix:/tmp/minimal",)),
+        ("127.0.0.1:31415", None, ("127.0.0.1:31415",)),
+        ("unix:minimal", "tcp://127.0.0.1:0", ()),
+        ("unix:minimal", "tcp://127.0.0.1:5555", ("tcp://127.0.0.1:5555",)),
+        ("unix:minimal", "ipc:///tmp/door", ("ipc:///tmp/door",)),
+    ],
+)
+def test_addresses_that_two_runs_cannot_use_at_once_are_known(
+    tmp_path: Path, address: str, door: str | None, shared: tuple[str, ...]
+) -> None:
+    text = MINIMAL.read_text().replace("unix:minimal", address)
+    (tmp_path / "mix.toml").write_text(text)
+    assert load_case(tmp_path).with_workers_at(door).shared_addresses == shared
 
 
 def test_an_address_and_keys_from_outside_are_validated_like_those_of_the_file(

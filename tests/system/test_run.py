@@ -351,6 +351,7 @@ def test_a_finished_run_goes_on_if_told_how_far(five_steps: Path, tmp_path: Path
     again = mixserver_here("run", case, "--restart")
     assert again.returncode == 1
     assert "has made 5 of 5 steps already" in again.stderr
+    assert again.stderr.endswith(f"mixserver run {case} --restart --steps 10\n")
     assert (case / "runs/latest").resolve() == (case / "runs/0001").resolve()
     assert not (case / "runs/0002").exists()
     longer = mixserver("run", case, "--restart", "--steps", "15")

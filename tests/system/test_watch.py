@@ -151,6 +151,8 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         browser.until("document.querySelectorAll('#workers tbody tr').length === 2")
         browser.until("document.querySelectorAll('#charts figure:not([hidden])').length > 3")
         browser.until("document.getElementById('slider').max > 3")
+        # else other atoms hide the seeds
+        assert browser.value("document.getElementById('open').checked") is True
         # scrubbing: the first frame, which stays although new ones come
         browser.value(
             "(() => { const s = document.getElementById('slider'); s.value = 0;"

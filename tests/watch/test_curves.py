@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watched_folder import record, run_folder
 
+from mixserver.server.runs import RestartOrigin, RunInfo
 from mixserver.watch.curves import MOST, Curves, Thinned
 
 
@@ -90,3 +91,40 @@ def test_a_folder_with_nothing_in_it(tmp_path: Path) -> None:
     curves.update()
     assert curves.version == 0
     assert curves.as_json()["evaluations"]["evaluation"] == []
+
+
+def test_a_continued_run_begins_with_the_curves_of_the_earlier_one(tmp_path: Path) -> None:
+    first, second = run_folder(tmp_path / "0001"), run_folder(tmp_path / "0002")
+    head = "# column   1     --> step : s\n# column   2     --> temperature{kelvin} : T\n"
+    _print_steps(first, head, range(8))
+    record(first, 8)
+    RunInfo(restarted_from=RestartOrigin("../../../0001/runs/0001", "RESTART", 5)).write(second)
+    (second / "RESTART.in").write_text(
+        "<simulation><step>5</step><output prefix='simulation'><properties filename='out'>"
+        " [ step, temperature{kelvin} ] </properties></output></simulation>"
+    )
+    curves = Curves(second)
+    curves.update()
+    # what the first run did beyond its RESTART is made again
+    assert curves.as_json()["evaluations"]["evaluation"] == list(range(5))
+    assert curves.as_json()["properties"]["step"] == list(range(6))
+    _print_steps(second, "", range(6, 9))
+    record(second, 4)
+    curves.update()
+    assert curves.as_json()["evaluations"]["evaluation"] == list(range(9))
+    assert curves.as_json()["properties"]["step"] == list(range(9))
+    assert curves.as_json()["properties"]["temperature"] == [300.0 + n for n in range(9)]
+
+
+def _print_steps(folder: Path, head: str, steps: range) -> None:
+    rows = "".join(f"  {step:.1f}  {300.0 + step}\n" for step in steps)
+    (folder / "simulation.out").write_text(head + rows)
+
+
+def test_a_run_whose_earlier_one_is_gone_has_its_own_curves(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "0002")
+    RunInfo(restarted_from=RestartOrigin("../../../0001/runs/0001", "RESTART", 5)).write(folder)
+    record(folder, 3)
+    curves = Curves(folder)
+    curves.update()
+    assert curves.as_json()["evaluations"]["evaluation"] == [0, 1, 2]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mixserver.analysis.checks.bulk_match import check_bulk_match
 from mixserver.analysis.checks.cost import check_cost
+from mixserver.analysis.checks.criterion_cost import check_criterion_cost
 from mixserver.analysis.checks.energy_mixing import check_energy
 from mixserver.analysis.checks.findings import Finding
 from mixserver.analysis.checks.finite_differences import check_differences, of_model, shaken
 from mixserver.analysis.checks.shell_widths import check_buffer
 from mixserver.analysis.region_preview import RegionPreview, preview_parts, required_setup
-from mixserver.config import Case
+from mixserver.config import Case, CriterionSeeds
 from mixserver.config import Region as RegionTable
 from mixserver.core.errors import MixserverError
 from mixserver.core.labels import element_symbols, unknown_elements
@@ -77,7 +78,12 @@ async def _check_mixing(
         if figure is not None:
             words = "force mixing has no ghost forces, so none were drawn"
             found.append(Finding("warning", "picture", words))
-    return found if _errors(found) else found + await check_cost(parts, mixer, seen)
+    if _errors(found):
+        return found
+    found += await check_cost(parts, mixer, seen)
+    if isinstance(table.seeds, CriterionSeeds):
+        found += await check_criterion_cost(parts.dispatcher, table.seeds, parts.start)
+    return found
 
 
 def _errors(findings: Iterable[Finding]) -> bool:

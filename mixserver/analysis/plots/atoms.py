@@ -25,6 +25,9 @@ _SHARE: Final = 0.62
 """Of the covalent radius, at which an atom is drawn."""
 _BULK_SHARE: Final = 0.28
 """The same for atoms with lambda = 0, so that the region is seen through them."""
+_BEFORE: Final = 0.15
+"""Of a lattice vector: the middle is at most so far before the origin. A defect at 0 or in the
+middle of the cell then stays in its place from one picture to the next."""
 _NAMES: Final = "xyz"
 
 
@@ -93,6 +96,7 @@ def centred(frame: Frame, region: Region) -> Vectors:
     middle = region_middle(frame, region)
     if middle is None:
         return frame.wrapped
+    middle = (middle + _BEFORE) % 1.0 - _BEFORE
     periodic = np.array(frame.topology.pbc)
     shift = np.where(periodic, np.floor(frame.fractional - middle + 0.5), 0.0)
     places: Vectors = frame.positions - shift @ frame.cell

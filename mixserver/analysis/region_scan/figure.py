@@ -104,7 +104,7 @@ def _times(axes: Axes, scan: Scan) -> None:
         xytext=(0, 3), textcoords="offset points", fontsize=8,
     )  # fmt: skip
     axes.set(xlabel="core radius (Å)", ylabel="ms per evaluation")
-    axes.set_title("Time of an evaluation (dashed: of the cheap model within it)", fontsize=10)
+    axes.set_title("Time of an evaluation (dashed: of the cheap model in it)", fontsize=10)
     axes.set_ylim(0.0, 1.08 * max(scan.expensive_ms, *(ms for _, ms, _ in scan.measured)))
     _case(axes, scan)
 
@@ -133,7 +133,7 @@ def _error_and_time(axes: Axes, scan: Scan) -> None:
     axes.axvline(scan.expensive_ms, color=BLACK, ls=":", lw=1.2)
     axes.set(xlabel="ms per evaluation (dotted: all atoms expensive)", ylabel="rms |ΔF| (eV/Å)")
     axes.set_title(
-        f"Error {_NAMES[scan.judged_by]} against time; named (core + blend): the best",
+        f"Error {_NAMES[scan.judged_by]} against time; named: the best",
         fontsize=10,
     )
     axes.set_xscale("log")

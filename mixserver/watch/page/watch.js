@@ -273,7 +273,8 @@ async function want(at) {
       page.shown = next;
       if (page.first) {
         page.first = false;
-        $("open").checked = frame.about.drawn > MANY_ATOMS;  // else they hide the region
+        // else others hide the seeds
+        $("open").checked = frame.about.lambda || frame.about.drawn > MANY_ATOMS;
       }
       const begun = performance.now();
       view.show(frame, $("open").checked);

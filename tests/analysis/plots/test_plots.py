@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from cells import fcc
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -14,11 +15,13 @@ from PIL import Image
 
 from mixserver.analysis.find_run import find_run, run_label
 from mixserver.analysis.plots import panels
+from mixserver.analysis.plots.atoms import centred
 from mixserver.analysis.plots.draw import draw
 from mixserver.analysis.plots.lines import block_medians, draw_line, with_gaps
 from mixserver.analysis.plots.structure import mean_square_displacement
 from mixserver.analysis.run_series import RunSeries, read_series
 from mixserver.core.errors import ConfigError
+from mixserver.region.region import Region
 from mixserver.server.records.report import Report
 from mixserver.server.runs import RunInfo, new_run_folder
 
@@ -221,3 +224,17 @@ def test_free_flight_and_rest_have_their_displacements() -> None:
     moved = mean_square_displacement(flight, np.array([0]))
     np.testing.assert_allclose(moved, 0.09 * np.arange(11) ** 2, atol=1e-12)
     assert mean_square_displacement(flight, np.array([1])).tolist() == [0.0] * 11
+
+
+def test_a_picture_stays_in_its_place_when_a_defect_crosses_the_middle_of_the_cell() -> None:
+    places = []
+    for shift in (-1e-3, 1e-3):
+        frame = fcc(4, 5.0, rattle=0.0)
+        moved = frame.topology.frame(frame.positions + shift, frame.cell)
+        centre = np.argmin(np.linalg.norm(moved.fractional - 0.5, axis=1))
+        region = Region(np.eye(len(frame))[centre], np.array([centre]))
+        found = centred(moved, region)
+        assert np.abs(found - found[centre]).max() < 10.01
+        places.append(found[centre])
+    assert np.abs(places[0] - places[1]).max() < 0.01
+    assert ((places[0] > 0.0) & (places[0] < 20.0)).all()
