@@ -31,6 +31,8 @@ from mixserver.studies.table import Cell, Table
 
 SOCKET: Final = "w_he_implantation"
 ARMS: Final = (Arm("all-expensive"), Arm("force"), Arm("all-cheap"))
+BOUND: Final = 0.01
+"""Of the helium atom's energy: the largest error of the integrator that is not told."""
 ENDS: Final = ("reflected", "stopped", "passed", "undecided")
 
 
@@ -207,7 +209,15 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
                     round(float(np.mean([one["steps"] for one in shots]))),
                 ]
             )
-            remarks += _remarks(f"{arm.kind}, {energy:g} eV", count, len(shots))
+            where = f"{arm.kind}, {energy:g} eV"
+            remarks += _remarks(where, count, len(shots))
+            error = largest["largest" if conserved else "mismatch"]
+            if error > BOUND * energy:
+                remarks.append(
+                    f"{where}: the integrator's error reached {error:.2g} eV, more than "
+                    f"{100.0 * BOUND:g} % of the helium atom's energy. Take shorter steps: "
+                    "`farthest`, `longest_fs`."
+                )
     plot(drawn, folder / "implantation.png")
     return Outcome(
         tables=[

@@ -37,12 +37,12 @@ def rows_of(table: Table) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
-def a_shot(end: str, depth: float = 0.0) -> Values:
+def a_shot(end: str, depth: float = 0.0, largest: float = 0.02) -> Values:
     return {
         "end": end,
         "place": (1.0, 2.0, depth),
         "drift": 0.01,
-        "largest": 0.02,
+        "largest": largest,
         "mismatch": 0.03,
         "steps": 300,
     }
@@ -80,6 +80,14 @@ def test_shots_that_never_end_or_pass_are_told(tmp_path: Path) -> None:
     assert rows_of(outcome.tables[0])[0]["R"] == 0.0
     assert any("never ended" in text for text in outcome.remarks)
     assert any("too thin" in text for text in outcome.remarks)
+
+
+def test_energy_that_is_not_conserved_is_told(tmp_path: Path) -> None:
+    with study_of("w_he_implantation") as study:
+        found = {"all-cheap-20eV-01": {"shots": [a_shot("reflected", largest=0.25)]}}
+        outcome = study.analyse(found, tmp_path_of(tmp_path, "small"))
+    (remark,) = outcome.remarks
+    assert "error reached 0.25 eV, more than 1 %" in remark
 
 
 def test_a_shot_starts_in_the_same_way_in_all_arms(tmp_path: Path) -> None:
