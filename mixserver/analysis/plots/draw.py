@@ -37,7 +37,7 @@ def draw(runs: Sequence[RunSeries], output: Path, *, msd: bool = False, rdf: boo
     """
     panels = panels_for(runs)
     panels += [draw_msd] * msd + [draw_rdf] * rdf
-    figure = _one(runs[0], panels) if len(runs) == 1 else _side_by_side(runs, panels)
+    figure = _one(runs[0], panels) if len(runs) == 1 else side_by_side(runs, panels)
     try:
         figure.savefig(output, dpi=120, format="png")
     except OSError as error:
@@ -90,13 +90,21 @@ def _one(series: RunSeries, panels: list[Panel]) -> Figure:
     return figure
 
 
-def _side_by_side(runs: Sequence[RunSeries], panels: list[Panel]) -> Figure:
-    """Several runs: one column each, one row for each panel, with the same y axis along a row."""
+def side_by_side(runs: Sequence[RunSeries], panels: list[Panel]) -> Figure:
+    """Several runs: one column each, one row for each panel, with the same y axis along a row.
+
+    Where a run has nothing to show in a panel that others need, its place stays empty.
+    """
     picture = any(newest_snapshot(series.runs) is not None for series in runs)
     figure, grid, below = _grid(len(panels), len(runs), picture)
+    chosen = set(panels_for(runs))
+    missing = [chosen - set(panels_for([series])) for series in runs]
     for row, panel in zip(grid, panels, strict=True):
-        for axes, series in zip(row, runs, strict=True):
-            panel(axes, series)
+        for axes, series, without in zip(row, runs, missing, strict=True):
+            if panel in without:
+                axes.set_axis_off()
+            else:
+                panel(axes, series)
         _same_y(row)
     for axes, series in zip(below, runs, strict=False):
         draw_atoms(axes, series, VIEWS[0])

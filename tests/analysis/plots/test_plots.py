@@ -16,7 +16,7 @@ from PIL import Image
 from mixserver.analysis.find_run import find_run, run_label
 from mixserver.analysis.plots import panels
 from mixserver.analysis.plots.atoms import centred
-from mixserver.analysis.plots.draw import draw
+from mixserver.analysis.plots.draw import draw, side_by_side
 from mixserver.analysis.plots.lines import block_medians, draw_line, with_gaps
 from mixserver.analysis.plots.structure import mean_square_displacement
 from mixserver.analysis.run_series import RunSeries, read_series
@@ -167,6 +167,20 @@ def test_runs_side_by_side_have_their_names_and_one_y_axis(tmp_path: Path) -> No
         assert first.size[0] == second.size[0]
         assert second.size[1] > first.size[1]
         assert len(np.unique(np.asarray(second.convert("L")))) > 50
+
+
+def test_beside_a_run_that_mixes_forces_one_that_does_not_has_no_empty_panels(
+    tmp_path: Path,
+) -> None:
+    mixed = [Report(evaluation=n, core=5, mismatch_max=0.1, net_force=0.1) for n in range(9)]
+    plain = [Report(evaluation=n, core=5) for n in range(9)]
+    one, two = _run(tmp_path / "a/runs/0001", mixed), _run(tmp_path / "b/runs/0001", plain)
+    series = [read_series([one]), read_series([two])]
+    figure = side_by_side(series, panels.panels_for(series))
+    shown = [axes.get_title().split("\n")[-1] for axes in figure.axes if axes.axison]
+    assert sum("F expensive" in title for title in shown) == 1
+    assert sum("Net force" in title for title in shown) == 1
+    assert sum("Atoms in the regions" in title for title in shown) == 2
 
 
 def test_evaluations_of_the_cheap_channel_have_no_region() -> None:
