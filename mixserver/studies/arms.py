@@ -36,6 +36,8 @@ KINDS: Final[dict[Kind, str]] = {
 """Kinds of arms, and their names in tables."""
 _ALONE: Final = {"all-expensive": "expensive", "all-cheap": "cheap"}
 _OF_MIXING: Final = ("region", "mixing")
+_OF_RUNS: Final = ("record", "status")
+"""Left out where the arm itself does not have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Arm:
         """
         text = base.file.read_text(encoding="utf-8")
         tables: dict[str, Any] = tomllib.loads(text)
+        for name in _OF_RUNS:
+            tables.pop(name, None)
         tables["upstream"]["structure"] = str(base.structure.resolve())
         changes = dict(self.changes)
         if self.kind in _ALONE:
@@ -135,8 +139,6 @@ def write_case(
             raise ConfigError(f"i-PI's input {source} cannot be read: {error.strerror}") from error
     folder.mkdir(parents=True, exist_ok=True)
     tables = arm.settings(base, workers)
-    tables.pop("record", None)
-    tables.pop("status", None)
     tables["ipi"] = {**tables.get("ipi", {}), "input": "input.xml"}
     mix = tomli_w.dumps(tables)
     parse(mix, f"mix.toml of the arm {arm.label}")

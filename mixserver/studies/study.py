@@ -46,6 +46,8 @@ class Task:
     """A folder's name, unique in the study."""
     parameters: Mapping[str, Any]
     """All that its result depends on besides models and program, as JSON holds it."""
+    roles: Sequence[str] = ("cheap", "expensive")
+    """Of the study's models that it uses: with another model of another role its result stays."""
 
 
 class Stopped(Exception):
@@ -167,6 +169,8 @@ class Results:
 
     def key(self, task: Task, made_with: Mapping[str, str]) -> Values:
         """What a result must have been made with."""
+        unused = {"cheap", "expensive"} - set(task.roles)
+        made_with = {name: value for name, value in made_with.items() if name not in unused}
         known: Values = msgspec.json.decode(
             msgspec.json.encode({"parameters": dict(task.parameters), "made_with": dict(made_with)})
         )

@@ -58,6 +58,19 @@ def test_an_arm_has_the_models_of_its_kind(
     assert str(base.folder / "init.xyz") in text
 
 
+def test_an_arm_records_what_it_asks_for_and_not_what_the_case_does(
+    base: Case, tmp_path: Path
+) -> None:
+    with (base.folder / "mix.toml").open("a") as file:
+        file.write("\n[record]\nregions_every = 7\n")
+    base = load_case(base.folder)
+    quiet = write_case(tmp_path / "quiet", base, Arm("force"), base.config.local)
+    assert quiet.config.record.regions_every == 0
+    arm = Arm("force", changes={"record": {"regions_every": 5}})
+    told = write_case(tmp_path / "told", base, arm, base.config.local)
+    assert told.config.record.regions_every == 5
+
+
 def test_a_cell_too_small_for_its_region_is_refused(base: Case, tmp_path: Path) -> None:
     arm = Arm("energy", changes={"region": {"core_radius": 12.0}})
     case = write_case(tmp_path / "arm", base, arm, base.config.local)

@@ -47,6 +47,16 @@ def test_a_result_of_other_settings_is_refused(tmp_path: Path) -> None:
         results.read(then, {**MODELS, "cheap": "c"})
 
 
+def test_a_result_knows_only_the_models_that_its_task_uses(tmp_path: Path) -> None:
+    task = Task("one", {"radius": 4.0}, roles=("expensive",))
+    results = study(tmp_path, task)
+    results.task_folder(task).mkdir(parents=True)
+    results.write(task, MODELS, {"mean": 1.0})
+    assert results.read(task, {**MODELS, "cheap": "c"}) == {"mean": 1.0}
+    with pytest.raises(ConfigError, match=r"made_with.expensive 'b' then, 'c' now"):
+        results.read(task, {**MODELS, "expensive": "c"})
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"parameters": {}, "made_with": {}}'])
 def test_a_damaged_result_is_refused(tmp_path: Path, text: str) -> None:
     task = Task("one", {})
