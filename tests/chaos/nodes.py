@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,6 +126,7 @@ class Network:
     """
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:
+        self._folder = folder
         self.address = {name: f"{NETWORK}.{at}" for at, name in enumerate(names, 1)}
         hosts = "".join(f"{address} {name}\n" for name, address in self.address.items())
         self._switch = Node("switch", hosts, folder)
@@ -146,6 +148,25 @@ class Network:
     def unplug(self, name: str) -> None:
         """Part a node from the others: what is sent is lost, and nobody is told."""
         self._switch.ip("link", "set", name, "nomaster")
+
+    def mpiexec(self, program: Path, ranks: int) -> list[str]:
+        """The command, as far as that of the ranks, that starts as many on each of all nodes.
+
+        Args:
+            program: MPICH's mpiexec.
+            ranks: on each node.
+        """
+        shell = self._folder / "enter"  # takes the place of ssh: HOST COMMAND...
+        cases = "".join(
+            f'{name}) exec {shlex.join(node.command([]))} sh -c "$*" ;;\n'
+            for name, node in self.nodes.items()
+        )
+        options = 'while [ "${1#-}" != "$1" ]; do shift; done\n'
+        shell.write_text(f'#!/bin/sh\n{options}host="$1"\nshift\ncase "$host" in\n{cases}esac\n')
+        shell.chmod(0o755)
+        first, count = next(iter(self.nodes.values())), str(ranks * len(self.nodes))
+        launcher = ("-launcher", "ssh", "-launcher-exec", shell, "-hosts", ",".join(self.nodes))
+        return first.command([program, *launcher, "-n", count, "-ppn", str(ranks)])
 
     def close(self) -> None:
         """Give all namespaces up."""

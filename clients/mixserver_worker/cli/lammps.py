@@ -65,7 +65,7 @@ def lammps(
     import shlex
 
     from mixserver_worker.engines.lammps.engine import LammpsEngine
-    from mixserver_worker.engines.lammps.mpi import world
+    from mixserver_worker.engines.lammps.mpi_start import world
     from mixserver_worker.engines.threads import threads_of_environment
 
     comm = world()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from limits import HANG_S
 from mixserver_worker.conformance import System, evaluate
 from mixserver_worker.engines.lammps.engine import LammpsEngine
-from mixserver_worker.engines.lammps.mpi import launched_with_mpi, world
+from mixserver_worker.engines.lammps.mpi_start import launched_with_mpi, world
 
 pytest.importorskip("lammps", exc_type=ImportError)
 pytest.importorskip("mpi4py", exc_type=ImportError)
@@ -29,7 +30,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mixserver_worker.engines.lammps.engine import LammpsEngine
-from mixserver_worker.engines.lammps.mpi import world
+from mixserver_worker.engines.lammps.mpi_start import world
 from mixserver_worker.conformance import check_engine, evaluate, System
 from mixserver.core.errors import BadInput, ConfigError
 
@@ -98,9 +99,14 @@ def by_coefficients(engine):
 """
 
 
-def run(folder: Path, task: str, program: str = "program.py") -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path,
+    task: str,
+    program: str = "program.py",
+    mpiexec: Sequence[str] = (str(MPIEXEC), "-n", "2"),
+) -> subprocess.CompletedProcess[str]:
     (folder / "program.py").write_text(PROGRAM)
-    command = [str(MPIEXEC), "-n", "2", sys.executable, program, str(folder), task]
+    command = [*mpiexec, sys.executable, str(folder / program), str(folder), task]
     return subprocess.run(command, cwd=folder, env=environment(), timeout=HANG_S, check=False,
                           capture_output=True, text=True)  # fmt: skip
 
@@ -147,7 +153,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_two_ranks_agree_with_one_over_a_walk(folder: Path) -> None:
-    done = run(folder, "walk")
+    compare_walk(folder, run(folder, "walk"))
+
+
+def compare_walk(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """Two ranks' answers with those of one."""
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("is not finite") == 12
     assert done.stdout.count("atoms 9 and 11 are") == 12

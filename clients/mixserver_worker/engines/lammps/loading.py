@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mixserver.core.environment import without_rank
 from mixserver.core.errors import MissingPackage
-from mixserver_worker.engines.lammps.mpi import launched_with_mpi
+from mixserver_worker.engines.lammps.mpi_start import launched_with_mpi
 
 _POINTER, _TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 _PROTOTYPES: Final[tuple[tuple[str, Any, list[Any]], ...]] = (

@@ -6,7 +6,6 @@ the server may need their cores while it mixes.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -17,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixserver.core.arrays import Block, Matrix, Numbers, Scalars, Vectors
-from mixserver.core.errors import MissingPackage
+from mixserver_worker.engines.lammps.mpi_start import FORWARDED_S
 
-_FORWARDED_S = 0.5
-"""Wait before an abort: mpiexec drops output that it has not forwarded by then."""
 _SPIN_S = 2e-3
 """How long a waiting rank polls continuously before it sleeps between polls."""
 _NAP_S = 1e-4
+_LONGEST_NAP_S = 5e-3
+_NAP_SHARE = 1e-3
+"""A nap's share of the time waited so far: idle ranks poll less and less."""
 _HEADER = 7
 _END, _EVALUATE = 0, 1
 
@@ -41,27 +41,6 @@ class RankJob:
     criterion: str = ""
     weight: Scalars | None = None
     """(n,) site weights; None means 1 everywhere."""
-
-
-def launched_with_mpi() -> bool:
-    """Whether this process is one of several that mpiexec started."""
-    sizes = (os.environ.get(name, "1") for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
-    return any(size.isdigit() and int(size) > 1 for size in sizes)
-
-
-def world() -> Any:
-    """mpi4py's COMM_WORLD if mpiexec started several ranks, else None.
-
-    Raises:
-        MissingPackage: there are several ranks but mpi4py is not installed.
-    """
-    if not launched_with_mpi():
-        return None
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise MissingPackage("mpi4py", "lammps") from error
-    return MPI.COMM_WORLD
 
 
 class Ranks:
@@ -166,15 +145,16 @@ class Ranks:
         if self.size > 1:
             sys.stderr.write("".join(traceback.format_exception(error)))
             sys.stderr.flush()
-            time.sleep(_FORWARDED_S)
+            time.sleep(FORWARDED_S)
             self.comm.Abort(1)
 
     def _header(self, header: NDArray[np.int64]) -> None:
         request = self.comm.Ibcast(header, root=0)
         started = time.perf_counter()
         while not request.Test():
-            if time.perf_counter() - started > _SPIN_S:
-                time.sleep(_NAP_S)
+            waited = time.perf_counter() - started
+            if waited > _SPIN_S:
+                time.sleep(min(max(_NAP_S, _NAP_SHARE * waited), _LONGEST_NAP_S))
 
 
 def _mpi() -> Any:
