@@ -6,7 +6,8 @@
 file descriptors and threads of server, workers and i-PI are sampled all the time. Prints a table by
 tenths of the run: the medians of each tenth. The first tenth is the warm-up; the exit status is 1
 if the memory of any process in the last tenth is 1 % above that in the second, or if it has more
-file descriptors or threads. Takes a quarter of an hour to an hour.
+file descriptors or threads. Takes a quarter of an hour to an hour. SIGTERM and Ctrl-C end the run
+early; the table is printed as far as it has come.
 """
 
 from __future__ import annotations
@@ -131,7 +132,10 @@ def main() -> int:
             [environment_program("mixserver"), "run", made, "--steps", str(asked.evaluations - 1)],
             stdout=subprocess.DEVNULL,
             stderr=(folder / "stderr").open("wb"),
+            start_new_session=True,  # Ctrl-C reaches it through this program, once
         )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: run.send_signal(signal.SIGINT))
         try:
             tenth = -1
             while run.poll() is None:
@@ -186,5 +190,4 @@ def show(name: str, tenths: list[list[Use]]) -> bool:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main())
