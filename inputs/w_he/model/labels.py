@@ -19,15 +19,12 @@ from typing import Any
 import numpy as np
 from ase import Atom, Atoms, units
 from ase.build import bulk
-from ase.calculators.calculator import Calculator, all_changes
 from ase.geometry import find_mic
 from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import FIRE
-from mixserver_worker.engines.lammps.engine import LammpsEngine
-
-from mixserver.wire.worker import Evaluate
+from reference import Reference
 
 _log = logging.getLogger("labels")
 
@@ -37,41 +34,6 @@ LARGEST_FORCE = 40.0
 """eV/Å; beyond it a configuration is left out."""
 TETRAHEDRAL, OCTAHEDRAL = (0.5, 0.25, 0.0), (0.5, 0.5, 0.0)
 """Interstitial sites in units of the lattice constant."""
-
-
-class Reference(Calculator):  # type: ignore[misc]  # ASE is untyped
-    """The potential of a file of LAMMPS commands, for ASE."""
-
-    implemented_properties = ("energy", "forces", "stress")
-
-    def __init__(self, engine: LammpsEngine) -> None:
-        super().__init__()
-        self._engine = engine
-
-    def calculate(
-        self,
-        atoms: Any = None,
-        properties: Any = None,
-        system_changes: Any = all_changes,
-    ) -> None:
-        """Evaluate, as ASE asks for it."""
-        super().calculate(atoms, properties, system_changes)
-        answer = self._engine.evaluate(
-            Evaluate(
-                job=0,
-                stream=0,
-                positions=np.ascontiguousarray(self.atoms.positions),
-                numbers=self.atoms.numbers.astype(np.int32),
-                cell=np.array(self.atoms.cell),
-                pbc=(True, True, True),
-            )
-        )
-        stress = -answer.virial / self.atoms.get_volume()
-        self.results = {
-            "energy": answer.energy,
-            "forces": answer.forces,
-            "stress": stress.flat[[0, 4, 8, 5, 2, 1]],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +147,14 @@ def main() -> None:
     folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(20261121)
-    engine = LammpsEngine(Path(__file__).with_name("reference.in"))
-    calculator = Reference(engine)
+    calculator = Reference(Path(__file__).with_name("reference.in"))
     sets: dict[str, list[Atoms]] = {"train": [], "test": []}
     for number, atoms in enumerate(strained(calculator, rng)):
         sets["test" if number % 9 == 8 else "train"].append(atoms)
     for number, what in enumerate(trajectories()):
         # 7 shares no factor with the runs per temperature, so all kinds come into the test set.
         sets["test" if number % 7 == 4 else "train"] += run(what, calculator, rng)
-    engine.close()
+    calculator.close()
     for name, atoms in sets.items():
         write(folder / f"{name}.xyz", atoms, format="extxyz")
         count = sum(len(one) for one in atoms)
