@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
@@ -50,9 +49,6 @@ class ForcesReceived:
 
     reply: Reply
     """Its virial is as received: all nine numbers, symmetric or not (see `ipi_virial`)."""
-
-
-ClientEvent: TypeAlias = Send | ClientReady | ForcesReceived
 
 
 class Client(Reader):

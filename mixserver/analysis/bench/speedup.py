@@ -47,7 +47,6 @@ WAYS: Final[dict[Way, str]] = {
     "cheap": "all cheap",
 }
 """Ways to get forces on all atoms, and their names in reports."""
-_SERVED: Final = ("mixed", "worker", "torch", "symmetrix", "calculator", "cheap")
 _OF_MACE: Final = ("torch", "symmetrix", "calculator", "ipi-mace")
 
 
