@@ -44,12 +44,13 @@ def stock(name: str) -> tuple[SnapDescriptor, Vectors]:
 
 
 def ask(
-    commands: Path, numbers: Numbers, positions: Vectors, cell: Matrix, weight: Vectors
-) -> Vectors:
+    commands: Path, numbers: Numbers, positions: Vectors, cell: Matrix, *weights: Vectors
+) -> list[Vectors]:
+    """A row for each set of site weights, by one engine: making it takes longest."""
     engine = LammpsEngine(commands)
-    row = weighted_row(engine, numbers, positions, cell, weight)
+    rows = [weighted_row(engine, numbers, positions, cell, weight) for weight in weights]
     engine.close()
-    return row
+    return rows
 
 
 def tungsten(other: int, every: int = 4) -> tuple[Numbers, Vectors, Matrix, NDArray[np.int32]]:
@@ -124,11 +125,11 @@ def test_what_is_written_is_rows_times_coefficients(
     folder = tmp_path / "made"
     folder.mkdir()
     commands = write_potential(folder, "wbe", d, basis, coefficients, reference=zbl)
-    for which in range(2):
-        mask = (group == which).astype(np.float64)
-        came = ask(commands, numbers, positions, cell, mask)
-        fixed = ask(zbl, numbers, positions, cell, mask)
-        expected = rows[which] @ coefficients + fixed
+    masks = [(group == which).astype(np.float64) for which in range(2)]
+    by_potential = ask(commands, numbers, positions, cell, *masks)
+    by_reference = ask(zbl, numbers, positions, cell, *masks)
+    for row, came, fixed in zip(rows, by_potential, by_reference, strict=True):
+        expected = row @ coefficients + fixed
         # a pair table is interpolated, and weighted pairs by splines of their own
         tolerance = 1e-6 if functions else EXACT
         np.testing.assert_allclose(came, expected, rtol=0, atol=tolerance * np.abs(came).max())
@@ -159,9 +160,9 @@ def test_a_reference_of_several_tables_comes_along(functions: int, tmp_path: Pat
     nothing = np.zeros(2 * d.columns + basis.columns)
     commands = write_potential(folder, "p", d, basis, nothing, reference=reference)
     (source / "deep" / "mine.table").unlink()  # a potential stands on its own
-    came = ask(commands, numbers, positions, cell, np.ones(16))
+    (came,) = ask(commands, numbers, positions, cell, np.ones(16))
     (source / "deep" / "mine.table").write_text(TABLE)
-    expected = ask(reference, numbers, positions, cell, np.ones(16))
+    (expected,) = ask(reference, numbers, positions, cell, np.ones(16))
     assert np.abs(expected).max() > 1.0
     np.testing.assert_allclose(came, expected, rtol=0, atol=EXACT * np.abs(expected).max())
     # once more over its own files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,17 +36,26 @@ FLOAT32 = 2e-4
 Make = Callable[..., MaceEngine]
 
 
-def reference(module: Any, head: str, system: System, weight: Any) -> EngineResult:
-    """Weighted site energies of the whole model, unpruned, through mace's own forward."""
-    import torch
+@functools.cache
+def _calculator(file: str, head: str) -> tuple[Any, Any]:
+    """The model in a file, and mace's calculator with it."""
     from mace.calculators import MACECalculator
 
+    module = read_model(file).module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         heads = getattr(module, "heads", None) or ["Default"]
         calculator = MACECalculator(
             models=[module.double()], device="cpu", default_dtype="float64", head=head or heads[0]
         )
+    return module, calculator
+
+
+def reference(file: str, head: str, system: System, weight: Any) -> EngineResult:
+    """Weighted site energies of the whole model, unpruned, through mace's own forward."""
+    import torch
+
+    module, calculator = _calculator(file, head)
     atoms = ase.Atoms(
         numbers=system.numbers, positions=system.positions, cell=system.cell, pbc=system.pbc
     )
@@ -80,7 +90,7 @@ def test_agrees_with_mace_in_every_cell(
 ) -> None:
     atoms = system(case)
     got = engine(name).evaluate(job(atoms))
-    expected = reference(read_model(model_file(name)).module, "", atoms, np.ones(len(atoms)))
+    expected = reference(model_file(name), "", atoms, np.ones(len(atoms)))
     # mace replaces open cell vectors by its own, so only there its strain is another one
     agree(got, expected, virial=all(atoms.pbc))
     np.testing.assert_allclose(got.energies, expected.energies, rtol=0, atol=1e-11)
@@ -95,7 +105,7 @@ def test_weighted_and_pruned_agrees_with_mace_unpruned(
     weight = weights_of(atoms)
     got = engine(name).evaluate(job(atoms, weight))
     head = "coupled cluster" if name == "two heads" else ""
-    expected = reference(read_model(model_file(name)).module, head, atoms, weight)
+    expected = reference(model_file(name), head, atoms, weight)
     agree(got, expected)
     assert got.energies is not None
     assert expected.energies is not None
@@ -181,7 +191,7 @@ def test_one_free_atom_has_the_energy_mace_gives_it(
     atom = System(np.array([[3.0, 1.0, 9.0]]), np.array([6], np.int32), np.eye(3), (False,) * 3)
     answer = engine(name).evaluate(job(atom))
     head = "coupled cluster" if name == "two heads" else ""
-    expected = reference(read_model(model_file(name)).module, head, atom, np.ones(1))
+    expected = reference(model_file(name), head, atom, np.ones(1))
     assert answer.energy == pytest.approx(expected.energy, abs=1e-12)
     assert not answer.forces.any()
 
@@ -314,6 +324,5 @@ def test_trained_models_agree_with_mace(shared_models: Path, name: str, dtype: s
     weight[10:40] = np.linspace(0.1, 1.0, 30)
     made = MaceEngine(str(shared_models / f"{name}.model"), device="cpu", dtype=dtype, threads=1)
     got = made.evaluate(job(atoms, weight))
-    module = read_model(str(shared_models / f"{name}.model")).module
-    expected = reference(module, "", atoms, weight)
+    expected = reference(str(shared_models / f"{name}.model"), "", atoms, weight)
     agree(got, expected, room=AGREES if dtype == "float64" else 1e-5)
