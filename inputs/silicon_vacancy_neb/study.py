@@ -238,7 +238,8 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
             energies = 1000.0 * np.array(one["energies"])
             fine = np.linspace(0.0, at[-1], 200)
             axes.plot(fine, CubicSpline(at, energies)(fine), color=colour, lw=1.0, zorder=-number)
-            axes.plot(at, energies, marker, color=colour, label=label, ms=5)
+            large = {"ms": 9, "mfc": "none"} if name == "all-expensive" else {"ms": 5}
+            axes.plot(at, energies, marker, color=colour, label=label, **large)
         axes.set(xlabel="length of the path (Å)", ylabel="energy (meV)")
     tolerance = "The tolerance of the bands, 2 meV/Å, leaves 0.1 meV."
     return Outcome([table], ["barrier.png"], [tolerance])
