@@ -2,8 +2,8 @@
 
     python study.py run
 
-For each arm, i-PI relaxes both ends (relax.xml, or quench.xml for mixed forces), then the band
-between them (input.xml, from path.xyz), and then asks for the forces along its first half.
+For each arm, i-PI brings both ends to rest (quench.xml), relaxes the band between them (input.xml,
+from a straight line), and then asks for the forces along its first half.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from scipy.interpolate import CubicSpline
 
 from mixserver.cli.study import study_command
 from mixserver.config import Case, Local
+from mixserver.core.errors import ConfigError
 from mixserver.core.units import BOHR
 from mixserver.studies.arms import Arm, Kind, write_case
 from mixserver.studies.md import run_segments
@@ -60,6 +61,9 @@ STATIC = """<simulation verbosity='low'>
 </simulation>
 """
 
+RELAXED = 0.01
+"""eV/Å that atoms of a relaxed end may feel."""
+
 Images = NDArray[np.float64]
 """(images, atoms, 3) Å."""
 
@@ -95,8 +99,7 @@ class Band:
         folder = self.begin("ends")
         for name, image in (("start.xyz", self.start[:1]), ("end.xyz", self.start[-1:])):
             write_images(folder / name, image, self.cells)
-        text = read(self.context.base, "quench.xml" if self.by_force else "relax.xml")
-        case = self.case("ends", text, {})
+        case = self.case("ends", read(self.context.base, "quench.xml"), {})
         runs = await run_segments(self.context, case, share=(0.0, 0.3))
         return positions(runs[-1])
 
@@ -123,6 +126,12 @@ class Band:
         case = self.case("work", STATIC.replace("POINTS", str(POINTS)), {})
         done = (await run_segments(self.context, case, share=(0.9, 1.0)))[-1]
         forces = [read_images(done / f"simulation.for_{bead}.xyz")[0] for bead in range(POINTS)]
+        left = float(np.linalg.norm(forces[0], axis=1).max())
+        if left > RELAXED:
+            raise ConfigError(
+                f"an atom of the first image still feels {left:.3g} eV/Å, more than {RELAXED:g}; "
+                "give quench.xml more steps"
+            )
         slopes = [-float(np.vdot(*pair)) for pair in zip(forces, curve(where, 1), strict=True)]
         return float(CubicSpline(where, slopes).integrate(where[0], where[-1]))
 
