@@ -1,4 +1,4 @@
-"""Writes the reference pages from the code: every key of mix.toml and distill.toml, every command.
+"""Writes the reference pages from the code: every key of our TOML files, every command.
 
     python docs/make_reference.py
 
@@ -25,6 +25,7 @@ from mixserver_worker.cli import main as worker
 
 from mixserver.cli import main as server
 from mixserver.config import schema
+from mixserver.cotrain.config import schema as cotrain_schema
 from mixserver.distill.config import schema as distill_schema
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -41,6 +42,11 @@ temperatures in K. Durations carry their unit in their name. Files are relative 
 Unknown keys are errors.
 [`inputs/full/distill.toml`](../../inputs/full/distill.toml) shows all keys in one file.
 """
+COTRAIN = """
+The recipe of [`mixserver cotrain`](../howto/cotrain.md). Lengths are in Å, energies in eV,
+temperatures in K. Files are relative to the recipe. Unknown keys are errors.
+[`inputs/full/cotrain.toml`](../../inputs/full/cotrain.toml) shows all keys in one file.
+"""
 COMMANDS = """
 The same texts as `-h` or `--help` prints. `mixserver` is the server's side. `mixserver-worker`
 evaluates forces and runs where the hardware is.
@@ -52,6 +58,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "mix-toml.md": settings("mix.toml", MIX, schema.Config),
         REFERENCE / "distill-toml.md": settings("distill.toml", DISTILL, distill_schema.Recipe),
+        REFERENCE / "cotrain-toml.md": settings("cotrain.toml", COTRAIN, cotrain_schema.Recipe),
         REFERENCE / "commands.md": commands(),
     }
 
@@ -124,7 +131,7 @@ def words(kind: Any) -> str:
     """A type in the words of TOML."""
     if kind is NoneType:
         return ""
-    names = {str: "string", int: "integer", float: "number", bool: "boolean"}
+    names = {Any: "value", str: "string", int: "integer", float: "number", bool: "boolean"}
     if kind in names:
         return names[kind]
     origin, parts = get_origin(kind), get_args(kind)

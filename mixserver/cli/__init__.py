@@ -8,6 +8,7 @@ from mixserver import __version__
 from mixserver.cli.align import align
 from mixserver.cli.bench import bench
 from mixserver.cli.check import check
+from mixserver.cli.cotrain import cotrain
 from mixserver.cli.distill import distill
 from mixserver.cli.drift import drift
 from mixserver.cli.keys import keys
@@ -51,6 +52,7 @@ _COMMANDS = (
     drift,
     report,
     distill,
+    cotrain,
     bench,
 )
 for command in _COMMANDS:

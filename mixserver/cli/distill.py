@@ -32,40 +32,25 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
     import asyncio
 
     from mixserver.cli.logs import configure
-    from mixserver.cli.steps import shown
+    from mixserver.cli.steps import shown, until_stopped
     from mixserver.core.errors import ConfigError
     from mixserver.distill.config.load import load_project
-    from mixserver.distill.pipeline import DistillationOutput, distill
+    from mixserver.distill.pipeline import distill
     from mixserver.distill.report.verdict import verdict
-    from mixserver.server.launch import on_stop_signals
 
     project = load_project(recipe)
     project.folder.mkdir(parents=True, exist_ok=True)
     configure(project.folder / "distill.log")
 
-    async def job() -> DistillationOutput | None:
-        with shown(quiet=quiet) as show:
-            work = asyncio.ensure_future(distill(project, show, sweep=sweep))
-            # once: a second one would disturb the orderly end of i-PI
-            stop = asyncio.Event()
-            on_stop_signals(asyncio.get_running_loop(), stop.set)
-            stopping = asyncio.ensure_future(stop.wait())
-            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
-                return None
-            stopping.cancel()
-            return work.result()
-
-    written = asyncio.run(job())
+    with shown(quiet=quiet) as show:
+        written = asyncio.run(until_stopped(distill(project, show, sweep=sweep)))
     if written is None:
         click.echo(f"stopped; to continue: mixserver distill {recipe}")
         raise SystemExit(130)
     grade, (head, *why) = verdict(written.result)
     files = f"potential: {written.potential}\nreport: {written.report}"
     if not quiet:
-        click.echo(_table(written.result))
+        click.echo(results_table(written.result))
         click.echo(files)
     if grade == "fail":
         raise ConfigError(" ".join([head, *why, "The files are kept for inspection."]))
@@ -73,7 +58,7 @@ def distill(recipe: Path, sweep: bool, quiet: bool) -> None:
         click.echo("\n".join([head, *(f"  * {sentence}" for sentence in why)]))
 
 
-def _table(result: Result) -> str:
+def results_table(result: Result) -> str:
     """Cost, errors and bulk properties of the candidates."""
     from mixserver.cli.tables import text_table
     from mixserver.distill.results import JUDGED_BLEND

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +23,25 @@ Show = Callable[[str, int, int], None]
 """Called with (step, done, total); a total of 0 is unknown."""
 
 _LINE_EVERY_S = 10.0
+_Result = TypeVar("_Result")
+
+
+async def until_stopped(work: Coroutine[Any, Any, _Result]) -> _Result | None:
+    """Await work, or end it in order at a signal to stop; None if it was stopped."""
+    from mixserver.server.launch import on_stop_signals
+
+    task = asyncio.ensure_future(work)
+    # once: a second one would disturb the orderly end of i-PI
+    stop = asyncio.Event()
+    on_stop_signals(asyncio.get_running_loop(), stop.set)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return None
+    stopping.cancel()
+    return task.result()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from mixserver.distill.data.reference_data import ReferenceData
 from mixserver.distill.fitting.candidates import describe_candidate
 from mixserver.distill.fitting.descriptor_rows import compute_reference_rows
 from mixserver.distill.fitting.inputs import FitInputs, build_design, pair_basis
-from mixserver.distill.recipe_workers import cheap_workers
+from mixserver.distill.recipe_workers import cheap_workers, lammps_command
 from mixserver.distill.validation.benchmark import WrittenCandidate
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,8 @@ async def check_compared_potentials(project: DistillationProject) -> None:
         ConfigError: LAMMPS rejects one of them.
     """
     for name in project.recipe.compare:
-        workers = cheap_workers(project, project.base / name, project.folder / "workers")
+        command = lammps_command(project, project.base / name)
+        workers = cheap_workers(project, command, project.folder / "workers")
         try:
             async with workers as dispatcher:
                 await dispatcher.card("cheap")
@@ -61,5 +62,5 @@ async def compared_candidates(
             dropped.append(f"{name} could not be compared: {error}")
             log.warning("not compared", potential=name, reason=str(error))
         else:
-            listed.append(WrittenCandidate(candidate, file))
+            listed.append(WrittenCandidate(candidate, lammps_command(run.project, file)))
     return listed, dropped

@@ -35,7 +35,7 @@ from mixserver.distill.fitting.selection import (
 from mixserver.distill.potential.hybrid import read_pair_styles
 from mixserver.distill.potential.writer import write_potential
 from mixserver.distill.progress import Progress
-from mixserver.distill.recipe_workers import expensive_workers
+from mixserver.distill.recipe_workers import expensive_workers, lammps_command
 from mixserver.distill.report import write_report
 from mixserver.distill.results import Candidate, Result
 from mixserver.distill.step_cache import open_folder
@@ -97,7 +97,8 @@ class _Fit:
             weight=self.selected.ghost,
             descriptor=self.descriptor,
         )
-        return WrittenCandidate(candidate, self.commands)
+        command = lammps_command(self.inputs.project, self.commands)
+        return WrittenCandidate(candidate, command)
 
 
 class _Pipeline:

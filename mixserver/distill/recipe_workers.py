@@ -51,20 +51,26 @@ def expensive_workers(
     return _dispatcher(_case(project, config, folder), folder)
 
 
+def lammps_command(project: DistillationProject, commands: Path) -> tuple[str, ...]:
+    """Arguments of mixserver-worker for a file of LAMMPS commands."""
+    # workers run in the recipe's folder, hence the absolute path
+    return ("lammps", str(commands.resolve()), "--elements", ",".join(project.elements))
+
+
 def cheap_workers(
-    project: DistillationProject, commands: Path, folder: Path, *, count: int = 1
+    project: DistillationProject, command: tuple[str, ...], folder: Path, *, count: int = 1
 ) -> AbstractAsyncContextManager[Dispatcher]:
-    """A dispatcher with LAMMPS workers, of one thread each, for a file of commands.
+    """A dispatcher with workers of a cheap potential, of one thread each.
+
+    `command` has the arguments of mixserver-worker.
 
     Raises:
-        WorkerFault: LAMMPS rejected the potential; its last log lines are quoted.
+        WorkerFault: the engine rejected the potential; its last log lines are quoted.
     """
-    # workers run in the recipe's folder, hence the absolute path
-    words = ("lammps", str(commands.resolve()), "--elements", ",".join(project.elements))
     config = Config(
         upstream=Upstream(structure=project.recipe.structure, address=_NO_CLIENT),
         models=Models(cheap=Model()),
-        local=(Local(role="cheap", command=words, count=count),),
+        local=(Local(role="cheap", command=command, count=count),),
     )
     return _dispatcher(_case(project, config, folder), folder)
 

@@ -116,6 +116,20 @@ class Parity(_Value, frozen=True):
     """eV per atom."""
 
 
+class Curve(_Value, frozen=True):
+    """One epoch of a co-training: errors of held-out labels, and how far the two experts differ."""
+
+    epoch: int
+    stage: int
+    large: float | None
+    small: float | None
+    """eV/Å, rms errors of forces; None for one that is not trained."""
+    energies: float | None
+    """eV, rms difference of site energies on bulk structures."""
+    forces: float | None
+    """eV/Å, rms difference of forces there."""
+
+
 class StabilityTest(_Value, frozen=True):
     """MD of the crystal with the cheap potential, after one fit."""
 
@@ -135,7 +149,7 @@ class StabilityTest(_Value, frozen=True):
 
 
 class Result(_Value, frozen=True):
-    """A whole distillation."""
+    """A whole distillation, or a co-training."""
 
     name: str
     elements: tuple[str, ...]
@@ -158,6 +172,8 @@ class Result(_Value, frozen=True):
     sweep: tuple[Candidate, ...] = ()
     recommended: str = ""
     """Label of the recommended candidate of the sweep."""
+    trained: tuple[Curve, ...] = ()
+    """The epochs of a co-training; empty for a distillation."""
     seconds: dict[str, float] = {}
     """Wall time of each step."""
     notes: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from tolerance import EXACT
 from mixserver.distill.data.labels import Structure
 from mixserver.distill.fitting.pair_basis import PairBasis
 from mixserver.distill.potential.writer import write_potential
-from mixserver.distill.recipe_workers import cheap_workers
+from mixserver.distill.recipe_workers import cheap_workers, lammps_command
 from mixserver.distill.validation.benchmark import cost, site_energies, spread
 from mixserver.wire.descriptor import SnapDescriptor
 from mixserver.wire.worker import Evaluate, Role
@@ -64,7 +64,9 @@ async def test_potentials_side_by_side(tmp_path: Path) -> None:
             file = write_potential(tmp_path, f"ar{twojmax}", d, none, coefficients)
             folder = tmp_path / f"workers-{twojmax}"
             dispatchers.append(
-                await stack.enter_async_context(cheap_workers(project, file, folder))
+                await stack.enter_async_context(
+                    cheap_workers(project, lammps_command(project, file), folder)
+                )
             )
         few, many = [await cost(one, "cheap", crystal(1), atoms=100) for one in dispatchers]
         found = [

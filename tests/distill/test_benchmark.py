@@ -11,6 +11,7 @@ from argon import distillation
 
 from mixserver.distill.config.load import load_project
 from mixserver.distill.data.reference_data import collect_reference_data
+from mixserver.distill.recipe_workers import lammps_command
 from mixserver.distill.results import Candidate
 from mixserver.distill.validation.benchmark import WrittenCandidate, benchmark
 
@@ -28,7 +29,8 @@ async def test_a_potential_that_cannot_be_looked_at_is_told_of(
     listed = []
     for name, text in files.items():
         (folder / f"{name}.in").write_text(text)
-        listed.append(WrittenCandidate(Candidate(label=name), folder / f"{name}.in"))
+        command = lammps_command(load_project(folder), folder / f"{name}.in")
+        listed.append(WrittenCandidate(Candidate(label=name), command))
     project = load_project(folder)
     shown: list[tuple[str, int, int]] = []
 

@@ -13,6 +13,8 @@ from docs_pages import PAGES, ROOT, Block, blocks, relative
 
 from mixserver.config.load import parse
 from mixserver.config.schema import Config
+from mixserver.cotrain.config.load import parse_cotraining
+from mixserver.cotrain.config.schema import Recipe as CotrainRecipe
 from mixserver.distill.config.schema import Recipe
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -20,12 +22,14 @@ import make_reference
 
 WHOLE = [b for page in PAGES for b in blocks(page) if b.language == "toml"]
 PARTS = [b for page in PAGES for b in blocks(page) if b.language == "ini"]
-RECIPES = [
+NAMED = [
     b
     for page in PAGES
     for b in blocks(page)
     if b.language == "text" and b.text.startswith("name = ")
 ]
+RECIPES = [b for b in NAMED if "[large]" not in b.text]
+COTRAINED = [b for b in NAMED if "[large]" in b.text]
 
 
 def name_of(block: Block) -> str:
@@ -58,6 +62,22 @@ def test_a_whole_distill_toml_is_read(block: Block) -> None:
     msgspec.toml.decode(block.text, type=Recipe)
 
 
+@pytest.mark.parametrize("block", COTRAINED, ids=name_of)
+def test_a_whole_cotrain_toml_is_read(block: Block) -> None:
+    parse_cotraining(block.text)
+
+
+def test_the_full_cotrain_toml_names_every_key() -> None:
+    text = (ROOT / "inputs/full/cotrain.toml").read_text()
+    parse_cotraining(text)
+    full = tomllib.loads(text)
+    assert set(full) == {field.name for field in msgspec.structs.fields(CotrainRecipe)}
+    for field in msgspec.structs.fields(CotrainRecipe):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            keys = {key.name for key in msgspec.structs.fields(field.type)}
+            assert set(full[field.name]) == keys, field.name
+
+
 @pytest.mark.parametrize("block", PARTS, ids=name_of)
 def test_parts_of_a_file_have_known_keys(block: Block) -> None:
     table = tomllib.loads(block.text)
@@ -71,6 +91,7 @@ def test_a_wrong_key_would_be_found() -> None:
     assert WHOLE
     assert PARTS
     assert RECIPES
+    assert COTRAINED
 
 
 @pytest.mark.parametrize("page", make_reference.pages(), ids=lambda page: page.name)

@@ -1,4 +1,7 @@
-"""`python -m mixserver_worker.training JOB`: does a training and tells its progress as JSON."""
+"""`python -m mixserver_worker.training JOB [MESSAGES]`: trains, and tells its progress as JSON.
+
+The messages go to a file if one is named, and otherwise to standard output.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from mixserver.wire.training import Failed, TrainingJob, TrainingMessage
 def main() -> int:
     """Train; the exit status is 1 if it cannot be done, for which the last line has the reason."""
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print too
+    if sys.argv[2:]:
+        out = Path(sys.argv[2]).open("w", encoding="utf-8")  # noqa: SIM115
 
     def tell(message: TrainingMessage) -> None:
         out.write(msgspec.json.encode(message).decode() + "\n")

@@ -35,8 +35,9 @@ async def label_structures(
     folder: Path,
     *,
     progress: StepProgress | None = None,
+    role: Role = _ROLE,
 ) -> list[LabelledStructure]:
-    """Label structures; each label is saved at once and not computed again.
+    """Label structures by the workers of a role; each label is saved at once and kept.
 
     The folder receives NAME.npz of each structure. If the model cannot weight sites, each structure
     is a single group.
@@ -47,7 +48,7 @@ async def label_structures(
         NoWorkerError: no worker is left.
     """
     _check_names(structures)
-    card = await dispatcher.card(_ROLE)
+    card = await dispatcher.card(role)
     wanted = [structure if card.weights else without_groups(structure) for structure in structures]
     files = [folder / f"{structure.name}.npz" for structure in wanted]
     found = [_read_existing(file, structure) for file, structure in zip(files, wanted, strict=True)]
@@ -57,7 +58,7 @@ async def label_structures(
 
     async def fill(at: int) -> None:
         nonlocal done
-        labelled = await label_structure(wanted[at], dispatcher, stream=_STREAM + at)
+        labelled = await label_structure(wanted[at], dispatcher, stream=_STREAM + at, role=role)
         labelled.save(files[at])
         found[at] = labelled
         done += 1
@@ -69,7 +70,7 @@ async def label_structures(
 
 
 async def label_structure(
-    structure: Structure, dispatcher: Dispatcher, *, stream: int = _STREAM
+    structure: Structure, dispatcher: Dispatcher, *, stream: int = _STREAM, role: Role = _ROLE
 ) -> LabelledStructure:
     """Label one structure; for several groups the model must be able to weight sites.
 
@@ -83,7 +84,7 @@ async def label_structure(
     if structure.groups > 1:
         weights = [(structure.group == k).astype(np.float64) for k in range(structure.groups)]
     frame = structure.frame
-    jobs = [(_ROLE, whole_system_job(frame, stream=stream, weight=weight)) for weight in weights]
+    jobs = [(role, whole_system_job(frame, stream=stream, weight=weight)) for weight in weights]
     results = [reply.result for reply in await dispatcher.run(jobs)]
     return LabelledStructure(
         structure,

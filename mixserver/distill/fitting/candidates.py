@@ -5,6 +5,7 @@ Nothing is evaluated; `validation.benchmark` runs the potentials.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -64,7 +65,7 @@ def _errors(design: Design, coefficients: Scalars, of: str) -> Errors:
 
 def parity(inputs: FitInputs, coefficients: Scalars) -> tuple[Parity, ...]:
     """Expensive and cheap values of the test set, by kind of structure."""
-    found: dict[str, list[tuple[Block, Block]]] = {}
+    pairs: list[tuple[str, Block, Block]] = []
     for name, split in inputs.splits().items():
         if split != "test":
             continue
@@ -72,11 +73,47 @@ def parity(inputs: FitInputs, coefficients: Scalars) -> tuple[Parity, ...]:
         expensive = label_rows(inputs.data.labels(name)).sum(axis=0)
         fixed = expensive - label_rows(inputs.labels(name)).sum(axis=0)
         cheap = inputs.all_rows(name).sum(axis=0) @ coefficients + fixed
-        for values in (expensive, cheap):
-            values[0] /= len(structure)
-            values[-6:] /= len(structure)
-        found.setdefault(structure.family, []).append((expensive, cheap))
-    return tuple(_parity(of, pairs) for of, pairs in sorted(found.items()))
+        pairs.append((structure.family, expensive, cheap))
+    return compare_rows(pairs)
+
+
+def compare_rows(pairs: Iterable[tuple[str, Block, Block]]) -> tuple[Parity, ...]:
+    """Parity plots by kind of (kind, expensive, cheap) rows (1 + 3N + 6,) of structures."""
+    found: dict[str, list[tuple[Block, Block]]] = {}
+    for of, *both in pairs:
+        expensive, cheap = (_per_atom(values) for values in both)
+        found.setdefault(of, []).append((expensive, cheap))
+    return tuple(_parity(of, listed) for of, listed in sorted(found.items()))
+
+
+def errors_of_rows(pairs: Iterable[tuple[str, Block, Block]]) -> tuple[Errors, ...]:
+    """Root mean square errors by kind of (kind, expensive, cheap) rows (1 + 3N + 6,)."""
+    found: dict[str, list[Block]] = {}
+    for of, expensive, cheap in pairs:
+        found.setdefault(of, []).append(_per_atom(cheap) - _per_atom(expensive))
+    return tuple(
+        Errors(
+            of=of,
+            energy=_rms([one[:1] for one in listed]),
+            forces=_rms([one[1:-6] for one in listed]),
+            virial=_rms([one[-6:] for one in listed]),
+            structures=len(listed),
+        )
+        for of, listed in sorted(found.items())
+    )
+
+
+def _per_atom(values: Block) -> Block:
+    """Rows (1 + 3N + 6,) with energy and virial per atom."""
+    made = values.copy()
+    atoms = (len(values) - 7) // 3
+    made[0] /= atoms
+    made[-6:] /= atoms
+    return made
+
+
+def _rms(parts: list[Block]) -> float:
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2)))
 
 
 def _parity(of: str, pairs: list[tuple[Block, Block]]) -> Parity:

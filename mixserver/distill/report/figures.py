@@ -39,6 +39,7 @@ _MANY: Final = 100
 def figures(result: Result) -> dict[str, Figure]:
     """All figures that have data, by name, in the order of the page."""
     makers: dict[str, Callable[[Result], Figure | None]] = {
+        "training": training,
         "parity": parity,
         "errors": errors,
         "curve": curve,
@@ -49,6 +50,33 @@ def figures(result: Result) -> dict[str, Figure]:
     }
     made = {name: make(result) for name, make in makers.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def training(result: Result) -> Figure | None:
+    """Errors of both experts and their differences over the epochs of a co-training."""
+    if not result.trained:
+        return None
+    figure, found = panels(2, 11.0, 4.3)
+    epochs = [one.epoch for one in result.trained]
+    second = next((one.epoch for one in result.trained if one.stage > 1), None)
+    series: tuple[tuple[Axes, str, str, list[float | None]], ...] = (
+        (found[0], "large expert, forces", COLOURS[0], [one.large for one in result.trained]),
+        (found[0], "small expert, forces", COLOURS[1], [one.small for one in result.trained]),
+        (found[1], "site energies, eV", COLOURS[2], [one.energies for one in result.trained]),
+        (found[1], "forces, eV/Å", COLOURS[3], [one.forces for one in result.trained]),
+    )
+    for axes, name, colour, values in series:
+        numbers = np.array([np.nan if value is None else value for value in values])
+        if np.isfinite(numbers).any():
+            axes.plot(epochs, numbers, color=colour, lw=1.4, label=name)
+    for axes, title in zip(found, ("errors of held-out labels, eV/Å", "differences"), strict=True):
+        if second is not None:
+            axes.axvline(second, color=GREY, lw=0.8, ls=":", label="stage two")
+        logarithmic(axes, "y")
+        axes.set(title=title, xlabel="epoch")
+        axes.legend(frameon=False, fontsize=9)
+    found[0].set_ylabel("root mean square")
+    return figure
 
 
 def parity(result: Result) -> Figure | None:

@@ -23,6 +23,9 @@ from mixserver.distill.report.verdict import verdict
 from mixserver.distill.results import Result, write_result
 
 _CAPTIONS: Final = {
+    "training": "Training of the written potential. Left: errors of forces of structures that were "
+    "not trained with. Right: differences between the two experts in bulk structures that were not "
+    "trained with.",
     "parity": "Energies, forces and virials of structures that were not fitted: the written "
     "potential against the expensive model. Colours: temperatures, from dark (cold) to bright "
     "(hot); shapes: kinds of structures. On the grey line both agree; rms is over all points.",
@@ -80,7 +83,9 @@ def page(result: Result, pictures: Mapping[str, str]) -> str:
         for name in ("errors", "curve", "phonons"):
             captions[name] += f" The first {MOST} of {len(result.candidates)} candidates."
     return _TEMPLATE.render(
-        title=f"{result.name}: a cheap potential from {result.expensive}",
+        title=f"{result.name}: a small expert trained together with {result.expensive}"
+        if result.trained
+        else f"{result.name}: a cheap potential from {result.expensive}",
         result=result,
         verdict=verdict(result),
         error_of=priced(result.sweep)[1],

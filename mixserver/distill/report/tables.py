@@ -36,9 +36,8 @@ from mixserver.distill.results import JUDGED_BLEND, REPORTED_BLENDS, Candidate, 
 def headline(result: Result) -> Table:
     """Summary of the written potential."""
     one, theirs = result.candidates[0], result.bulk
-    suffixes = ["in", "snapcoeff", "snapparam", *(["table"] if one.pair_functions else [])]
     rows = [
-        ("files", Cell(", ".join(f"{result.name}.{suffix}" for suffix in suffixes))),
+        ("files", Cell(", ".join(_files(result)))),
         ("elements", Cell(" ".join(result.elements))),
         (
             "expensive model",
@@ -47,18 +46,7 @@ def headline(result: Result) -> Table:
                 f"fingerprint {result.fingerprint}" if result.fingerprint else "",
             ),
         ),
-        ("descriptors", descriptor_cell(one)),
-        (
-            "pair functions",
-            Cell(str(one.pair_functions), f"up to {one.pair_cutoff:g} Å")
-            if one.pair_functions
-            else Cell("none"),
-        ),
-        ("coefficients", Cell(str(one.coefficients or NONE), f"{one.constraints} constraints")),
-        (
-            "weights",
-            Cell(f"ghost forces {one.partition_weight:g}", f"ridge {one.ridge:g}"),
-        ),
+        *([] if result.trained else _fitted(one)),
         ("cost (µs per atom, one thread, with energies)", cost_cell(one)),
         (
             "force error (eV/Å)",
@@ -80,6 +68,33 @@ def headline(result: Result) -> Table:
         (f"largest ghost force, {JUDGED_BLEND:g} Å blend (eV/Å)", ghost_cell(one, JUDGED_BLEND))
     )
     return Table([(name, [cell]) for name, cell in rows])
+
+
+def _files(result: Result) -> list[str]:
+    """Names of the files of the written potential."""
+    if result.trained:
+        return [f"{result.name}-small.model", f"{result.name}-large.model"]
+    suffixes = ["in", "snapcoeff", "snapparam"]
+    suffixes += ["table"] if result.candidates[0].pair_functions else []
+    return [f"{result.name}.{suffix}" for suffix in suffixes]
+
+
+def _fitted(one: Candidate) -> list[tuple[str, Cell]]:
+    """What was fitted, of a distilled potential."""
+    return [
+        ("descriptors", descriptor_cell(one)),
+        (
+            "pair functions",
+            Cell(str(one.pair_functions), f"up to {one.pair_cutoff:g} Å")
+            if one.pair_functions
+            else Cell("none"),
+        ),
+        ("coefficients", Cell(str(one.coefficients or NONE), f"{one.constraints} constraints")),
+        (
+            "weights",
+            Cell(f"ghost forces {one.partition_weight:g}", f"ridge {one.ridge:g}"),
+        ),
+    ]
 
 
 def crystals(result: Result, listed: Sequence[Candidate], strong: Sequence[str] = ()) -> Table:

@@ -88,6 +88,11 @@ def _forces(result: Result, of: str) -> float | None:
 
 def _remedy(one: Candidate, result: Result) -> str:
     """The settings to change if the potential is not flexible enough."""
+    if result.trained:
+        return (
+            "Train longer, raise agreement.energy and agreement.forces, take more bulk structures "
+            "(soft.snapshots, soft.strained), or a larger network (small.options)."
+        )
     now = f"potential.twojmax (now {one.descriptor.twojmax}), " if one.descriptor else ""
     now += f"potential.cutoff (now {one.descriptor.cutoff:g} Å) " if one.descriptor else ""
     now += f"or pair.functions (now {one.pair_functions})"
@@ -123,7 +128,7 @@ def _warnings(one: Candidate, result: Result) -> list[str]:
             words.append("The stability of its crystal is unknown; see the notes.")
     if not one.errors:
         words.append("It has no test structures: raise fit.validation or soft.snapshots.")
-    return words + _instability(result) + _ghosts(one)
+    return words + _instability(result) + _ghosts(one, result)
 
 
 def _instability(result: Result) -> list[str]:
@@ -133,14 +138,20 @@ def _instability(result: Result) -> list[str]:
     return [
         "Its crystal is not stable in MD: at "
         f"{last.temperature:g} K an atom left its site for good in {len(broke)} of "
-        f"{len(last.broke)} trajectories, first after {min(broke):.2g} ps. Raise hold.rounds, set "
-        "potential.quadratic = true, raise pair.cutoff and pair.functions, or stay well below that "
-        "temperature."
+        f"{len(last.broke)} trajectories, first after {min(broke):.2g} ps. "
+        + (
+            "Add a hotter one to soft.temperatures, or stay well below that temperature."
+            if result.trained
+            else "Raise hold.rounds, set potential.quadratic = true, raise pair.cutoff and "
+            "pair.functions, or stay well below that temperature."
+        )
     ]
 
 
 def _pin(what: str, one: Candidate, result: Result) -> str:
     """How to make lattice or elastic constants agree."""
+    if result.trained:
+        return _remedy(one, result)
     if what not in result.pinned:
         return f'set hard.{what} = true, with hard.form = "exact".'
     return (
@@ -149,7 +160,7 @@ def _pin(what: str, one: Candidate, result: Result) -> str:
     )
 
 
-def _ghosts(one: Candidate) -> list[str]:
+def _ghosts(one: Candidate, result: Result) -> list[str]:
     ghost = one.ghost(JUDGED_BLEND)
     if ghost is None or finite(ghost.largest) is None:
         return [
@@ -160,6 +171,10 @@ def _ghosts(one: Candidate) -> list[str]:
         return []
     return [
         f"Ghost forces reach {short(ghost.largest)} eV/Å in a {JUDGED_BLEND:g} Å blend: use a "
-        "wider blend, or dead loads where the region is frozen; or distill with a larger "
-        "partition.price or pair.cutoff."
+        "wider blend, or dead loads where the region is frozen; or "
+        + (
+            "train with a larger agreement.energy."
+            if result.trained
+            else "distill with a larger partition.price or pair.cutoff."
+        )
     ]

@@ -25,7 +25,7 @@ from mixserver.distill.data.labels import LabelledStructure, Structure
 from mixserver.distill.data.melting import LARGEST
 from mixserver.distill.data.perturbations import divided
 from mixserver.distill.data.reference_data import ReferenceData
-from mixserver.distill.recipe_workers import cheap_workers
+from mixserver.distill.recipe_workers import cheap_workers, lammps_command
 from mixserver.distill.results import StabilityTest
 from mixserver.distill.step_cache import Stage, Step
 from mixserver.distill.validation.md_stability import (
@@ -120,8 +120,9 @@ async def _run_test(
     for left in step.folder.iterdir():  # by an interrupted start
         if left.is_dir():
             shutil.rmtree(left)
+    command = lammps_command(run.project, commands)
     async with cheap_workers(
-        run.project, commands, run.folder / "workers", count=_WORKERS
+        run.project, command, run.folder / "workers", count=_WORKERS
     ) as dispatcher:
         outcomes = await run_stability_test(
             hold,

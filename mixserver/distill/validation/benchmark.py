@@ -1,4 +1,4 @@
-"""Benchmark: all candidates run in LAMMPS, compared with the expensive model and timed.
+"""Benchmark: all candidates run in their engines, compared with the expensive model and timed.
 
 A candidate that fails gets the reason in `trouble`, and the others are evaluated all the same.
 Workers are started for it.
@@ -55,10 +55,11 @@ _MOVE: Final = 0.02
 
 @dataclass(frozen=True, eq=False)
 class WrittenCandidate:
-    """A candidate and the file of its potential."""
+    """A candidate and what runs it."""
 
     candidate: Candidate
-    commands: Path
+    command: tuple[str, ...]
+    """Arguments of mixserver-worker."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ async def benchmark(
     async with contextlib.AsyncExitStack() as stack:
         dispatchers: list[Dispatcher | None] = []
         for at, one in enumerate(listed):
-            workers = cheap_workers(run.project, one.commands, folder / f"workers-{at}")
+            workers = cheap_workers(run.project, one.command, folder / f"workers-{at}")
             dispatcher: Dispatcher | None = None
             candidate = one.candidate
             if expensive.trouble:
