@@ -42,7 +42,8 @@ from mixserver.studies.table import Cell, Table
 HERE: Final = Path(__file__).resolve().parent
 A: Final = 3.1776
 """Å, lattice constant of both models."""
-TEMPERATURES: Final = (400.0, 600.0, 800.0)
+LEAST: Final = 2.0
+"""Errors that a coefficient must be away from zero to be one."""
 EVERY: Final = 10
 """Steps between two positions of the helium atom."""
 ARMS: Final = (
@@ -58,6 +59,8 @@ class Size:
     """How large, how long and how many."""
 
     cells: int
+    temperatures: tuple[float, ...]
+    """K, ascending."""
     timestep_fs: float
     thermostat_fs: float
     skipped_ps: float
@@ -75,18 +78,20 @@ class Size:
 SIZES: Final = {
     "small": Size(
         cells=3,
+        temperatures=(800.0, 1000.0, 1200.0),
         timestep_fs=2.0,
         thermostat_fs=500.0,
-        skipped_ps=0.6,
-        run_ps=6.0,
-        repeats=4,
-        lags_ps=(0.1, 0.2, 0.3, 0.4),
+        skipped_ps=0.4,
+        run_ps=2.4,
+        repeats=10,
+        lags_ps=(0.08, 0.12, 0.16, 0.2),
         blocks=5,
-        segments=3,
+        segments=1,
         region={},
     ),
     "paper": Size(
         cells=16,
+        temperatures=(400.0, 600.0, 800.0),
         timestep_fs=1.0,
         thermostat_fs=2000.0,
         skipped_ps=2.0,
@@ -105,7 +110,7 @@ def plan(size: str) -> list[Task]:
     one = SIZES[size]
     tasks = []
     for repeat in range(1, one.repeats + 1):
-        for kelvin in TEMPERATURES:
+        for kelvin in one.temperatures:
             for arm in ARMS:
                 parameters = {
                     "arm": arm.kind,
@@ -199,8 +204,9 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
     series: dict[str, dict[float, Estimate]] = {}
     walks: dict[tuple[str, float], list[Block]] = {}
     fits: dict[str, Arrhenius] = {}
+    remarks: list[str] = []
     for arm in ARMS:
-        for kelvin in TEMPERATURES:
+        for kelvin in one.temperatures:
             made = [
                 np.array(found[task.name]["walk"])[skipped:]
                 for task in plan(folder.name)
@@ -212,11 +218,12 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
             walks[arm.kind, kelvin] = made
             value = diffusion(made, interval, lags, blocks=one.blocks)
             series.setdefault(arm.kind, {})[kelvin] = value
-        known = {t: d for t, d in series.get(arm.kind, {}).items() if d.value > 0.0}
+        mine = series.get(arm.kind, {})
+        known = {kelvin: d for kelvin, d in mine.items() if d.value >= LEAST * d.error}
         if len(known) > 1:
             fits[arm.kind] = fit = arrhenius(list(known), list(known.values()))
             lines.append([KINDS[arm.kind], fit.energy, fit.prefactor, fit.chi2])
-    for kelvin in TEMPERATURES:
+    for kelvin in one.temperatures:
         truth = series.get("all-expensive", {}).get(kelvin)
         for arm in ARMS:
             value = series.get(arm.kind, {}).get(kelvin)
@@ -225,6 +232,11 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
             apart = (value - truth) if truth is not None and arm.kind != "all-expensive" else None
             length = sum(len(walk) for walk in walks[arm.kind, kelvin]) * interval
             metric = Estimate(value.value * ANGSTROM2_PER_PS, value.error * ANGSTROM2_PER_PS)
+            if value.value < LEAST * value.error:
+                remarks.append(
+                    f"{KINDS[arm.kind]}, {kelvin:g} K: D is less than {LEAST:g} errors, so the "
+                    "atom has hardly hopped. Run longer, or make more trajectories."
+                )
             away = None if apart is None else f"{apart.value / apart.error:+.1f}"
             rows.append([f"{kelvin:g}", KINDS[arm.kind], f"{length:.0f}", value, metric, away])
     _plot(series, fits, walks, interval, lags, folder / "diffusion.png")
@@ -235,7 +247,7 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
             Table("Arrhenius lines", ["arm", "E (eV)", "D0 (Å²/ps)", "chi²/dof"], lines),
         ],
         figures=["diffusion.png"],
-        remarks=["The errors are those of blocks of the trajectories; one standard error."],
+        remarks=remarks,
     )
 
 
@@ -249,14 +261,18 @@ def _plot(
 ) -> None:
     with figure(file, 2) as (left, right):
         for at, (kind, values) in enumerate(series.items()):
-            x = [1000.0 / kelvin + 0.012 * (at - 1.5) for kelvin in values]
-            points(left, x, list(values.values()), kind, kind)
+            known = {kelvin: one for kelvin, one in values.items() if one.value > 0.0}
+            x = [1000.0 / kelvin + 0.008 * (at - 1.5) for kelvin in known]
+            points(left, x, list(known.values()), kind, kind)
             if kind in fits:
-                kelvins = np.linspace(min(TEMPERATURES), max(TEMPERATURES), 50)
-                line = [fits[kind].at(float(kelvin)) for kelvin in kelvins]
-                left.plot(1000.0 / kelvins, line, color=COLOURS[kind], lw=0.8)
-        left.set(xlabel="1000 K / T", ylabel="D (Å²/ps)", yscale="log")
-        middle = 600.0
+                at_all = np.linspace(min(values), max(values), 50)
+                line = [fits[kind].at(float(kelvin)) for kelvin in at_all]
+                left.plot(1000.0 / at_all, line, color=COLOURS[kind], lw=0.8)
+        left.set(xlabel="1000 K / T", ylabel="D (Å²/ps)")
+        if left.has_data():
+            left.set_yscale("log")
+        kelvins = sorted({kelvin for _, kelvin in walks})
+        middle = kelvins[len(kelvins) // 2]
         most = max(lags)
         for kind in series:
             made = walks.get((kind, middle), [])

@@ -58,14 +58,14 @@ class Size:
 
 SIZES: Final = {
     "small": Size(
-        cells=(5, 5, 10),
+        cells=(4, 4, 6),
         energies=(20.0, 40.0, 80.0),
-        groups=25,
-        shots=4,
+        groups=50,
+        shots=2,
         at_once=1,
         hot_steps=1000,
         settings={
-            "limit_fs": 500.0,
+            "limit_fs": 300.0,
             "longest_fs": 0.4,
             "farthest": 0.05,
             "still_ev": 0.3,
@@ -128,7 +128,7 @@ def arm_case(
     changes = {"upstream": {"structure": structure}, "region": dict(region)}
     files = {"file": structure, "velocities": str(folder / "velocities.xyz")}
     text = (base.folder / base.config.ipi.input).read_text(encoding="utf-8")
-    text = text.replace("(atom=500)", f"(atom={helium_index(cells)})")
+    text = text.replace("(atom=192)", f"(atom={helium_index(cells)})")
     mine = Arm(arm.kind, changes=changes)
     return write_case(folder, base, mine, workers, files, text=text.encode())
 
