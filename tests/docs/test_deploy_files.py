@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -21,6 +24,17 @@ UNITS = sorted((DEPLOY / "systemd").iterdir())
 def test_they_pass_the_linters_that_are_installed() -> None:
     done = subprocess.run([DEPLOY / "check.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_files_for_containers_pass_their_check() -> None:
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    for tool in ("hadolint", "shellcheck", "docker-compose"):
+        if shutil.which(tool, path=os.pathsep.join(folders)) is None:
+            pytest.skip(f"{tool} is not installed")
+    check = [ROOT / "docker" / "check.sh", "--lint"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no fault" in done.stdout
 
 
 @pytest.mark.parametrize("file", [*SCRIPTS, *UNITS], ids=lambda file: file.name)
