@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mixserver_worker.engines.lammps.engine import LammpsEngine
+from mixserver_worker.engines.lammps.weighting.site_weights import WeightingScheme
 
 
 @pytest.fixture
@@ -23,3 +24,36 @@ def engine(tmp_path: Path) -> Iterator[Callable[..., LammpsEngine]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def _kept() -> Iterator[dict[tuple[str, ...], LammpsEngine]]:
+    made: dict[tuple[str, ...], LammpsEngine] = {}
+    yield made
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture
+def kept(
+    _kept: dict[tuple[str, ...], LammpsEngine], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., LammpsEngine]]:
+    """Engines that the tests of a file share, because making one takes longer than most tests.
+
+    Each test finds them as they were made, without LAMMPS instances.
+    """
+    used: list[tuple[LammpsEngine, WeightingScheme | None]] = []
+
+    def make(text: str, **settings: object) -> LammpsEngine:
+        key = (text, *(f"{name}={value!r}" for name, value in sorted(settings.items())))
+        if key not in _kept:
+            file = tmp_path_factory.mktemp("kept") / "potential.in"
+            file.write_text(text)
+            _kept[key] = LammpsEngine(file, **settings)
+        used.append((_kept[key], _kept[key].pool.scheme))
+        return _kept[key]
+
+    yield make
+    for one, scheme in reversed(used):
+        one.pool.close()
+        one.pool.scheme = scheme

@@ -73,10 +73,10 @@ def system_for(name: str) -> System:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_conforms(name: str, engine: Make) -> None:
+def test_conforms(name: str, kept: Make) -> None:
     # Splines of tables are smooth only between their knots, 1e-3 Å apart.
     tolerance = Tolerance(step=1e-4, difference=1e-5) if name == "eam" else None
-    check_engine(engine(TEXTS[name]), deformed(system_for(name), GENERAL), tolerance=tolerance)
+    check_engine(kept(TEXTS[name]), deformed(system_for(name), GENERAL), tolerance=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -84,28 +84,28 @@ def test_conforms(name: str, engine: Make) -> None:
     [(True, True, False), (True, False, True), (False, True, False), (False, False, False)],
 )
 @pytest.mark.parametrize("by", [GENERAL, TRIANGULAR, -np.eye(3)[[2, 0, 1]]], ids="gtl")
-def test_conforms_in_any_cell(by: np.ndarray, pbc: tuple[bool, bool, bool], engine: Make) -> None:
-    check_engine(engine(TEXTS["sw"]), deformed(crystal(), by, pbc))
+def test_conforms_in_any_cell(by: np.ndarray, pbc: tuple[bool, bool, bool], kept: Make) -> None:
+    check_engine(kept(TEXTS["sw"]), deformed(crystal(), by, pbc))
 
 
-def test_conforms_in_a_cell_much_smaller_than_the_cutoff(engine: Make) -> None:
+def test_conforms_in_a_cell_much_smaller_than_the_cutoff(kept: Make) -> None:
     cell = np.array([[0.0, 2.7, 2.7], [2.7, 0.0, 2.7], [2.7, 2.7, 0.0]])
     system = System(np.array([[0.0, 0, 0], [1.4, 1.3, 1.45]]), np.full(2, 14, np.int32), cell)
-    check_engine(engine(TEXTS["snap"]), system)
+    check_engine(kept(TEXTS["snap"]), system)
 
 
 @pytest.mark.parametrize("arguments", [["-sf", "omp", "-pk", "omp", "1"], ["-sf", "opt"]])
-def test_switches_for_lammps_change_nothing_but_speed(arguments: list[str], engine: Make) -> None:
-    plain, other = engine(TEXTS["tersoff"]), engine(TEXTS["tersoff"], lmp_args=arguments)
+def test_switches_for_lammps_change_nothing_but_speed(arguments: list[str], kept: Make) -> None:
+    plain, other = kept(TEXTS["tersoff"]), kept(TEXTS["tersoff"], lmp_args=arguments)
     assert plain.card.fingerprint == other.card.fingerprint
     check_engine(other, deformed(crystal(), GENERAL))
     a, b = (evaluate(one, crystal(2)) for one in (plain, other))
     np.testing.assert_allclose(a.forces, b.forces, atol=SAME_STATE)
 
 
-def test_energy_and_forces_are_those_of_a_plain_lammps_run(engine: Make, tmp_path: Path) -> None:
+def test_energy_and_forces_are_those_of_a_plain_lammps_run(kept: Make, tmp_path: Path) -> None:
     system = crystal(2)
-    answer = evaluate(engine(TEXTS["sw"]), system)
+    answer = evaluate(kept(TEXTS["sw"]), system)
     lines = [
         "units metal", "lattice none 1.0", "atom_style atomic", "atom_modify map array",
         f"region box block {' '.join(f'0 {edge:.17g}' for edge in np.diag(system.cell))}",
@@ -127,8 +127,8 @@ def test_energy_and_forces_are_those_of_a_plain_lammps_run(engine: Make, tmp_pat
     lmp.close()
 
 
-def test_a_long_walk_out_of_the_box_agrees_with_new_instances(engine: Make) -> None:
-    walker, system = engine(TEXTS["sw"]), crystal(2)
+def test_a_long_walk_out_of_the_box_agrees_with_new_instances(kept: Make) -> None:
+    walker, system = kept(TEXTS["sw"]), crystal(2)
     dice = np.random.default_rng(6)
     drift = np.array([0.4, -0.3, 0.2])
     for step in range(40):
@@ -145,15 +145,15 @@ def test_a_long_walk_out_of_the_box_agrees_with_new_instances(engine: Make) -> N
             assert answer.energy == pytest.approx(fresh.energy, abs=1e-9)
 
 
-def test_without_the_fast_loop_full_set_ups_agree(engine: Make) -> None:
-    one, system = engine(TEXTS["snap"]), deformed(crystal(), GENERAL)
+def test_without_the_fast_loop_full_set_ups_agree(kept: Make) -> None:
+    one, system = kept(TEXTS["snap"]), deformed(crystal(), GENERAL)
     evaluate(one, system)
     one.pool.instances[0].fast_loop = False
     check_engine(one, system)
 
 
-def test_lattice_jumps_do_not_move_atoms_inside_lammps(engine: Make) -> None:
-    one, system = engine(UNWEIGHTED), deformed(crystal(2), GENERAL)
+def test_lattice_jumps_do_not_move_atoms_inside_lammps(kept: Make) -> None:
+    one, system = kept(UNWEIGHTED), deformed(crystal(2), GENERAL)
     evaluate(one, system)
     before = one.pool.instances[0].library.vectors("x").copy()
     jumps = np.random.default_rng(1).integers(-4, 5, system.positions.shape) @ system.cell
@@ -163,8 +163,8 @@ def test_lattice_jumps_do_not_move_atoms_inside_lammps(engine: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["snap", "sw", "eam"])
-def test_force_needs_two_receptive_fields_and_no_more(name: str, engine: Make) -> None:
-    one = engine(TEXTS[name])
+def test_force_needs_two_receptive_fields_and_no_more(name: str, kept: Make) -> None:
+    one = kept(TEXTS[name])
     reach = 2.0 * one.card.cutoff
     system = crystal(6, ELEMENT.get(name, 14), LATTICE.get(name, 5.43))
     middle = int(np.linalg.norm(system.positions - system.cell.sum(0) / 2, axis=1).argmin())
@@ -172,9 +172,9 @@ def test_force_needs_two_receptive_fields_and_no_more(name: str, engine: Make) -
 
     def cut(radius: float) -> np.ndarray:
         away = np.linalg.norm(system.positions - system.positions[middle], axis=1)
-        kept = np.flatnonzero(away < radius)
-        ball = replace(system, positions=system.positions[kept], numbers=system.numbers[kept])
-        return evaluate(one, ball, stream=7).forces[np.searchsorted(kept, middle)]
+        near = np.flatnonzero(away < radius)
+        ball = replace(system, positions=system.positions[near], numbers=system.numbers[near])
+        return evaluate(one, ball, stream=7).forces[np.searchsorted(near, middle)]
 
     np.testing.assert_allclose(cut(reach), whole, atol=1e-9)
     assert np.abs(cut(0.6 * reach) - whole).max() > 1e-5
@@ -190,18 +190,18 @@ def test_force_needs_two_receptive_fields_and_no_more(name: str, engine: Make) -
     ],
 )
 def test_the_card_has_cutoff_and_receptive_field(
-    name: str, cutoff: float, cutoffs: int, engine: Make
+    name: str, cutoff: float, cutoffs: int, kept: Make
 ) -> None:
-    card = engine(TEXTS[name]).card
+    card = kept(TEXTS[name]).card
     assert card.cutoff == pytest.approx(cutoff, abs=0.3 if name == "eam" else 1e-6)
     assert card.receptive_field == pytest.approx(cutoffs * card.cutoff)
     assert card.energies
     assert card.weights
-    assert engine(TEXTS[name], receptive_field=11.0).card.receptive_field == 11.0
+    assert kept(TEXTS[name], receptive_field=11.0).card.receptive_field == 11.0
 
 
-def test_criteria_are_what_lammps_computes(engine: Make) -> None:
-    one, system = engine(TEXTS["snap"]), crystal(2)
+def test_criteria_are_what_lammps_computes(kept: Make) -> None:
+    one, system = kept(TEXTS["snap"]), crystal(2)
     system = replace(system, positions=system.positions[1:], numbers=system.numbers[1:])
     answer = evaluate(one, system, criterion="pe/atom")
     np.testing.assert_array_equal(answer.values, answer.energies)
@@ -226,10 +226,8 @@ def test_criteria_are_what_lammps_computes(engine: Make) -> None:
         ("coord/atom cutoff ${x}", "is not a LAMMPS compute"),
     ],
 )
-def test_bad_criteria_are_refused_and_harm_nothing(
-    criterion: str, match: str, engine: Make
-) -> None:
-    one, system = engine(TEXTS["sw"]), crystal()
+def test_bad_criteria_are_refused_and_harm_nothing(criterion: str, match: str, kept: Make) -> None:
+    one, system = kept(TEXTS["sw"]), crystal()
     before = evaluate(one, system, criterion="coord/atom cutoff 3.0")
     for _ in range(2):
         with pytest.raises(BadInput, match=match):
@@ -240,8 +238,8 @@ def test_bad_criteria_are_refused_and_harm_nothing(
 
 
 @pytest.mark.parametrize("name", ["zero", "snap", "sw"])
-def test_criteria_follow_when_everything_changes_at_once(name: str, engine: Make) -> None:
-    one, dice = engine(TEXTS[name]), np.random.default_rng(4)
+def test_criteria_follow_when_everything_changes_at_once(name: str, kept: Make) -> None:
+    one, dice = kept(TEXTS[name]), np.random.default_rng(4)
     for seed in range(4):
         strain = np.eye(3) + dice.normal(scale=0.1, size=(3, 3))
         system = deformed(crystal(2, seed=seed), strain)
@@ -251,15 +249,15 @@ def test_criteria_follow_when_everything_changes_at_once(name: str, engine: Make
         np.testing.assert_array_equal(values, fresh)
 
 
-def test_many_criteria_do_not_pile_up(engine: Make) -> None:
-    one, system = engine(UNWEIGHTED), crystal()
+def test_many_criteria_do_not_pile_up(kept: Make) -> None:
+    one, system = kept(UNWEIGHTED), crystal()
     for n in range(30):
         evaluate(one, system, criterion=f"coord/atom cutoff {2.0 + 0.01 * n}")
     assert len(one.pool.instances[0].criteria.names) == 8
 
 
-def test_lost_atoms_are_detected_and_the_instance_is_replaced(engine: Make) -> None:
-    one, system = engine(UNWEIGHTED), crystal(2)
+def test_lost_atoms_are_detected_and_the_instance_is_replaced(kept: Make) -> None:
+    one, system = kept(UNWEIGHTED), crystal(2)
     before = evaluate(one, system)
     old = one.pool.instances[0]
     old.library.command("group gone id 5")
@@ -269,16 +267,16 @@ def test_lost_atoms_are_detected_and_the_instance_is_replaced(engine: Make) -> N
     np.testing.assert_allclose(after.forces, before.forces, atol=SAME_STATE)
 
 
-def test_after_an_error_lammps_is_tried_again_in_a_new_instance(engine: Make) -> None:
-    one, system = engine(UNWEIGHTED), crystal(2)
+def test_after_an_error_lammps_is_tried_again_in_a_new_instance(kept: Make) -> None:
+    one, system = kept(UNWEIGHTED), crystal(2)
     before = evaluate(one, system)
     one.pool.instances[0].library.command("uncompute mx_v")
     np.testing.assert_allclose(evaluate(one, system).forces, before.forces, atol=SAME_STATE)
 
 
 @pytest.mark.parametrize("same_stream", [True, False])
-def test_overlapping_atoms_are_refused(same_stream: bool, engine: Make) -> None:
-    one, system = engine(TEXTS["snap"]), crystal(2)
+def test_overlapping_atoms_are_refused(same_stream: bool, kept: Make) -> None:
+    one, system = kept(TEXTS["snap"]), crystal(2)
     evaluate(one, system)
     positions = system.positions.copy()
     positions[3] = positions[40] + system.cell[1] + 1e-12
@@ -287,9 +285,9 @@ def test_overlapping_atoms_are_refused(same_stream: bool, engine: Make) -> None:
     evaluate(one, system)
 
 
-def test_collapsed_atoms_whose_energy_overflows_are_refused(engine: Make) -> None:
+def test_collapsed_atoms_whose_energy_overflows_are_refused(kept: Make) -> None:
     one, system = (
-        engine("pair_style lj/cut 6.0\npair_coeff * * 1e290 2.0\nlabelmap atom 1 Si\n"),
+        kept("pair_style lj/cut 6.0\npair_coeff * * 1e290 2.0\nlabelmap atom 1 Si\n"),
         crystal(),
     )
     system.positions[1] = system.positions[0] + 0.06
@@ -297,8 +295,8 @@ def test_collapsed_atoms_whose_energy_overflows_are_refused(engine: Make) -> Non
         evaluate(one, system)
 
 
-def test_site_weights_are_refused_for_potentials_without_scheme(engine: Make) -> None:
-    one, system = engine(UNWEIGHTED), crystal()
+def test_site_weights_are_refused_for_potentials_without_scheme(kept: Make) -> None:
+    one, system = kept(UNWEIGHTED), crystal()
     assert not one.card.weights
     plain = evaluate(one, system)
     with pytest.raises(BadInput, match="cannot weight site energies"):
@@ -307,13 +305,13 @@ def test_site_weights_are_refused_for_potentials_without_scheme(engine: Make) ->
     np.testing.assert_allclose(ones.forces, plain.forces, atol=SAME_STATE)
 
 
-def test_no_atoms_have_no_energy(engine: Make) -> None:
+def test_no_atoms_have_no_energy(kept: Make) -> None:
     none = System(np.zeros((0, 3)), np.zeros(0, np.int32), np.eye(3) * 9)
-    assert evaluate(engine(TEXTS["sw"]), none, criterion="coord/atom cutoff 3.0").energy == 0.0
+    assert evaluate(kept(TEXTS["sw"]), none, criterion="coord/atom cutoff 3.0").energy == 0.0
 
 
-def test_streams_share_few_instances(engine: Make) -> None:
-    one, a, b = engine(TEXTS["sw"], instances=2), crystal(), crystal(2)
+def test_streams_share_few_instances(kept: Make) -> None:
+    one, a, b = kept(TEXTS["sw"], instances=2), crystal(), crystal(2)
     right = {0: evaluate(one, a).forces, 1: evaluate(one, b).forces}
     for stream in (5, 6, 7, 5, 6, 7):
         system = (a, b)[stream % 2]
@@ -358,7 +356,7 @@ def test_potentials_are_found_through_the_environment(
     np.testing.assert_array_equal(evaluate(mine, crystal()).forces, expected)
 
 
-def test_arrays_of_the_wire_can_be_evaluated(engine: Make) -> None:
+def test_arrays_of_the_wire_can_be_evaluated(kept: Make) -> None:
     from mixserver.wire.worker_frames import decode, encode
 
     system = crystal()
@@ -366,7 +364,7 @@ def test_arrays_of_the_wire_can_be_evaluated(engine: Make) -> None:
                    cell=system.cell, pbc=system.pbc, energies=True)  # fmt: skip
     sent = decode([bytes(frame) for frame in encode(job)])
     assert isinstance(sent, Evaluate)
-    assert engine(TEXTS["sw"]).evaluate(sent).energies is not None
+    assert kept(TEXTS["sw"]).evaluate(sent).energies is not None
 
 
 def test_without_lammps_the_message_has_the_remedy(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def terms(one: LammpsEngine) -> list[WeightedManyBody]:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_conforms_with_weights_and_exact_gradients(name: str, engine: Make) -> None:
-    one = engine(TEXTS[name][0])
+def test_conforms_with_weights_and_exact_gradients(name: str, kept: Make) -> None:
+    one = kept(TEXTS[name][0])
     assert one.card.weights, one.card.no_weights
     assert one.pool.scheme.as_lammps == (name in CENTRAL)
     exact = EXACT["splines" if name in SPLINES else "smooth"]
@@ -94,10 +94,8 @@ def test_conforms_with_weights_and_exact_gradients(name: str, engine: Make) -> N
 
 
 @pytest.mark.parametrize("name", ["eam/fs", "sw", "tersoff", "uf3"])
-def test_a_walk_of_weights_and_positions_is_the_sum_of_single_sites(
-    name: str, engine: Make
-) -> None:
-    one, home = engine(TEXTS[name][0]), crystal(name, copies=4)
+def test_a_walk_of_weights_and_positions_is_the_sum_of_single_sites(name: str, kept: Make) -> None:
+    one, home = kept(TEXTS[name][0]), crystal(name, copies=4)
     dice, weight = np.random.default_rng(2), np.ones(len(home))
     for step in range(10):
         size = dice.choice([0.02, 0.2])
@@ -130,15 +128,15 @@ def test_a_walk_of_weights_and_positions_is_the_sum_of_single_sites(
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, False, False)])
 @pytest.mark.parametrize("name", ["eam/alloy", "tersoff"])
 def test_conforms_with_weights_in_any_cell(
-    name: str, pbc: tuple[bool, bool, bool], engine: Make
+    name: str, pbc: tuple[bool, bool, bool], kept: Make
 ) -> None:
     system = replace(crystal(name), pbc=pbc)
-    check_engine(engine(TEXTS[name][0]), system, tolerance=EXACT["splines"])
+    check_engine(kept(TEXTS[name][0]), system, tolerance=EXACT["splines"])
 
 
-def test_clusters_are_kept_while_a_region_moves_a_little(engine: Make) -> None:
-    one, system = engine(TEXTS["sw"][0]), crystal("sw", copies=8)
-    kept: list[int] = []
+def test_clusters_are_kept_while_a_region_moves_a_little(kept: Make) -> None:
+    one, system = kept(TEXTS["sw"][0]), crystal("sw", copies=8)
+    clusters: list[int] = []
     for step in range(12):
         centre = np.array([6.0 + 0.1 * step, 9.0, 9.0]) @ GENERAL
         away = np.linalg.norm(system.positions - centre, axis=1)
@@ -147,14 +145,14 @@ def test_clusters_are_kept_while_a_region_moves_a_little(engine: Make) -> None:
         fresh = evaluate(one, system, weight=weight, stream=7)
         one.pool.remove((7, "weighted"))
         np.testing.assert_allclose(got.forces, fresh.forces, rtol=0, atol=1e-10)
-        kept.append(id(terms(one)[0].environments.clusters[0][1]))
-    assert len(set(kept)) <= 5
+        clusters.append(id(terms(one)[0].environments.clusters[0][1]))
+    assert len(set(clusters)) <= 5
 
 
 def test_many_clusters_are_divided_among_instances(
-    engine: Make, monkeypatch: pytest.MonkeyPatch
+    kept: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, system = engine(TEXTS["sw"][0]), crystal("sw", copies=4)
+    one, system = kept(TEXTS["sw"][0]), crystal("sw", copies=4)
     weight = np.random.default_rng(1).random(len(system))
     expected = evaluate(one, system, weight=weight, stream=7)
     monkeypatch.setattr(environments, "_MOST_ATOMS", 100)
@@ -164,8 +162,8 @@ def test_many_clusters_are_divided_among_instances(
     np.testing.assert_allclose(got.virial, expected.virial, rtol=0, atol=1e-9)
 
 
-def test_atoms_of_weight_zero_cost_nothing(engine: Make) -> None:
-    one, system = engine(TEXTS["tersoff/mod"][0]), crystal("tersoff/mod", copies=7)
+def test_atoms_of_weight_zero_cost_nothing(kept: Make) -> None:
+    one, system = kept(TEXTS["tersoff/mod"][0]), crystal("tersoff/mod", copies=7)
     weight = np.zeros(len(system))
     weight[:20] = 1.0
     evaluate(one, system, weight=weight)
@@ -184,7 +182,7 @@ def test_atoms_of_weight_zero_cost_nothing(engine: Make) -> None:
         ),
     ],
 )
-def test_the_reason_why_others_cannot_be_weighted(text: str, reason: str, engine: Make) -> None:
-    one = engine(text)
+def test_the_reason_why_others_cannot_be_weighted(text: str, reason: str, kept: Make) -> None:
+    one = kept(text)
     assert not one.card.weights
     assert reason in one.card.no_weights

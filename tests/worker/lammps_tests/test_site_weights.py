@@ -87,22 +87,22 @@ def some_weights(system: System, seed: int = 1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_conforms_with_weights(name: str, engine: Make) -> None:
-    one = engine(TEXTS[name])
+def test_conforms_with_weights(name: str, kept: Make) -> None:
+    one = kept(TEXTS[name])
     assert one.card.weights
     check_engine(one, crystal(name), tolerance=TABLES if "table" in name else None)
 
 
 @pytest.mark.parametrize("name", ["snap", "quadratic", "snap + zbl", "two elements", "zbl"])
-def test_forces_and_virial_are_the_gradient_to_1e_8(name: str, engine: Make) -> None:
-    one = engine(TEXTS[name])
+def test_forces_and_virial_are_the_gradient_to_1e_8(name: str, kept: Make) -> None:
+    one = kept(TEXTS[name])
     check_forces(one, crystal(name), EXACT, count=4)
     check_virial(one, crystal(name), EXACT)
 
 
 @pytest.mark.parametrize("name", ["snap + zbl + tables", "tables"])
-def test_forces_of_tables_are_the_slope_of_their_energies(name: str, engine: Make) -> None:
-    one, system = engine(TEXTS[name]), crystal(name)
+def test_forces_of_tables_are_the_slope_of_their_energies(name: str, kept: Make) -> None:
+    one, system = kept(TEXTS[name]), crystal(name)
     check_forces(one, system, EXACT, count=12)
     weight = np.ones(len(system))
     weight[0] = 0.999999
@@ -114,29 +114,29 @@ def test_forces_of_tables_are_the_slope_of_their_energies(name: str, engine: Mak
 
 
 @pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False), (False, False, False)])
-def test_conforms_with_weights_in_any_cell(pbc: tuple[bool, bool, bool], engine: Make) -> None:
-    check_engine(engine(TEXTS["snap + zbl"]), replace(crystal(), pbc=pbc))
+def test_conforms_with_weights_in_any_cell(pbc: tuple[bool, bool, bool], kept: Make) -> None:
+    check_engine(kept(TEXTS["snap + zbl"]), replace(crystal(), pbc=pbc))
 
 
-def test_conforms_with_weights_in_a_cell_much_smaller_than_the_cutoff(engine: Make) -> None:
+def test_conforms_with_weights_in_a_cell_much_smaller_than_the_cutoff(kept: Make) -> None:
     cell = np.array([[0.0, 2.2, 2.2], [2.2, 0.0, 2.2], [2.2, 2.2, 0.0]])
     system = System(np.array([[0.0, 0, 0], [2.3, 1.9, 2.0]]), np.full(2, 74, np.int32), cell)
-    check_engine(engine(TEXTS["snap + zbl"]), system)
+    check_engine(kept(TEXTS["snap + zbl"]), system)
 
 
 @pytest.mark.parametrize("name", ["snap", "quadratic", "snap + zbl", "two elements"])
-def test_conforms_where_lammps_ignores_scales(name: str, engine: Make) -> None:
-    one = engine(TEXTS[name])
+def test_conforms_where_lammps_ignores_scales(name: str, kept: Make) -> None:
+    one = kept(TEXTS[name])
     one.pool.scheme = replace(one.pool.scheme, snap_method="coefficients")
     scheme.check(one.pool.scheme)
     check_engine(one, crystal(name))
 
 
 def test_conforms_with_more_weights_than_atom_types(
-    engine: Make, monkeypatch: pytest.MonkeyPatch
+    kept: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passes, "MOST_WEIGHTS", 4)
-    one = engine(TEXTS["snap + zbl"])
+    one = kept(TEXTS["snap + zbl"])
     check_engine(one, crystal())
     one.pool.remove((0, "weighted"))
     evaluate(one, crystal(), weight=np.linspace(0.1, 0.9, 16))
@@ -145,9 +145,9 @@ def test_conforms_with_more_weights_than_atom_types(
 
 @pytest.mark.parametrize(("name", "seed"), [("snap", 1), ("snap + zbl + tables", 2)])
 def test_a_walk_of_weights_and_positions_agrees_with_new_instances(
-    name: str, seed: int, engine: Make
+    name: str, seed: int, kept: Make
 ) -> None:
-    one, home = engine(TEXTS[name]), crystal(name, copies=4)
+    one, home = kept(TEXTS[name]), crystal(name, copies=4)
     dice, weight, system = np.random.default_rng(seed), np.ones(len(home)), home
     for step in range(14):
         size = dice.choice([0.02, 0.3])
@@ -183,8 +183,8 @@ def test_a_walk_of_weights_and_positions_agrees_with_new_instances(
 
 
 @pytest.mark.parametrize("name", ["snap + zbl", "zbl"])
-def test_a_sequence_of_cells_agrees_with_new_instances(name: str, engine: Make) -> None:
-    one, dice = engine(TEXTS[name]), np.random.default_rng(4)
+def test_a_sequence_of_cells_agrees_with_new_instances(name: str, kept: Make) -> None:
+    one, dice = kept(TEXTS[name]), np.random.default_rng(4)
     for seed in range(4):
         strain = np.eye(3) + dice.normal(scale=0.05, size=(3, 3))
         system = crystal(name, copies=3, seed=seed)
@@ -197,21 +197,21 @@ def test_a_sequence_of_cells_agrees_with_new_instances(name: str, engine: Make) 
         np.testing.assert_allclose(got.forces, fresh.forces, atol=1e-9)
 
 
-def test_weighted_and_unweighted_instances_of_a_stream_are_both_kept(engine: Make) -> None:
-    one, system = engine(TEXTS["snap + zbl"]), crystal(copies=3)
+def test_weighted_and_unweighted_instances_of_a_stream_are_both_kept(kept: Make) -> None:
+    one, system = kept(TEXTS["snap + zbl"]), crystal(copies=3)
     weight = some_weights(system)
     plain, weighted = evaluate(one, system), evaluate(one, system, weight=weight)
-    kept = dict(one.pool.instances)
-    assert len(kept) == 2
+    instances = dict(one.pool.instances)
+    assert len(instances) == 2
     for _ in range(3):
         again = evaluate(one, system), evaluate(one, system, weight=weight)
         np.testing.assert_allclose(again[0].forces, plain.forces, rtol=0, atol=1e-12)
         np.testing.assert_allclose(again[1].forces, weighted.forces, rtol=0, atol=1e-12)
-    assert all(one.pool.instances[key] is instance for key, instance in kept.items())
+    assert all(one.pool.instances[key] is instance for key, instance in instances.items())
 
 
-def test_a_growing_blend_gets_more_atom_types(engine: Make) -> None:
-    one, system = engine(TEXTS["snap + zbl"]), crystal(copies=4)
+def test_a_growing_blend_gets_more_atom_types(kept: Make) -> None:
+    one, system = kept(TEXTS["snap + zbl"]), crystal(copies=4)
     plain = evaluate(one, system)
     for count in (1, 10, 40, 100, 20):
         weight = np.ones(len(system))
@@ -223,10 +223,10 @@ def test_a_growing_blend_gets_more_atom_types(engine: Make) -> None:
 
 @pytest.mark.parametrize("name", ["snap", "zbl"])
 def test_excess_atom_types_are_dropped_after_a_while(
-    name: str, engine: Make, monkeypatch: pytest.MonkeyPatch
+    name: str, kept: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atom_types, "SHRINK_AFTER", 4)
-    one, system = engine(TEXTS[name]), crystal(name, copies=3)
+    one, system = kept(TEXTS[name]), crystal(name, copies=3)
     few, many = np.ones(len(system)), np.linspace(0.1, 0.9, len(system))
     few[:5] = np.linspace(0.1, 0.9, 5)
 
@@ -255,12 +255,10 @@ def test_excess_atom_types_are_dropped_after_a_while(
     assert rooms(many, 1) == [large]
 
 
-def test_a_shrinking_blend_returns_to_one_pass(
-    engine: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shrinking_blend_returns_to_one_pass(kept: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atom_types, "SHRINK_AFTER", 2)
     monkeypatch.setattr(passes, "MOST_WEIGHTS", 30)
-    one, system = engine(TEXTS["snap"]), crystal("snap", copies=4)
+    one, system = kept(TEXTS["snap"]), crystal("snap", copies=4)
     few = np.ones(len(system))
     few[:5] = 0.5
     evaluate(one, system, weight=np.linspace(0.1, 0.9, len(system)))
@@ -273,8 +271,8 @@ def test_a_shrinking_blend_returns_to_one_pass(
 
 
 @pytest.mark.parametrize("name", ["snap", "zbl", "snap + zbl"])
-def test_positions_refused_while_types_are_added_leave_no_state(name: str, engine: Make) -> None:
-    one, system = engine(TEXTS[name]), crystal(name, copies=3)
+def test_positions_refused_while_types_are_added_leave_no_state(name: str, kept: Make) -> None:
+    one, system = kept(TEXTS[name]), crystal(name, copies=3)
     few, many = np.ones(len(system)), np.linspace(0.1, 0.9, len(system))
     few[:3] = 0.5
     evaluate(one, system, weight=few)
@@ -289,8 +287,8 @@ def test_positions_refused_while_types_are_added_leave_no_state(name: str, engin
         np.testing.assert_allclose(got.forces, expected.forces, atol=1e-10)
 
 
-def test_atoms_far_from_sites_are_invisible_to_snap(engine: Make) -> None:
-    one, system = engine(TEXTS["snap + zbl"]), crystal(copies=8)
+def test_atoms_far_from_sites_are_invisible_to_snap(kept: Make) -> None:
+    one, system = kept(TEXTS["snap + zbl"]), crystal(copies=8)
     weight = np.zeros(len(system))
     weight[5] = 0.5
     plain, got = evaluate(one, system), evaluate(one, system, weight=weight)
@@ -299,8 +297,8 @@ def test_atoms_far_from_sites_are_invisible_to_snap(engine: Make) -> None:
     assert (kinds == 1).sum() > 0.5 * len(system)
 
 
-def test_refused_positions_leave_no_state(engine: Make) -> None:
-    one, system = engine(TEXTS["snap + zbl"]), crystal(copies=3)
+def test_refused_positions_leave_no_state(kept: Make) -> None:
+    one, system = kept(TEXTS["snap + zbl"]), crystal(copies=3)
     weight = some_weights(system)
     before = evaluate(one, system, weight=weight)
     touching = system.positions.copy()
@@ -315,8 +313,8 @@ def test_refused_positions_leave_no_state(engine: Make) -> None:
     np.testing.assert_allclose(again.forces, before.forces, atol=1e-10)
 
 
-def test_after_an_error_lammps_is_tried_again_in_new_instances(engine: Make) -> None:
-    one, system = engine(TEXTS["snap + zbl"]), crystal()
+def test_after_an_error_lammps_is_tried_again_in_new_instances(kept: Make) -> None:
+    one, system = kept(TEXTS["snap + zbl"]), crystal()
     weight = some_weights(system)
     before = evaluate(one, system, weight=weight)
     old = one.pool.instances[0, "weighted"]
@@ -327,16 +325,16 @@ def test_after_an_error_lammps_is_tried_again_in_new_instances(engine: Make) -> 
 
 
 @pytest.mark.parametrize("criterion", ["coord/atom cutoff 2.9", "pe/atom", "coord/atom cutoff 3 2"])
-def test_criteria_do_not_depend_on_weights(criterion: str, engine: Make) -> None:
-    one, system = engine(TEXTS["two elements"]), crystal("two elements")
+def test_criteria_do_not_depend_on_weights(criterion: str, kept: Make) -> None:
+    one, system = kept(TEXTS["two elements"]), crystal("two elements")
     plain = evaluate(one, system, criterion=criterion)
     weighted = evaluate(one, system, criterion=criterion, weight=some_weights(system))
     assert len(np.unique(plain.values)) > 1
     np.testing.assert_allclose(weighted.values, plain.values, atol=1e-10)
 
 
-def test_a_refused_criterion_harms_nothing(engine: Make) -> None:
-    one, system = engine(TEXTS["snap + zbl"]), crystal()
+def test_a_refused_criterion_harms_nothing(kept: Make) -> None:
+    one, system = kept(TEXTS["snap + zbl"]), crystal()
     weight = some_weights(system)
     before = evaluate(one, system, weight=weight)
     for criterion in ("coord/atom cutoff 12.0", "nonsense/atom 3", "coord/atom"):
@@ -364,9 +362,9 @@ def test_a_refused_criterion_harms_nothing(engine: Make) -> None:
     ],
 )
 def test_the_message_has_the_reason_why_sites_cannot_be_weighted(
-    text: str, reason: str, engine: Make
+    text: str, reason: str, kept: Make
 ) -> None:
-    one = engine(text)
+    one = kept(text)
     assert not one.card.weights
     system = crystal()
     system.numbers[:] = one.card.species[0]
