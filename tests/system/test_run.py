@@ -527,7 +527,7 @@ def test_check_says_what_is_wrong(case: Path, file: str, old: str, new: str, sai
 
 def test_check_warns_of_a_cell_that_is_too_small(case: Path) -> None:
     edit(case / "mix.toml", "core_radius = 4.0", "core_radius = 9.0")
-    done = mixserver("check", case)
+    done = mixserver_here("check", case)
     assert done.returncode == 0, done.stdout
     assert "hold the whole cell" in done.stdout
 
@@ -547,7 +547,7 @@ def test_check_measures_what_a_thin_buffer_costs(case: Path) -> None:
         "blend_width = 3.0",
         "blend_width = 3.0\nbuffer_width = 2.0\nallow_thin_buffer = true",
     )
-    findings = {f["what"]: f for f in json.loads(mixserver("check", case, "--json").stdout)}
+    findings = {f["what"]: f for f in json.loads(mixserver_here("check", case, "--json").stdout)}
     assert findings["buffer"]["figure"] > 1e-6
 
 
@@ -576,7 +576,7 @@ def test_region_scans_radii(case: Path, tmp_path: Path) -> None:
         [core, blend] for blend in "23" for core in "34"
     ]
     assert (tmp_path / "scan_scan.png").stat().st_size > 20_000
-    found = json.loads(mixserver("region", case, *words, "--json").stdout)
+    found = json.loads(mixserver_here("region", case, *words, "--json").stdout)
     assert len(found["scan"]["points"]) == 4
     assert found["scan"]["expensive_ms"] > 0.0
     assert [3.0, 2.0] in [[p["core_radius"], p["blend_width"]] for p in found["scan"]["points"]]
