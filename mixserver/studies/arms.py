@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+import numpy as np
 import tomli_w
 
 from mixserver.analysis.checks.files import check_files
 from mixserver.config import Case, Local, load_case
 from mixserver.config.load import parse
+from mixserver.config.region_schema import AtomSeeds, Region
 from mixserver.core.atomic_write import write_atomically
 from mixserver.core.cell import plane_spacings
 from mixserver.core.errors import ConfigError
+from mixserver.core.frame import Frame
 from mixserver.ipi.edit import apply_edits, text_elements
 from mixserver.server.run_folder import relocated
 
@@ -183,14 +186,29 @@ def check_arm(case: Case) -> None:
     if region is None or topology is None or start is None:
         return
     reach = region.core_radius + region.blend_width
-    for axis, high, repeats in zip("abc", plane_spacings(start.cell), topology.pbc, strict=True):
-        if repeats and high < 2.0 * reach:
+    heights, spans = plane_spacings(start.cell), _line(region, start)
+    for axis, high, repeats, line in zip("abc", heights, topology.pbc, spans, strict=True):
+        if repeats and high < 2.0 * reach and not line:
             raise ConfigError(
                 f"{case.file}: the cell is {high:.2f} Å high along {axis}, but core and blend of "
                 f"one seed need {2.0 * reach:.2f} Å ({region.core_radius:g} + "
                 f"{region.blend_width:g} Å to each side), so the region would meet its own image. "
                 "Take a larger cell or smaller radii"
             )
+
+
+def _line(region: Region, start: Frame) -> tuple[bool, ...]:
+    """Along which vectors of the cell seed atoms are a line that goes on in the next image.
+
+    There must be several, with no gap as large as the radius of the core.
+    """
+    seeds = region.seeds
+    if not isinstance(seeds, AtomSeeds) or len(seeds.indices) < 2:
+        return (False, False, False)
+    inside = np.linalg.solve(start.cell.T, start.positions[list(seeds.indices)].T) % 1.0
+    inside.sort(axis=1)
+    gaps = np.diff(inside, axis=1, append=inside[:, :1] + 1.0).max(axis=1)
+    return tuple((gaps * plane_spacings(start.cell) < region.core_radius).tolist())
 
 
 def relative(folder: Path) -> str:

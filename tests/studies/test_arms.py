@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.io import read
 
 from mixserver.config import Case, load_case
 from mixserver.core.errors import ConfigError
@@ -75,6 +77,17 @@ def test_a_cell_too_small_for_its_region_is_refused(base: Case, tmp_path: Path) 
     arm = Arm("energy", changes={"region": {"core_radius": 12.0}})
     case = write_case(tmp_path / "arm", base, arm, base.config.local)
     with pytest.raises(ConfigError, match=r"meet its own image.*larger cell or smaller radii"):
+        check_arm(case)
+
+
+def test_a_line_of_seeds_may_span_the_cell(base: Case, tmp_path: Path) -> None:
+    structure = read(base.structure, format="xyz")
+    along = np.flatnonzero((np.abs(structure.positions[:, 1:]) < 0.5).all(axis=1)).tolist()
+    assert len(along) > 2
+    seeds = {"kind": "atoms", "indices": along}
+    arm = Arm("energy", changes={"region": {"core_radius": 12.0, "seeds": seeds}})
+    case = write_case(tmp_path / "arm", base, arm, base.config.local)
+    with pytest.raises(ConfigError, match=r"high along b, .*meet its own image"):
         check_arm(case)
 
 
