@@ -246,7 +246,8 @@ def analyse(found: Mapping[str, Values], folder: Path) -> Outcome:
                 continue
             energies = 1000.0 * np.array(one["energies"])
             fine = np.linspace(0.0, at[-1], 200)
-            axes.plot(fine, CubicSpline(at, energies)(fine), color=colour, lw=1.0, zorder=-number)
+            curve = CubicSpline(at, energies, bc_type="clamped")  # both ends are minima
+            axes.plot(fine, curve(fine), color=colour, lw=1.0, zorder=-number)
             large = {"ms": 9, "mfc": "none"} if name == "all-expensive" else {"ms": 5}
             axes.plot(at, energies, marker, color=colour, label=label, **large)
         axes.set(xlabel="length of the path (Å)", ylabel="energy (meV)")
