@@ -89,7 +89,7 @@ SIZES: Final = {
         region={
             "core_radius": 6.0,
             "blend_width": 4.0,
-            "seeds": {"every": 100, "sample_every": 10, "samples": 10},
+            "seeds": {"every": 120, "sample_every": 12},
         },
     ),
 }
