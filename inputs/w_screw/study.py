@@ -34,6 +34,9 @@ from mixserver.studies.table import Table
 ARMS = (Arm("all-expensive"), Arm("energy"), Arm("force"), Arm("all-cheap"))
 REPEATS = {"small": (1, 6, 10), "paper": (1, 16, 28)}
 """Of the cell of six atoms, along the line, y and z."""
+SHAKEN = 0.05
+"""Å, the width of random displacements before a relaxation, the same in all arms: a symmetric core
+may be a saddle point, on which an undisturbed relaxation comes to rest."""
 LARGEST_FORCE = 0.005
 """eV/Å, at which a structure counts as relaxed."""
 MOST_STEPS = 400
@@ -52,7 +55,7 @@ LATTICE = "lattice"
 
 def plan(size: str) -> list[Task]:
     """Two tasks for each arm."""
-    common = {"repeats": list(REPEATS[size]), "fmax": LARGEST_FORCE}
+    common = {"repeats": list(REPEATS[size]), "fmax": LARGEST_FORCE, "shaken": SHAKEN}
     shear = {**common, "coarse": COARSE, "fine": FINE}
     return [Task(f"core-{arm.label}", {"arm": arm.label, **common}) for arm in ARMS] + [
         Task(f"shear-{arm.label}", {"arm": arm.label, **shear}) for arm in ARMS
@@ -94,7 +97,9 @@ def cell_of(lattice: float, repeats: Sequence[int], *, hard: bool = False) -> Ce
         charges = finder.charges(one.atoms.positions, tilt_of(one.atoms))
         for triangle in np.flatnonzero(charges.any(axis=1)):
             seeds |= set(finder.layers[finder.triangles[triangle]].ravel().tolist())
-    return Cell(both[hard].atoms, finder, sorted(seeds))
+    atoms = both[hard].atoms
+    atoms.rattle(SHAKEN, seed=1)
+    return Cell(atoms, finder, sorted(seeds))
 
 
 def tilt_of(atoms: Atoms) -> np.ndarray:
