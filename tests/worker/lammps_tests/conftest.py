@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def engine(tmp_path: Path) -> Iterator[Callable[..., LammpsEngine]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def distilled(tmp_path: Path) -> Path:
+    """A copy of the folder of a distilled potential, for `engine` to write into."""
+    source = Path("inputs/silicon_distill/potential").resolve()
+    return Path(shutil.copytree(source, tmp_path / "distilled"))
 
 
 @pytest.fixture(scope="module")

@@ -81,10 +81,10 @@ def test_energies_forces_and_virials_are_those_of_lammps(engine: Make, text: str
         system = replace(system, positions=system.positions + dice.normal(0.0, 0.3, (n, 3)))
 
 
-def test_the_distilled_potential(engine: Make) -> None:
+def test_the_distilled_potential(engine: Make, distilled: Path) -> None:
     text = DISTILLED.read_text()
     compiled, plain = (
-        engine(text, folder=DISTILLED.parent, kernels=kernels) for kernels in ("compiled", "lammps")
+        engine(text, folder=distilled, kernels=kernels) for kernels in ("compiled", "lammps")
     )
     system = crystal(compiled, copies=3)
     same(evaluate(compiled, system), evaluate(plain, system))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,11 +71,10 @@ def test_shares_are_equal_but_for_one(low: int, size: int, count: int) -> None:
 
 @pytest.mark.parametrize("text", [DISTILLED.read_text(), ALLOY], ids=["silicon", "alloy"])
 def test_any_number_of_threads_gives_the_same(
-    engine: Callable[..., LammpsEngine], text: str
+    engine: Callable[..., LammpsEngine], distilled: Path, text: str
 ) -> None:
     one, three = (
-        engine(text, folder=DISTILLED.parent, kernels="compiled", threads=threads)
-        for threads in (1, 3)
+        engine(text, folder=distilled, kernels="compiled", threads=threads) for threads in (1, 3)
     )
     system = crystal(one, copies=3)
     n, dice = len(system.positions), np.random.default_rng(4)
