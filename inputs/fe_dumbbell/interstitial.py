@@ -12,8 +12,9 @@ from ase.io import iread
 
 from mixserver.analysis.region_snapshots import region_middle
 from mixserver.core.arrays import Block, Indices, Scalars, Vectors
+from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame, Topology
-from mixserver.core.structures import as_frame
+from mixserver.core.structures import as_frame, read_atoms
 from mixserver.region.region import Region
 from mixserver.server.records.recorder import REGIONS
 from mixserver.studies.interstitial import InterstitialWalk, interstitial_walk
@@ -22,8 +23,10 @@ LATTICE: Final = 2.8553
 """Å at 0 K, of the models; put yours here beside a models.toml."""
 EXPANSION: Final = 1.2e-5
 """Per kelvin."""
-APART: Final = 0.72
-"""Lattice constants between the two atoms of a dumbbell at the start."""
+START: Final = Path(__file__).with_name("init.xyz")
+"""A dumbbell in 250 sites at the lattice constant of 1000 K, relaxed with `model/reference.in`."""
+_CELLS: Final = 5
+_KELVIN: Final = 1000.0
 VARIANTS: Final = {
     "110": np.array([[1, 1, 0], [1, -1, 0], [1, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]]) / 2**0.5,
     "111": np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]) / 3**0.5,
@@ -41,12 +44,32 @@ def lattice(cells: int, kelvin: float) -> tuple[Vectors, Scalars]:
 
 
 def dumbbell(cells: int, kelvin: float) -> tuple[Frame, Indices]:
-    """A crystal with a <110> dumbbell in its middle, and the dumbbell's atoms; one is the last."""
+    """A crystal with a relaxed <110> dumbbell in its middle, and the dumbbell's atoms.
+
+    Where atoms are relaxed is taken from init.xyz: with the bare sites others would be 1.76 Å from
+    the dumbbell, which a potential that has learned from molecular dynamics does not know.
+
+    Raises:
+        ConfigError: the crystal is smaller than that of init.xyz.
+    """
+    if cells < _CELLS:
+        raise ConfigError(f"the dumbbell needs {_CELLS} cells along each edge or more, not {cells}")
+    relaxed = read_atoms(START)
+    small, edges = lattice(_CELLS, _KELVIN)
     sites, lengths = lattice(cells, kelvin)
+    centre = int(np.linalg.norm(small - 0.5 * edges, axis=1).argmin())
     middle = int(np.linalg.norm(sites - 0.5 * lengths, axis=1).argmin())
-    half = 0.5 * APART * lengths[0] / cells * np.array([1.0, 1.0, 0.0]) / np.sqrt(2.0)
-    positions = np.vstack([sites, sites[middle] + half])
-    positions[middle] -= half
+    scale = (lengths[0] / cells) / (edges[0] / _CELLS)
+    offsets = small - small[centre]
+    offsets -= edges * np.rint(offsets / edges)
+    moved = relaxed.positions[:-1] - small
+    moved -= edges * np.rint(moved / edges)
+    away = sites[:, None] - (sites[middle] + scale * offsets)
+    away -= lengths * np.rint(away / lengths)
+    of = np.linalg.norm(away, axis=2).argmin(axis=0)
+    positions = np.vstack([sites, sites[middle]])
+    positions[of] += scale * moved
+    positions[-1] += scale * (relaxed.positions[-1] - small[centre])
     topology = Topology(np.full(len(positions), 26, dtype=np.int32), pbc=(True, True, True))
     return topology.frame(positions, np.diag(lengths)), np.array([middle, len(sites)])
 

@@ -15,6 +15,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
+from mixserver.core.errors import ConfigError
 from mixserver.studies.table import Table
 
 FOLDER = Path(__file__).resolve().parents[2] / "inputs/fe_dumbbell"
@@ -86,11 +87,26 @@ def test_walks_of_a_known_coefficient_are_found_again(tmp_path: Path) -> None:
         assert (folder / name).stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("cells", "kelvin"), [(5, 800.0), (7, 1100.0)])
+def test_the_dumbbell_starts_relaxed_in_any_size(cells: int, kelvin: float) -> None:
+    with study_modules() as (_, _, interstitial):
+        frame, pair = interstitial.dumbbell(cells, kelvin)
+        a = interstitial.LATTICE * (1.0 + interstitial.EXPANSION * kelvin)
+        with pytest.raises(ConfigError, match="5 cells along each edge or more, not 4"):
+            interstitial.dumbbell(4, kelvin)
+    assert len(frame) == 2 * cells**3 + 1
+    atoms = Atoms(frame.topology.numbers, frame.positions, cell=frame.cell, pbc=True)
+    distances = atoms.get_all_distances(mic=True) + 9.0 * np.eye(len(atoms))
+    assert np.flatnonzero(distances.min(axis=1) < 0.748 * a).tolist() == pair.tolist()
+    assert distances.min() == pytest.approx(0.7387 * a, abs=1e-3)
+
+
 def test_where_the_region_is_seen_from_the_interstitial(tmp_path: Path) -> None:
     with study_modules() as (_, _, interstitial):
-        sites, lengths = interstitial.lattice(4, 1000.0)
-        start, pair = interstitial.dumbbell(4, 1000.0)
+        sites, lengths = interstitial.lattice(5, 1000.0)
+        start, pair = interstitial.dumbbell(5, 1000.0)
         centre = start.positions[pair].mean(axis=0)
+        apart = float(np.linalg.norm(np.diff(start.positions[pair], axis=0)))
         away = start.positions - centre
         distances = np.linalg.norm(away - lengths * np.rint(away / lengths), axis=1)
         for seeds, inside in (([*pair], 3.5), ([], 0.0)):
@@ -107,7 +123,7 @@ def test_where_the_region_is_seen_from_the_interstitial(tmp_path: Path) -> None:
         turned = np.repeat([[1.0, 1.0, 0.1], [1.0, 0.1, -1.0]], 25, axis=0)
         assert interstitial.turns(turned) == 1
     assert found["centre"] == [pytest.approx(0.0, abs=1e-3), np.inf]
-    assert found["seed"] == [pytest.approx(0.36 * lengths[0] / 4, abs=1e-3), np.inf]
+    assert found["seed"] == [pytest.approx(apart / 2.0, abs=1e-3), np.inf]
     assert found["lambda"] == [1.0, 0.0]
     assert found["core"][0] >= 3.5
     assert found["core"][1] < 1.1
