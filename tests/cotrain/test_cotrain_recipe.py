@@ -14,6 +14,7 @@ from mixserver.cotrain.config.load import (
     worker_command,
 )
 
+INPUTS = Path(__file__).parents[2] / "inputs"
 HEAD = 'name = "cu"\nstructure = "cu.xyz"\n'
 BOTH = HEAD + '[large]\ndata = ["a.xyz"]\n[small]\ndata = ["b.xyz"]\n'
 CELL = """1
@@ -68,6 +69,11 @@ def test_experts_without_what_they_need(tables: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_cotraining(HEAD + tables)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("file", sorted(INPUTS.glob("*/cotrain.toml")), ids=lambda f: f.parent.name)
+def test_every_example_is_read(file: Path) -> None:
+    parse_cotraining(file.read_text())
 
 
 def test_files_are_looked_for_before_anything_is_trained(tmp_path: Path) -> None:

@@ -89,9 +89,9 @@ class MaceExpert:
         self._device, self._outputs = device, outputs
         self._loss = get_loss_fn(arguments, dipole_only=False, compute_dipole=False)
         self._stage = 1
+        for parameter in self.module.parameters():  # mace_run_train saves them all as fixed
+            parameter.requires_grad = trained
         if not trained:
-            for parameter in self.module.parameters():
-                parameter.requires_grad = False
             return
         self._optimiser = get_optimizer(arguments, get_params_options(arguments, self.module))
         self._schedule = LRScheduler(self._optimiser, arguments)

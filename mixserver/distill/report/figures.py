@@ -73,6 +73,7 @@ def training(result: Result) -> Figure | None:
         if second is not None:
             axes.axvline(second, color=GREY, lw=0.8, ls=":", label="stage two")
         logarithmic(axes, "y")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(title=title, xlabel="epoch")
         axes.legend(frameon=False, fontsize=9)
     found[0].set_ylabel("root mean square")

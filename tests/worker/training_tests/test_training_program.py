@@ -67,6 +67,31 @@ def test_energies_of_free_atoms_and_scales_are_tied(done: tuple[TrainingJob, Fin
         np.testing.assert_array_equal(large[key].ravel(), small[key].ravel())
 
 
+def test_a_file_whose_parameters_are_saved_as_fixed_is_trained(
+    done: tuple[TrainingJob, Finished], tmp_path: Path
+) -> None:
+    """As mace_run_train saves them."""
+    import torch
+    from mixserver_worker.engines.mace.model import quiet, read_model
+
+    module = read_model(done[1].models["large"]).module
+    for parameter in module.parameters():
+        parameter.requires_grad = False
+    file = tmp_path / "frozen.model"
+    with quiet():
+        torch.save(module, file)
+    large = msgspec.structs.replace(done[0].large, model=str(file))
+    wanted = msgspec.structs.replace(
+        done[0], folder=str(tmp_path / "training"), large=large, epochs=1, stage_two=0
+    )
+    began, *_, finished = run(wanted)
+    assert isinstance(began, Began)
+    assert began.parameters["large"] > 0
+    assert isinstance(finished, Finished)
+    before, after = _parameters(str(file)), _parameters(finished.models["large"])
+    assert any(bool((before[key] != after[key]).any()) for key in before)
+
+
 @pytest.mark.physics
 def test_agreement_with_a_fixed_model(done: tuple[TrainingJob, Finished], tmp_path: Path) -> None:
     """More weight on agreement, less difference; the fixed model stays as it is."""
