@@ -108,6 +108,7 @@ SIZES: Final = {
 def plan(size: str) -> list[Task]:
     """One trajectory for each repeat, temperature and arm; first ones first."""
     one = SIZES[size]
+    case = b"".join((HERE / name).read_bytes() for name in ("mix.toml", "input.xml"))
     tasks = []
     for repeat in range(1, one.repeats + 1):
         for kelvin in one.temperatures:
@@ -122,6 +123,7 @@ def plan(size: str) -> list[Task]:
                     "steps": round(1e3 * (one.skipped_ps + one.run_ps) / one.timestep_fs),
                     "segments": one.segments,
                     "region": dict(one.region),
+                    "case": zlib.crc32(case),
                 }
                 tasks.append(Task(f"{arm.kind}-{kelvin:g}K-{repeat}", parameters))
     return tasks

@@ -11,6 +11,7 @@ is a group of shots, which share one server and its workers.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from mixserver.studies.statistics import Estimate, beta_interval, mean_of_repeat
 from mixserver.studies.study import Outcome, Study, Task, TaskContext, Values
 from mixserver.studies.table import Cell, Table
 
+HERE: Final = Path(__file__).resolve().parent
 SOCKET: Final = "w_he_implantation"
 ARMS: Final = (Arm("all-expensive"), Arm("force"), Arm("all-cheap"))
 BOUND: Final = 0.01
@@ -45,9 +47,8 @@ class Size:
     groups: int
     """Of shots, for each arm and energy."""
     shots: int
-    """In a group."""
+    """In a group, and how many of them at a time."""
     at_once: int
-    """Shots of a group at a time."""
     hot_steps: int
     """Of the slab alone, 1 fs each; shots start from its second half."""
     settings: Mapping[str, float]
@@ -89,6 +90,7 @@ SIZES: Final = {
 def plan(size: str) -> list[Task]:
     """The groups of shots; all arms and energies get their first ones first."""
     one = SIZES[size]
+    case = b"".join((HERE / name).read_bytes() for name in ("mix.toml", "input.xml", "slab.xml"))
     tasks = []
     for group in range(one.groups):
         for energy in one.energies:
@@ -102,6 +104,7 @@ def plan(size: str) -> list[Task]:
                     "hot_steps": one.hot_steps,
                     "settings": dict(one.settings),
                     "region": dict(one.region),
+                    "case": zlib.crc32(case),
                 }
                 tasks.append(Task(f"{arm.kind}-{energy:g}eV-{group + 1:02d}", parameters))
     return tasks

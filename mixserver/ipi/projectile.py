@@ -63,7 +63,7 @@ class Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lowest z of the atom over the surface, Å."""
     energy: float
     """Its kinetic energy at the end, eV."""
-    slowest_fs: float
+    shortest_fs: float
     """Shortest time step."""
     drift: float
     """Potential and kinetic energy of all atoms at the end less that at the beginning, eV."""

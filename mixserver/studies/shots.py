@@ -128,7 +128,7 @@ def _never(shot: Shot, folder: Path) -> Ended:
         place=(0.0, 0.0, 0.0),
         lowest=0.0,
         energy=0.0,
-        slowest_fs=0.0,
+        shortest_fs=0.0,
         drift=0.0,
         largest=0.0,
         mismatch=0.0,

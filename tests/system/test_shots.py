@@ -114,7 +114,7 @@ def test_shots_conserve_energy_end_by_the_rules_and_are_made_once(tmp_path: Path
         assert one.end in {"reflected", "stopped", "undecided"}
         assert one.largest < 0.02 * energy
         assert one.mismatch < 0.02 * energy
-        assert one.slowest_fs <= 0.05 / speed_of(energy, 39.948) * (1.0 + 1e-6)
+        assert one.shortest_fs <= 0.05 / speed_of(energy, 39.948) * (1.0 + 1e-6)
     assert ended[1].lowest < ended[0].lowest
 
     # killed before the second had ended: it is made again, to the bit; the first is not

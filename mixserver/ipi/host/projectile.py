@@ -91,7 +91,7 @@ class Shot:
             place=(x, y, z - settings.top),
             lowest=float(self._lowest),
             energy=energy,
-            slowest_fs=float(self._shortest),
+            shortest_fs=float(self._shortest),
             drift=drift,
             largest=self._largest,
             mismatch=self._mismatch,
