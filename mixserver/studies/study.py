@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import re
 import time
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mixserver.config import Case, Local, Record, Status, load_case
+from mixserver.config import Case, Local, load_case
 from mixserver.core.atomic_write import write_atomically
 from mixserver.core.errors import ConfigError
 from mixserver.studies.models import fingerprints, study_workers
@@ -33,6 +34,8 @@ LOG: Final = "task.log"
 _LOCK: Final = ".running"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _EVERY_S: Final = 1.0
+_NO_RESULT: Final = frozenset({"local", "workers", "record", "status", "warnings"})
+"""Tables of mix.toml on which no result depends; models are compared by their own files."""
 
 Values = dict[str, Any]
 """A task's result: numbers, texts, lists and dictionaries, as JSON holds them."""
@@ -185,17 +188,21 @@ class Results:
         file = self.task_folder(task) / RESULT
         try:
             stored = msgspec.json.decode(file.read_bytes())
-            # results of the first version know only their models
+            # results of earlier versions know less of what they were made with
             part = stored["made_with"] if "made_with" in stored else stored["models"]
-            made = {"parameters": stored["parameters"], "made_with": part}
+            both = made_with.keys() & part.keys()
+            made = {
+                "parameters": stored["parameters"],
+                "made_with": {name: part[name] for name in both},
+            }
             values: Values = stored["values"]
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError, KeyError, TypeError) as error:
+        except (OSError, msgspec.MsgspecError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{file} is not what a task leaves ({error}); delete it to make the task again"
             ) from error
-        wanted = self.key(task, {name: made_with[name] for name in made_with if name in part})
+        wanted = self.key(task, {name: made_with[name] for name in both})
         if made != wanted:
             raise ConfigError(
                 f"{file} was made with other settings: {_differences(made, wanted)}. Delete the "
@@ -246,9 +253,11 @@ def made_with(study: Study) -> dict[str, str]:
         ConfigError: a file is missing or wrong.
     """
     base = study.base()
-    # where workers are and what is recorded changes no result
-    config = msgspec.structs.replace(base.config, local=(), record=Record(), status=Status())
-    parts = {"settings": msgspec.json.encode(config)}
+    # as written, without defaults: a new key of mix.toml changes no result, nor does where workers
+    # are and what is recorded
+    tables = tomllib.loads(base.file.read_text(encoding="utf-8"))
+    kept = {name: table for name, table in tables.items() if name not in _NO_RESULT}
+    parts = {"mix.toml": msgspec.json.encode(kept, order="sorted")}
     for name, file in (
         ("structure", base.structure),
         ("input", base.folder / base.config.ipi.input),

@@ -57,6 +57,19 @@ def test_a_result_knows_only_the_models_that_its_task_uses(tmp_path: Path) -> No
         results.read(task, {**MODELS, "expensive": "c"})
 
 
+def test_results_of_earlier_versions_are_compared_as_far_as_they_know(tmp_path: Path) -> None:
+    task = Task("one", {})
+    results = study(tmp_path, task)
+    results.task_folder(task).mkdir(parents=True)
+    file = results.task_folder(task) / "result.json"
+    for name in ("models", "made_with"):
+        known = {"cheap": "a", "of an earlier version": "x"}
+        file.write_text(json.dumps({"parameters": {}, name: known, "values": {"mean": 1.0}}))
+        assert results.read(task, MODELS) == {"mean": 1.0}
+        with pytest.raises(ConfigError, match=r"made_with.cheap 'a' then, 'c' now"):
+            results.read(task, {**MODELS, "cheap": "c"})
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"parameters": {}, "made_with": {}}'])
 def test_a_damaged_result_is_refused(tmp_path: Path, text: str) -> None:
     task = Task("one", {})
