@@ -155,7 +155,10 @@ def _draw(means: Mapping[str, SeriesMean], apart: Mapping[str, SeriesMean], file
             for axes, of in ((left, means), (right, apart)):
                 there = [radius for radius in RADII if f"{kind}-{radius:g}" in of]
                 known = [of[f"{kind}-{radius:g}"].estimate for radius in there]
-                points(axes, there, known, kind, label, shift=shift, line=True)
+                if there:
+                    points(axes, there, known, kind, label, shift=shift, line=True)
+        for axes in (left, right):
+            axes.set_xlim(-0.6, max(RADII) + 0.6)
         left.set(xlabel="core radius (Å)", ylabel="mean tension (eV/Å)")
         right.set(xlabel="core radius (Å)", ylabel="minus all expensive, same noise (eV/Å)")
 
