@@ -275,5 +275,5 @@ def _plot_regions(made: Made, interval: float, file: Path) -> None:
                 xlabel="time (ps)",
                 ylabel="Å from the interstitial",
                 title=f"{kind.words}, {kelvin:g} K",
-                ylim=(0.0, 14.0),
+                ylim=(0.0, None),
             )
