@@ -14,6 +14,7 @@ from report_files import read_result
 from mixserver.analysis.bulk.properties import BulkProperties
 from mixserver.distill.results import (
     Candidate,
+    Curve,
     Errors,
     FrontPoint,
     Ghost,
@@ -105,6 +106,18 @@ results = st.builds(
     recommended=st.text(),
     seconds=st.dictionaries(st.text(), numbers, max_size=2),
     notes=st.lists(st.text(), max_size=2).map(tuple),
+    trained=st.lists(
+        st.builds(
+            Curve,
+            epoch=st.integers(0, 9999),
+            stage=st.integers(1, 2),
+            large=perhaps,
+            small=perhaps,
+            energies=perhaps,
+            forces=perhaps,
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
