@@ -38,7 +38,7 @@ class Agreement(_Table, frozen=True):
     """The term w_e <(e_L - e_S)²> + w_f <|f_L - f_S|²> of the loss, on bulk environments."""
 
     energy: float = 100.0
-    """w_e, the weight of site energies (eV²). Ghost forces fall with it."""
+    """w_e, the weight of site energies (eV²)."""
     forces: float = 10.0
     """w_f, the weight of forces ((eV/Å)²)."""
     start: int = 0

@@ -173,7 +173,7 @@ def _ghosts(one: Candidate, result: Result) -> list[str]:
         f"Ghost forces reach {short(ghost.largest)} eV/Å in a {JUDGED_BLEND:g} Å blend: use a "
         "wider blend, or dead loads where the region is frozen; or "
         + (
-            "train with a larger agreement.energy."
+            "try a larger agreement.energy, and compare with the control."
             if result.trained
             else "distill with a larger partition.price or pair.cutoff."
         )
