@@ -98,4 +98,4 @@ def test_scripts_are_valid_bash(page: Path, text: str) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 125
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
