@@ -11,7 +11,6 @@ random numbers.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +25,7 @@ from mixserver.analysis.run_properties import read_properties
 from mixserver.analysis.trajectory import read_trajectory
 from mixserver.cli.study import study_command
 from mixserver.config import Case, Local
-from mixserver.studies.arms import write_case
+from mixserver.studies.arms import thermostatted_values, write_case
 from mixserver.studies.interstitial import interstitial_walk
 from mixserver.studies.md import run_segments
 from mixserver.studies.models import MODELS
@@ -155,17 +154,7 @@ def task_case(
         region["seeds"] = {**region.get("seeds", {}), "initial": pair.tolist()}
         changes["region"] = region
         changes["record"] = {"regions_every": EVERY}
-    # the same random numbers for all arms
-    seed = zlib.crc32(f"{kelvin:g} K {parameters['repeat']}".encode()) % 2**31
-    values = {
-        "file": str(folder / "init.xyz"),
-        "seed": str(seed),
-        "total_steps": str(parameters["steps"]),
-        "velocities": f"{2.0 * kelvin:g}",
-        "temperature": f"{kelvin:g}",
-        "timestep": f"{parameters['timestep_fs']:g}",
-        "tau": f"{parameters['thermostat_fs']:g}",
-    }
+    values = thermostatted_values(folder / "init.xyz", parameters)
     arm = dataclasses.replace(kind.arm, changes=changes)
     return write_case(folder, base, arm, workers, values)
 

@@ -24,7 +24,7 @@ from mixserver.config import Case, Local
 from mixserver.core.arrays import Block
 from mixserver.core.errors import ConfigError
 from mixserver.core.frame import Frame, Topology
-from mixserver.studies.arms import KINDS, Arm, write_case
+from mixserver.studies.arms import KINDS, Arm, thermostatted_values, write_case
 from mixserver.studies.diffusion import (
     ANGSTROM2_PER_PS,
     Arrhenius,
@@ -142,24 +142,14 @@ def task_case(
 ) -> Case:
     """The case of a task."""
     folder.mkdir(parents=True, exist_ok=True)
-    cells, kelvin = parameters["cells"], parameters["temperature"]
+    cells = parameters["cells"]
     start = crystal(cells)
     write_xyz(folder / "init.xyz", start, start.positions, "positions{angstrom}")
     arm = next(arm for arm in ARMS if arm.kind == parameters["arm"])
     region = {**parameters["region"], **arm.changes.get("region", {})}
     structure = {"structure": str(folder / "init.xyz")}
     arm = Arm(arm.kind, changes={"upstream": structure, "region": region})
-    # the same random numbers for all arms
-    seed = zlib.crc32(f"{kelvin:g} K {parameters['repeat']}".encode()) % 2**31
-    values = {
-        "file": str(folder / "init.xyz"),
-        "seed": str(seed),
-        "total_steps": str(parameters["steps"]),
-        "velocities": f"{2.0 * kelvin:g}",
-        "temperature": f"{kelvin:g}",
-        "timestep": f"{parameters['timestep_fs']:g}",
-        "tau": f"{parameters['thermostat_fs']:g}",
-    }
+    values = thermostatted_values(folder / "init.xyz", parameters)
     text = (base.folder / base.config.ipi.input).read_text(encoding="utf-8")
     text = text.replace("(atom=54)", f"(atom={2 * cells**3})")
     return write_case(folder, base, arm, workers, values, text=text.encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +150,29 @@ def write_case(
     write_atomically(folder / "mix.toml", mix.encode())
     write_atomically(folder / "input.xml", filled)
     return load_case(folder)
+
+
+def thermostatted_values(structure: Path, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Values for i-PI's input, as `write_case` takes them, of a trajectory with a thermostat.
+
+    It begins with velocities of twice the temperature, for half of that goes into the potential
+    energy. Tasks of one temperature and repeat have the same random numbers in all arms.
+
+    Args:
+        structure: file of the start.
+        parameters: of the task: temperature (K), repeat, steps, timestep_fs, thermostat_fs.
+    """
+    kelvin = parameters["temperature"]
+    seed = zlib.crc32(f"{kelvin:g} K {parameters['repeat']}".encode()) % 2**31
+    return {
+        "file": str(structure),
+        "seed": str(seed),
+        "total_steps": str(parameters["steps"]),
+        "velocities": f"{2.0 * kelvin:g}",
+        "temperature": f"{kelvin:g}",
+        "timestep": f"{parameters['timestep_fs']:g}",
+        "tau": f"{parameters['thermostat_fs']:g}",
+    }
 
 
 def with_values(text: bytes, values: Mapping[str, str], source: Path) -> bytes:

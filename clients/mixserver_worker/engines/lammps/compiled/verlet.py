@@ -126,7 +126,8 @@ def _bins(points: Vectors, reach: float) -> NDArray[np.float64]:
 def part_of(count: int, part: tuple[int, int]) -> tuple[int, int]:
     """First atom of a part, and the one after the last."""
     which, parts = part
-    return count * which // parts, count * (which + 1) // parts
+    low, high = shares(0, count, parts)[which : which + 2]
+    return int(low), int(high)
 
 
 @njit(nogil=True, cache=True)
